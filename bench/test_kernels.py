@@ -1,0 +1,89 @@
+"""Every kernel, numba beside numpy: grouped so that the table reads as pairs, checked for parity before it is timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastbp import kernels, reference
+
+BACKENDS = {"numpy": reference, "numba": kernels}
+AFFINE_SHAPES = [(1, 784, 50), (100, 784, 50), (100, 50, 10), (256, 784, 512), (1024, 1024, 1024)]
+ELEMENTWISE_SHAPES = [(100, 50), (4096, 1024)]
+SOFTMAX_SHAPES = [(100, 10), (4096, 1024)]
+
+
+def affine_forward(rng, shape, dtype):
+    rows, depth, columns = shape
+    return [rng.standard_normal(size).astype(dtype) for size in ((rows, depth), (depth, columns), columns)]
+
+
+def affine_backward(rng, shape, dtype):
+    rows, depth, columns = shape
+    return [rng.standard_normal(size).astype(dtype) for size in ((rows, columns), (rows, depth), (depth, columns))]
+
+
+def relu_forward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype)]
+
+
+def relu_backward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), rng.random(shape) < 0.5]
+
+
+def sigmoid_backward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), rng.random(shape).astype(dtype)]
+
+
+def softmax_cross_entropy_forward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), rng.integers(0, shape[1], shape[0])]
+
+
+def softmax_cross_entropy_backward(rng, shape, dtype):
+    x, t = softmax_cross_entropy_forward(rng, shape, dtype)
+    return [reference.softmax_cross_entropy_forward(x, t)[1], t]
+
+
+def sgd_update(rng, shape, dtype):
+    return [*(rng.standard_normal(shape).astype(dtype) for _ in range(2)), 1e-6]
+
+
+CASES = {
+    "affine_forward": (affine_forward, AFFINE_SHAPES),
+    "affine_backward": (affine_backward, AFFINE_SHAPES),
+    "relu_forward": (relu_forward, ELEMENTWISE_SHAPES),
+    "relu_backward": (relu_backward, ELEMENTWISE_SHAPES),
+    "sigmoid_forward": (relu_forward, ELEMENTWISE_SHAPES),
+    "sigmoid_backward": (sigmoid_backward, ELEMENTWISE_SHAPES),
+    "softmax_cross_entropy_forward": (softmax_cross_entropy_forward, SOFTMAX_SHAPES),
+    "softmax_cross_entropy_backward": (softmax_cross_entropy_backward, SOFTMAX_SHAPES),
+    "sgd_update": (sgd_update, ELEMENTWISE_SHAPES),
+}
+
+
+def pytest_generate_tests(metafunc):
+    if "name" in metafunc.fixturenames:
+        pairs = [(name, shape) for name, (_, shapes) in CASES.items() for shape in shapes]
+        metafunc.parametrize(("name", "shape"), pairs, ids=[f"{name}-{'x'.join(map(str, s))}" for name, s in pairs])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernel(benchmark, name, shape, dtype, backend):
+    make, _ = CASES[name]
+    assert_parity(name, make, shape, dtype)
+    benchmark.group = f"{name} {'x'.join(map(str, shape))} {dtype}"
+    arguments = make(np.random.default_rng(0), shape, dtype)
+    benchmark(getattr(BACKENDS[backend], name), *arguments)
+
+
+def assert_parity(name, make, shape, dtype):
+    results = []
+    for module in BACKENDS.values():
+        arguments = make(np.random.default_rng(0), shape, dtype)
+        result = getattr(module, name)(*arguments)
+        results.append(arguments[0] if result is None else result)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    for actual, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in results), strict=True):
+        difference = np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64)).max()
+        assert difference <= tolerance * np.abs(np.asarray(expected, np.float64)).max()

@@ -1,0 +1,19 @@
+"""`fastbp` and `python -m fastbp`: start the command line, or say how to install what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    try:
+        from .cli import app
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich", "matplotlib"}:
+            raise
+        sys.exit(f"The fastbp command needs {error.name}. Install it with: pip install 'fastbp[cli]'")
+    app(prog_name="fastbp")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The two backends, and which one a new layer or network is given.
+
+A backend is a module of plain functions: fastbp.reference ("numpy") or fastbp.kernels ("numba"). The name comes from,
+in this order: the argument, `with use_backend(name)`, `set_default_backend(name)`, the environment variable
+FASTBP_BACKEND, and last "numba".
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+
+BACKENDS = {"numpy": "fastbp.reference", "numba": "fastbp.kernels"}
+
+_process_default: str | None = None
+_chosen_here: ContextVar[str | None] = ContextVar("fastbp_backend", default=None)
+
+
+def _known(name: object, source: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{source} must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
+    return str(name)
+
+
+def default_backend() -> str:
+    """The name of the backend that a layer or network made now, in this thread or task, is given."""
+    if (name := _chosen_here.get() or _process_default) is not None:
+        return name
+    return _known(os.environ.get("FASTBP_BACKEND") or "numba", "The environment variable FASTBP_BACKEND")
+
+
+def set_default_backend(name: str | None) -> None:
+    """Make `name` ("numpy" or "numba") the default of the whole process; None returns to the initial default.
+
+    Raises ValueError for another name.
+    """
+    global _process_default
+    _process_default = None if name is None else _known(name, "backend")
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the `with` block, in this thread or asyncio task only, `name` is the default backend.
+
+    Raises ValueError for a name other than "numpy" or "numba".
+    """
+    token = _chosen_here.set(_known(name, "backend"))
+    try:
+        yield
+    finally:
+        _chosen_here.reset(token)
+
+
+def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
+    """The backend of that name, or the default one: its name and its module. Numba is imported here, when first needed.
+
+    Raises ValueError for a name other than "numpy" or "numba".
+    """
+    name = default_backend() if name is None else _known(name, "backend")
+    return name, importlib.import_module(BACKENDS[name])

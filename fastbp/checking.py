@@ -1,0 +1,110 @@
+"""`fastbp check`: every layer's gradients against central differences, and both backends against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .backends import BACKENDS
+from .checks import Array
+from .gradients import check_gradients, numerical_gradient, relative_error
+from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .networks import ACTIVATIONS, MLP
+
+GRADIENT_TOLERANCE = 1e-5  # central differences with h = 1e-5, and the epsilon in the book's loss
+PARITY_TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
+
+Arrays = dict[str, Array]
+Evaluated = tuple[Any, dict[str, Any]]  # a scalar loss, and the results by name; dx is the gradient of x
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of the table: what was compared, the largest relative error, and how large it may be."""
+
+    subject: str
+    comparison: str
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+
+def run_checks(seed: int = 0) -> list[Check]:
+    """All checks: gradients of each layer and of a network with each activation, then parity in both dtypes."""
+    found = []
+    for backend in BACKENDS:
+        for layer, evaluate in LAYERS.items():
+            error = _gradient_error(evaluate, backend, _arrays(seed, "float64"))
+            found.append(Check(layer, f"gradients, {backend}", error, GRADIENT_TOLERANCE))
+        for activation in ACTIVATIONS:
+            error = _network_error(activation, seed, backend)
+            found.append(Check(f"MLP, {activation}", f"gradients, {backend}", error, GRADIENT_TOLERANCE))
+    for dtype, tolerance in PARITY_TOLERANCES.items():
+        for layer, evaluate in LAYERS.items():
+            first, second = (evaluate(backend, _arrays(seed, dtype))[1] for backend in BACKENDS)
+            error = max(relative_error(first[name], second[name]) for name in first)
+            found.append(Check(layer, f"numba = numpy, {dtype}", error, tolerance))
+    return found
+
+
+def _arrays(seed: int, dtype: str) -> Arrays:
+    rng = np.random.default_rng(seed)
+    shapes = {"x": (7, 11), "W": (11, 11), "b": (11,), "dout": (7, 11)}
+    arrays = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    return {**arrays, "t": rng.integers(0, 11, 7)}
+
+
+def _affine(backend: str, arrays: Arrays) -> Evaluated:
+    layer = Affine(arrays["W"], arrays["b"], backend)
+    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
+    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx, "dW": layer.dW, "db": layer.db}
+
+
+def _relu(backend: str, arrays: Arrays) -> Evaluated:
+    layer = Relu(backend)
+    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
+    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx}
+
+
+def _sigmoid(backend: str, arrays: Arrays) -> Evaluated:
+    layer = Sigmoid(backend)
+    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
+    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx}
+
+
+def _softmax_with_loss(backend: str, arrays: Arrays) -> Evaluated:
+    layer = SoftmaxWithLoss(backend)
+    loss = layer.forward(arrays["x"], arrays["t"])
+    return loss, {"out": loss, "dx": layer.backward()}
+
+
+LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
+    "Affine": _affine,
+    "Relu": _relu,
+    "Sigmoid": _sigmoid,
+    "SoftmaxWithLoss": _softmax_with_loss,
+}
+
+
+def _gradient_error(evaluate: Callable[[str, Arrays], Evaluated], backend: str, arrays: Arrays) -> float:
+    """The largest error of dx, dW and db, as far as the layer has them, against central differences of its loss."""
+    results = evaluate(backend, arrays)[1]
+    inputs = [name for name in ("x", "W", "b") if f"d{name}" in results]
+    return max(
+        relative_error(
+            results[f"d{name}"], numerical_gradient(lambda _: evaluate(backend, arrays)[0], arrays[name], 1e-5)
+        )
+        for name in inputs
+    )
+
+
+def _network_error(activation: str, seed: int, backend: str) -> float:
+    rng = np.random.default_rng(seed)
+    network = MLP((9, 8, 7, 6), activation, "xavier", "float64", backend, seed)
+    return max(check_gradients(network, rng.standard_normal((5, 9)), rng.integers(0, 6, 5)).values())

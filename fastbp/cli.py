@@ -1,0 +1,187 @@
+"""The command line: fastbp compare | train | check."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .backends import BACKENDS
+from .compare import Comparison, Recipe, RunSpec, compare
+from .networks import ACTIVATIONS, DTYPES
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Backpropagation written by hand in NumPy, at compiled speed, with proof that the answers did not change.",
+)
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
+INTERRUPTED = 130
+
+Iterations = Annotated[int, typer.Option(min=1, help="Number of updates.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples in each update.")]
+Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.")]
+LearningRate = Annotated[float, typer.Option(min=0, help="Step of gradient descent.")]
+Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
+EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the initial weights and of the batches.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="A folder of four IDX files named as MNIST's.", show_default="MNIST itself")
+]
+PlotFile = Annotated[Path | None, typer.Option(help="Save a picture of the curves and times here (.png, .svg, .pdf).")]
+JsonFile = Annotated[Path | None, typer.Option(help="Save everything as JSON here; - prints it, and nothing else.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fastbp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """What holds for all commands."""
+
+
+@app.command("compare")
+def compare_command(
+    iterations: Iterations = 10_000,
+    batch_size: BatchSize = 100,
+    hidden: Hidden = "50",
+    learning_rate: LearningRate = 0.1,
+    activation: Activation = "relu",
+    evaluate_every: EvaluateEvery = 600,
+    seed: Seed = 0,
+    runs: Annotated[
+        str, typer.Option(help=f"BACKEND:DTYPE,... of {', '.join(BACKENDS)} and {', '.join(DTYPES)}.")
+    ] = "numpy:float64,numba:float64,numba:float32",
+    data_dir: DataDir = None,
+    plot: PlotFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Train the same network with the same batches on several backends, and compare accuracy, speed and every loss.
+
+    Exits with 1 where two runs of the same dtype do not agree.
+    """
+    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed)
+    specs = _user_errors(lambda: [RunSpec.parse(text) for text in runs.split(",")])
+    if repeated := {str(spec) for spec in specs if specs.count(spec) > 1}:
+        _fail(f"--runs names {', '.join(sorted(repeated))} more than once")
+    comparison = _carry_out(recipe, specs, data_dir, plot, json)
+    if not comparison.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "numba",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
+    iterations: Iterations = 10_000,
+    batch_size: BatchSize = 100,
+    hidden: Hidden = "50",
+    learning_rate: LearningRate = 0.1,
+    activation: Activation = "relu",
+    evaluate_every: EvaluateEvery = 600,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    plot: PlotFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Train one network and show its accuracies and times."""
+    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed)
+    spec = _user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
+    _carry_out(recipe, [spec], data_dir, plot, json)
+
+
+@app.command()
+def check(
+    seed: Seed = 0,
+    json: JsonFile = None,
+) -> None:
+    """Check the gradients of every layer against central differences, and both backends against each other.
+
+    Exits with 1 where an error is larger than it may be.
+    """
+    from dataclasses import asdict
+
+    from . import report
+    from .checking import run_checks
+
+    found = run_checks(seed)
+    if json is not None:
+        _check_file("--json", json)
+        report.write_json(json, {"checks": [{**asdict(item), "ok": item.ok} for item in found]})
+    if str(json) != "-":
+        report.print_all(report.checks_table(found))
+    if not all(item.ok for item in found):
+        raise typer.Exit(1)
+
+
+def _recipe(
+    iterations: int, batch_size: int, hidden: str, learning_rate: float, activation: str, evaluate_every: int, seed: int
+) -> Recipe:
+    try:
+        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
+    except ValueError:
+        _fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {hidden!r}")
+    return Recipe(iterations, batch_size, widths, learning_rate, activation, evaluate_every, seed)
+
+
+def _carry_out(
+    recipe: Recipe, specs: list[RunSpec], data_dir: Path | None, plot: Path | None, json: Path | None
+) -> Comparison:
+    """Make the runs, show them, save them; what can go wrong with the files is found before the runs."""
+    from . import report
+    from .datasets import load_mnist
+
+    for option, path in (("--plot", plot), ("--json", json)):
+        _check_file(option, path)
+    if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
+        _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
+    data = _user_errors(lambda: load_mnist(data_dir=data_dir))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Training was interrupted")
+        comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-"))
+    if str(json) != "-":
+        parities = [report.parity_line(parity) for parity in comparison.parities]
+        report.print_all(report.comparison_table(comparison), *parities)
+    if json is not None:
+        report.write_json(json, comparison.to_json())
+    if plot is not None:
+        report.plot_comparison(comparison, plot)
+    if any(run.history.interrupted for run in comparison.runs):
+        print("Interrupted: this is what was done until then.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    return comparison
+
+
+def _check_file(option: str, path: Path | None) -> None:
+    if path is None or str(path) == "-":
+        return
+    if path.is_dir():
+        _fail(f"{option}: {path} is a folder, expected a file")
+    if not path.absolute().parent.is_dir():
+        _fail(f"{option}: there is no folder {path.absolute().parent}")
+
+
+def _user_errors(work: Any) -> Any:
+    """The result of work(); what the user gave wrongly ends the program with the message alone."""
+    try:
+        return work()
+    except (ValueError, TypeError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    print(f"fastbp: {message}", file=sys.stderr)
+    raise typer.Exit(2)

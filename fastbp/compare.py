@@ -1,0 +1,209 @@
+"""The main job: one recipe on several backends and dtypes, same weights, same batches, and the verdict on parity."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .backends import BACKENDS
+from .datasets.mnist import Part
+from .networks import DTYPES, MLP
+from .optimizers import SGD
+from .training import History, Trainer
+
+TOLERANCES = {
+    "float64": 1e-9,
+    "float32": 1e-3,
+}  # the largest loss difference: float32 rounding grows over the iterations
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every run does; the defaults are the book's for MNIST (chapter 5)."""
+
+    iterations: int = 10_000
+    batch_size: int = 100
+    hidden: tuple[int, ...] = (50,)
+    learning_rate: float = 0.1
+    activation: str = "relu"
+    evaluate_every: int = 600
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A backend and a dtype, written "numba:float32"."""
+
+    backend: str
+    dtype: str
+
+    @classmethod
+    def parse(cls, text: str) -> RunSpec:
+        """Raises ValueError, listing what exists, for anything but BACKEND:DTYPE."""
+        backend, _, dtype = text.strip().partition(":")
+        known = [f"{name}:{kind}" for name in BACKENDS for kind in DTYPES]
+        checks.one_of("a run", f"{backend}:{dtype}", known)
+        return cls(backend, dtype)
+
+    def __str__(self) -> str:
+        return f"{self.backend}:{self.dtype}"
+
+
+@dataclass
+class Run:
+    """One run that was made, and where its time went."""
+
+    spec: RunSpec
+    compile_seconds: float
+    history: History
+
+    @property
+    def seconds(self) -> float:
+        """Training and evaluating, without compiling."""
+        return self.history.train_seconds + self.history.evaluate_seconds
+
+    def to_json(self) -> dict[str, Any]:
+        history = self.history
+        return {
+            "backend": self.spec.backend,
+            "dtype": self.spec.dtype,
+            "compile_seconds": self.compile_seconds,
+            "train_seconds": history.train_seconds,
+            "evaluate_seconds": history.evaluate_seconds,
+            "losses": [float(loss) if np.isfinite(loss) else None for loss in history.losses],
+            "evaluations": [asdict(evaluation) for evaluation in history.evaluations],
+        }
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two runs of one dtype are apart.
+
+    first_break is the first iteration whose losses differ by more than the tolerance, or whose evaluation differs at
+    all in float64; None where there is none.
+    """
+
+    first: RunSpec
+    second: RunSpec
+    max_loss_difference: float
+    tolerance: float
+    first_break: int | None
+
+    @property
+    def ok(self) -> bool:
+        return self.first_break is None
+
+
+@dataclass
+class Comparison:
+    """All runs of one recipe."""
+
+    recipe: Recipe
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def parities(self) -> list[Parity]:
+        """Every two runs of the same dtype."""
+        pairs = itertools.combinations(self.runs, 2)
+        return [compare_runs(a, b) for a, b in pairs if a.spec.dtype == b.spec.dtype]
+
+    @property
+    def ok(self) -> bool:
+        return all(parity.ok for parity in self.parities)
+
+    @property
+    def speedups(self) -> dict[str, float]:
+        """How many times as fast as the first run each other one was, compiling left out."""
+        return {str(run.spec): self.runs[0].seconds / run.seconds for run in self.runs[1:]}
+
+    def to_json(self) -> dict[str, Any]:
+        parities = self.parities
+        worst = max(parities, key=lambda parity: parity.max_loss_difference / parity.tolerance, default=None)
+        difference = None if worst is None else worst.max_loss_difference
+        return {
+            "recipe": asdict(self.recipe),
+            "runs": [run.to_json() for run in self.runs],
+            "parity": {
+                "max_loss_difference": difference if difference is None or np.isfinite(difference) else None,
+                "tolerance": None if worst is None else worst.tolerance,
+                "ok": self.ok,
+                "first_break": None if worst is None else worst.first_break,
+            },
+            "speedups": self.speedups,
+        }
+
+
+def compare_runs(a: Run, b: Run) -> Parity:
+    """The parity of two runs of the same dtype and recipe."""
+    tolerance = TOLERANCES[a.spec.dtype]
+    losses = [run.history.losses for run in (a, b)]
+    length = min(map(len, losses))
+    first, second = (series[:length] for series in losses)
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(first - second)
+    differences[(first == second) | (np.isnan(first) & np.isnan(second))] = 0  # both diverged alike
+    differences[np.isnan(differences)] = np.inf
+    breaks = [int(i) for i in np.flatnonzero(differences > tolerance)[:1]]
+    if a.spec.dtype == "float64":
+        pairs = zip(a.history.evaluations, b.history.evaluations, strict=False)
+        breaks += [one.iteration for one, other in pairs if one != other]
+    return Parity(a.spec, b.spec, float(differences.max(initial=0)), tolerance, min(breaks, default=None))
+
+
+def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *, progress: bool = True) -> Comparison:
+    """Make every run of `specs` on the images and labels of `train` and `test`, from the same weights and batches.
+
+    Ctrl-C ends the run at hand and leaves out those after it.
+    Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
+    """
+    comparison = Comparison(recipe)
+    for run in _runs(recipe, specs, train, test, progress):
+        comparison.runs.append(run)
+        if run.history.interrupted:
+            break
+    return comparison
+
+
+def _runs(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, progress: bool) -> Iterator[Run]:
+    for spec in specs:
+        try:
+            compile_seconds = _compile(recipe, spec, train, test)
+        except KeyboardInterrupt:
+            yield Run(spec, 0.0, History(interrupted=True))
+            return
+        trainer = _trainer(recipe, spec, train)
+        history = trainer.fit(
+            *train,
+            iterations=recipe.iterations,
+            validation=test,
+            evaluate_every=recipe.evaluate_every,
+            progress=progress,
+        )
+        yield Run(spec, compile_seconds, history)
+
+
+def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
+    network = MLP(
+        (train[0][0].size, *recipe.hidden, 10),
+        activation=recipe.activation,
+        dtype=spec.dtype,
+        backend=spec.backend,
+        seed=recipe.seed,
+    )
+    return Trainer(network, SGD(recipe.learning_rate), recipe.batch_size, recipe.seed)
+
+
+def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part) -> float:
+    """Train for one iteration on one batch, with a network of its own: what it costs the first time is compiling."""
+    start = time.perf_counter()
+    size = recipe.batch_size
+    trainer = _trainer(recipe, spec, train)
+    batch, sample = (train[0][:size], train[1][:size]), (test[0][:1], test[1][:1])
+    trainer.fit(*batch, iterations=1, validation=sample, evaluate_every=1, progress=False)
+    return time.perf_counter() - start if spec.backend == "numba" else 0.0

@@ -1,0 +1,80 @@
+"""Gradients by central differences, and the check of a network's own gradients against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .checks import Array
+
+
+def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-4) -> Array:
+    """df/dx by central differences, (f(x + h) - f(x - h)) / 2h, for each number of x in turn.
+
+    f is called with x itself, changed in place; x is as it was when this returns or raises. The error is of the order
+    of h² and of the rounding of f / h, so x should be float64.
+
+    Raises TypeError where x is not an array of floating point numbers, ValueError where it is read-only.
+    """
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"x must be an array, got {type(x).__name__}")
+    checks.floating_array("x", x)
+    if not x.flags.writeable:
+        raise ValueError("x must be writable, got a read-only array")
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        value = x[index]
+        try:
+            x[index] = value + h
+            above = f(x)
+            x[index] = value - h
+            below = f(x)
+        finally:
+            x[index] = value
+        gradient[index] = (above - below) / (2 * h)
+    return gradient
+
+
+class Network(Protocol):
+    """What a network must have for `check_gradients`: the book's interface."""
+
+    @property
+    def params(self) -> dict[str, Array]: ...
+
+    def loss(self, x: Any, t: Any) -> Any: ...
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Array]: ...
+
+
+def check_gradients(network: Network, x: ArrayLike, t: ArrayLike, h: float = 1e-5) -> dict[str, float]:
+    """The error of each parameter's gradient against central differences, {"W1": ..., "b1": ..., ...}.
+
+    The error is the largest difference, relative to the largest number of either gradient: below 1e-5 where all is
+    right. (About 1e-6 of it is the book's: its loss is -log(y + 1e-7), its gradient that of -log(y). A ReLU whose input
+    lies within h of its kink is not differentiable there, and shows.)
+    x (N, ...) and t are a batch as network.loss takes it. Every parameter costs two losses: keep the network small.
+
+    Raises TypeError where a parameter is not float64: smaller dtypes drown the difference in rounding.
+    """
+    for key, parameter in network.params.items():
+        if np.asarray(parameter).dtype != np.float64:
+            raise TypeError(
+                f"params[{key!r}] must be float64 for a gradient check, got {np.asarray(parameter).dtype}; "
+                "make the network with dtype='float64'"
+            )
+    analytic = network.gradient(x, t)
+    return {
+        key: relative_error(analytic[key], numerical_gradient(lambda _: network.loss(x, t), parameter, h))
+        for key, parameter in network.params.items()
+    }
+
+
+def relative_error(a: Array, b: Array) -> float:
+    """The largest difference of two arrays of one shape, relative to the largest magnitude in either; 0 for equal."""
+    difference = np.max(np.abs(a - b), initial=0.0)
+    scale = max(np.max(np.abs(a), initial=0.0), np.max(np.abs(b), initial=0.0))
+    return float(difference / scale) if difference else 0.0

@@ -1,0 +1,205 @@
+"""The layers of the book ゼロから作るDeep Learning (common/layers.py), on either backend.
+
+A layer checks its arguments, remembers what backward needs, and calls one kernel forward and one backward. Results are
+new arrays in the dtype that NumPy's own arithmetic would give. Departures from the book, on purpose:
+
+- `Relu.backward` leaves the caller's dout as it is; the book's sets it to 0 in place and returns it.
+- Class indices out of range, negative ones too, are an error; NumPy would count negative ones from the end.
+- `Sigmoid` does not warn of overflow.
+- For a single sample, x (C,), `SoftmaxWithLoss.backward` divides by one sample; the book's divides by C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .backends import get_backend
+from .checks import Array
+
+
+class _Layer:
+    """What all layers share: the backend they were made with, by name and as a module of kernels."""
+
+    def __init__(self, backend: str | None = None):
+        self.backend, self._kernels = get_backend(backend)
+
+    def _remembered(self, name: str) -> Any:
+        value = getattr(self, name)
+        if value is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kernels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend, self._kernels = get_backend(self.backend)
+
+
+class Affine(_Layer):
+    """x @ W + b.
+
+    W (D, M) and b (M,), or one number for all, are kept, not copied: what is changed in them in place is used by the
+    next call. After backward, `dW` (D, M) and `db` (M,) hold their gradients; `x` and `original_x_shape` are the input.
+    """
+
+    def __init__(self, W: Array, b: ArrayLike, backend: str | None = None):
+        super().__init__(backend)
+        checks.weights_and_bias(W, b)
+        self.W = W
+        self.b = b
+        self.x: Array | None = None
+        self.original_x_shape: tuple[int, ...] | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (N, ...), D numbers in each row -> (N, M).
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for shapes that do not fit W.
+        """
+        W, b = checks.weights_and_bias(self.W, self.b)
+        matrix = checks.rows("x", x, W.shape[0])
+        self.original_x_shape = np.shape(x)
+        self.x = matrix
+        result = np.result_type(matrix, W, b)
+        dtype = checks.compute_dtype(result)
+        out = self._kernels.affine_forward(_operand(matrix, dtype), W.astype(dtype, copy=False), b.astype(dtype))
+        return out.astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout (N, M) -> dx, in the shape of forward's x; sets dW and db.
+
+        Raises RuntimeError before any forward, TypeError and ValueError as forward does.
+        """
+        x = self._remembered("x")
+        W, _ = checks.weights_and_bias(self.W, self.b)
+        checks.same_shape("W", W, (x.shape[1], W.shape[1]), "the W that forward was called with")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, (len(x), W.shape[1]), "forward's result")
+        dtype = checks.compute_dtype(np.result_type(x, W, dout))
+        W_, dout_ = W.astype(dtype, copy=False), dout.astype(dtype, copy=False)
+        dx, dW, db = self._kernels.affine_backward(dout_, _operand(x, dtype), W_)
+        self.dW = dW.astype(np.result_type(x, dout), copy=False)
+        self.db = db.astype(dout.dtype, copy=False)
+        return dx.astype(np.result_type(dout, W), copy=False).reshape(self.original_x_shape)
+
+
+def _operand(x: Array, dtype: np.dtype[Any]) -> Array:
+    """x as a kernel takes it beside weights of `dtype`: uint8 and float32 unconverted, the rest converted."""
+    return x if x.dtype in (np.uint8, np.float32) else x.astype(dtype, copy=False)
+
+
+class Relu(_Layer):
+    """max(x, 0). `mask` remembers where x <= 0."""
+
+    def __init__(self, backend: str | None = None):
+        super().__init__(backend)
+        self.mask: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (any shape) -> the same shape and dtype; 0 where x <= 0, NaN stays. Raises TypeError for other dtypes."""
+        x = checks.real_array("x", x)
+        out, self.mask = self._kernels.relu_forward(x.astype(_elementwise(x.dtype), copy=False))
+        return out.astype(x.dtype, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx, a new array: 0 where the mask is set.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        mask = self._remembered("mask")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, mask.shape, "forward's result")
+        return self._kernels.relu_backward(dout.astype(_elementwise(dout.dtype), copy=False), mask).astype(
+            dout.dtype, copy=False
+        )
+
+
+def _elementwise(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype that kernels know and that holds every value of `dtype`."""
+    return np.dtype({"float16": np.float32, "bool": np.uint8}.get(dtype.name, dtype))
+
+
+class Sigmoid(_Layer):
+    """1 / (1 + exp(-x)). `out` remembers the result."""
+
+    def __init__(self, backend: str | None = None):
+        super().__init__(backend)
+        self.out: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (any shape) -> the same shape, in the dtype of np.exp(x). Raises TypeError for other dtypes."""
+        x = checks.real_array("x", x)
+        result = np.exp(np.empty(0, x.dtype)).dtype
+        out = self._kernels.sigmoid_forward(x.astype(checks.compute_dtype(result), copy=False))
+        self.out = out.astype(result, copy=False)
+        return self.out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx = dout * (1 - out) * out.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        out = checks.floating_array("out", self._remembered("out"))
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, out.shape, "forward's result")
+        result = np.result_type(dout, out)
+        dtype = checks.compute_dtype(result)
+        dx = self._kernels.sigmoid_backward(dout.astype(dtype, copy=False), out.astype(dtype, copy=False))
+        return dx.astype(result, copy=False)
+
+
+class SoftmaxWithLoss(_Layer):
+    """Softmax and the mean cross-entropy with the labels. Remembers `loss`, `y` (the softmax) and `t` (the labels)."""
+
+    def __init__(self, backend: str | None = None):
+        super().__init__(backend)
+        self.loss: Any = None
+        self.y: Array | None = None
+        self.t: Array | None = None
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """x (N, C), t: class indices (N,) or one-hot (N, C) -> the mean of -log(y[label] + 1e-7), a scalar.
+
+        One sample may come as x (C,) with t an index or one-hot (C,). The label of a one-hot row is its first maximum.
+        Raises TypeError for other dtypes and for labels that are not integers, ValueError for an empty batch, for
+        shapes that do not fit and for labels out of range.
+        """
+        scores = checks.real_array("x", x)
+        if scores.ndim not in (1, 2) or scores.size == 0:
+            raise ValueError(f"x must have shape (N, C) with at least one row and one class, got {scores.shape}")
+        self.t = np.asarray(t)
+        rows, labels = self._rows_and_labels(scores)
+        result = np.exp(np.empty(0, scores.dtype)).dtype
+        rows = rows.astype(checks.compute_dtype(result), copy=False)
+        loss, y = self._kernels.softmax_cross_entropy_forward(rows, labels)
+        self.y = y.astype(result, copy=False).reshape(scores.shape)
+        self.loss = result.type(loss)
+        return self.loss
+
+    def backward(self, dout: Any = 1) -> Array:
+        """(y - t) / N, (N, C), with t one-hot. dout is ignored, as in the book.
+
+        Raises RuntimeError before any forward, and what forward raises where y or t was changed since.
+        """
+        y = checks.floating_array("y", self._remembered("y"))
+        rows, labels = self._rows_and_labels(y)
+        result = y.dtype if labels.ndim == 1 else np.result_type(y, self.t)
+        dtype = checks.compute_dtype(result)
+        labels = labels if labels.ndim == 1 else labels.astype(dtype, copy=False)
+        dx = self._kernels.softmax_cross_entropy_backward(rows.astype(dtype, copy=False), labels)
+        return dx.astype(result, copy=False).reshape(y.shape)
+
+    def _rows_and_labels(self, scores: Array) -> tuple[Array, Array]:
+        """Scores or probabilities as (N, C) and labels that fit them; a single sample becomes one row."""
+        t = np.asarray(self.t)
+        rows = np.atleast_2d(scores)
+        if scores.ndim == 1:
+            t = t.reshape(1, -1) if t.size == scores.size > 1 else t.reshape(-1)
+        return rows, checks.labels(t, *rows.shape)

@@ -1,0 +1,216 @@
+"""Multilayer perceptrons: affine layers with activations between them, softmax with cross-entropy at the end.
+
+All parameters are one flat vector, W1, b1, W2, b2, ...; `params` and the layers hold views of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .backends import get_backend
+from .checks import Array
+from .gradients import numerical_gradient
+from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+
+ACTIVATIONS: dict[str, type[Relu] | type[Sigmoid]] = {"relu": Relu, "sigmoid": Sigmoid}
+DTYPES = ("float32", "float64")
+SCALES: dict[str, Callable[[int], float]] = {
+    "he": lambda inputs: math.sqrt(2 / inputs),  # He et al. 2015, for ReLU
+    "xavier": lambda inputs: math.sqrt(1 / inputs),  # Glorot and Bengio 2010, in the book's form
+}
+ROWS_AT_A_TIME = 1000  # in `accuracy`: the activations of a batch stay in the cache
+
+
+class MLP:
+    """A multilayer perceptron of any depth.
+
+    sizes: the widths from the input to the classes, e.g. (784, 50, 10). activation: "relu" or "sigmoid", after every
+    affine layer but the last. weight_init_std: the standard deviation of the initial weights, or "he", sqrt(2 / inputs),
+    or "xavier", sqrt(1 / inputs); biases start at 0. dtype: "float32" or "float64"; the same seed draws the same
+    weights for both. backend: "numba" or "numpy", None for the default. seed: for numpy.random.default_rng.
+
+    parameters: the flat vector (P,). params: {"W1": (in, out), "b1": (out,), ...}, views of it. layers: Affine1, Relu1,
+    ..., in order; last_layer: SoftmaxWithLoss. Change parameters in place: an array put into `params` is not seen.
+
+    Raises TypeError and ValueError for bad arguments; the message lists what exists.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "relu",
+        weight_init_std: float | str = 0.01,
+        dtype: str | type | np.dtype[Any] = "float32",
+        backend: str | None = None,
+        seed: int | None = None,
+    ):
+        rng = np.random.default_rng(seed)
+        self._build(sizes, activation, weight_init_std, dtype, backend, rng.standard_normal)
+
+    def _build(
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        weight_init_std: float | str,
+        dtype: str | type | np.dtype[Any],
+        backend: str | None,
+        standard_normal: Callable[[tuple[int, int]], Array],
+    ) -> None:
+        self.sizes = _checked_sizes(sizes)
+        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
+        self.dtype = np.dtype(checks.one_of("dtype", _dtype_name(dtype), DTYPES))
+        scale = _checked_scale(weight_init_std)
+        self.backend, self._kernels = get_backend(backend)
+        self.parameters = np.zeros(sum((i + 1) * o for i, o in itertools.pairwise(self.sizes)), self.dtype)
+        self.params = _views(self.parameters, self.sizes)
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(self.sizes), 1):
+            self.params[f"W{number}"][...] = scale(inputs) * standard_normal((inputs, outputs))
+        self._make_layers()
+
+    def _make_layers(self) -> None:
+        self.layers: OrderedDict[str, Affine | Relu | Sigmoid] = OrderedDict()
+        for number in range(1, len(self.sizes)):
+            if number > 1:
+                hidden = ACTIVATIONS[self.activation]
+                self.layers[f"{hidden.__name__}{number - 1}"] = hidden(self.backend)
+            self.layers[f"Affine{number}"] = Affine(
+                self.params[f"W{number}"], self.params[f"b{number}"], backend=self.backend
+            )
+        self.last_layer = SoftmaxWithLoss(self.backend)
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The name of the activation after each affine layer; "identity" after the last."""
+        return (self.activation,) * (len(self.sizes) - 2) + ("identity",)
+
+    def predict(self, x: ArrayLike) -> Array:
+        """x (N, ...) -> scores (N, classes), before the softmax, in the network's dtype.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for another number of features.
+        """
+        out = self._input(x)
+        for layer in self.layers.values():
+            out = layer.forward(out)
+        return out
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """x (N, ...), t: class indices (N,) or one-hot (N, classes) -> the mean cross-entropy.
+
+        Raises what predict and SoftmaxWithLoss.forward raise.
+        """
+        t = checks.real_array("t", t)
+        return self.last_layer.forward(self.predict(x), t.astype(self.dtype) if t.ndim == 2 else t)
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """x (N, ...), t as in `loss` -> the share of rows whose largest score is their label's.
+
+        Raises what `loss` raises.
+        """
+        x = checks.rows("x", x, self.sizes[0])
+        labels = checks.labels(t, len(x), self.sizes[-1])
+        labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        if not len(x):
+            raise ValueError("x must have at least one row, got none")
+        hits = 0
+        for first in range(0, len(x), ROWS_AT_A_TIME):
+            rows = slice(first, first + ROWS_AT_A_TIME)
+            hits += int(np.sum(self.predict(x[rows]).argmax(axis=1) == labels[rows]))
+        return hits / len(x)
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """The gradient of the loss by backpropagation, {"W1": ..., "b1": ..., ...}: new arrays.
+
+        Raises what `loss` raises.
+        """
+        self.loss(x, t)
+        dout = self.last_layer.backward()
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        gradients = {}
+        for number in range(1, len(self.sizes)):
+            affine: Any = self.layers[f"Affine{number}"]
+            gradients[f"W{number}"], gradients[f"b{number}"] = affine.dW, affine.db
+        return gradients
+
+    def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """The gradient of the loss by central differences, two losses for each parameter: slow, for checking."""
+        return {key: numerical_gradient(lambda _: self.loss(x, t), self.params[key]) for key in self.params}
+
+    def _input(self, x: ArrayLike) -> Array:
+        """x, converted only where its own dtype would make the result another than the network's."""
+        x = checks.real_array("x", x)
+        return x if np.result_type(x, self.dtype) == self.dtype else x.astype(self.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in {"_kernels", "params", "layers"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend, self._kernels = get_backend(self.backend)
+        self.params = _views(self.parameters, self.sizes)
+        self._make_layers()
+
+
+class TwoLayerNet(MLP):
+    """The book's network of chapter 5: Affine, ReLU, Affine, softmax with loss, in float64.
+
+    Initial weights are weight_init_std * np.random.randn(...), drawn as in the book from NumPy's global random state.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        weight_init_std: float | str = 0.01,
+        backend: str | None = None,
+    ):
+        sizes = (input_size, hidden_size, output_size)
+        self._build(sizes, "relu", weight_init_std, "float64", backend, lambda shape: np.random.randn(*shape))
+
+    @property
+    def lastLayer(self) -> SoftmaxWithLoss:
+        """The book's name for last_layer."""
+        return self.last_layer
+
+
+def _views(parameters: Array, sizes: tuple[int, ...]) -> dict[str, Array]:
+    """W1, b1, W2, b2, ... as views of the flat vector."""
+    views, at = {}, 0
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 1):
+        views[f"W{number}"] = parameters[at : at + inputs * outputs].reshape(inputs, outputs)
+        at += inputs * outputs
+        views[f"b{number}"] = parameters[at : at + outputs]
+        at += outputs
+    return views
+
+
+def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"sizes must be a sequence of layer widths such as (784, 50, 10), got {sizes!r}")
+    checked = tuple(checks.whole_number(f"sizes[{i}]", size, at_least=1) for i, size in enumerate(sizes))
+    if len(checked) < 2:
+        raise ValueError(f"sizes must hold at least two widths, input and output, got {sizes!r}")
+    return checked
+
+
+def _checked_scale(weight_init_std: float | str) -> Callable[[int], float]:
+    if isinstance(weight_init_std, str):
+        return SCALES[checks.one_of("weight_init_std", weight_init_std, SCALES)]
+    std = checks.not_negative("weight_init_std", weight_init_std)
+    return lambda inputs: std
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype)

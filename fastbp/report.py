@@ -1,0 +1,187 @@
+"""How results are shown: tables for the terminal, a picture, a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .checking import Check
+from .compare import Comparison, Parity, Run
+
+COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A run a column: the accuracies of each evaluation, then the seconds and the speed."""
+    table = Table(title=_title(comparison))
+    table.add_column("iteration", justify="right")
+    for run in comparison.runs:
+        table.add_column(f"{run.spec}\ntrain / test", justify="right")
+    longest = max((run.history.evaluations for run in comparison.runs), key=len, default=[])
+    for number, evaluation in enumerate(longest):
+        cells = [_accuracies(run, number) for run in comparison.runs]
+        table.add_row(str(evaluation.iteration), *cells, end_section=number == len(longest) - 1)
+    for name, cells in _timings(comparison):
+        table.add_row(name, *cells)
+    return table
+
+
+def _title(comparison: Comparison) -> str:
+    recipe = comparison.recipe
+    hidden = "-".join(map(str, recipe.hidden))
+    return (
+        f"{recipe.iterations} iterations of {recipe.batch_size} samples, hidden {hidden}, {recipe.activation}, "
+        f"learning rate {recipe.learning_rate:g}"
+    )
+
+
+def _accuracies(run: Run, number: int) -> str:
+    if number >= len(run.history.evaluations):
+        return "-"
+    evaluation = run.history.evaluations[number]
+    return f"{evaluation.train_accuracy:.4f} / {evaluation.test_accuracy:.4f}"
+
+
+def _timings(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    runs = comparison.runs
+    rates = [len(run.history.losses) / max(run.history.train_seconds, 1e-9) for run in runs]
+    speedups = [f"{runs[0].seconds / max(run.seconds, 1e-9):.1f}x" for run in runs]
+    return [
+        ("compiling", [f"{run.compile_seconds:.2f} s" for run in runs]),
+        ("training", [f"{run.history.train_seconds:.2f} s" for run in runs]),
+        ("evaluating", [f"{run.history.evaluate_seconds:.2f} s" for run in runs]),
+        ("iterations / s", [f"{rate:,.0f}" for rate in rates]),
+        ("speed-up", speedups),
+    ]
+
+
+def parity_line(parity: Parity) -> RenderableType:
+    """One sentence: how far two runs are apart, in red with the first iteration where it is too much."""
+    pair = f"{parity.first} and {parity.second}"
+    difference = f"largest loss difference {parity.max_loss_difference:.1e}, tolerance {parity.tolerance:.0e}"
+    if parity.ok:
+        return Text(f"parity ok: {pair}: {difference}", style="green")
+    return Text(f"parity BROKEN at iteration {parity.first_break}: {pair}: {difference}", style="bold red")
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """A subject a row, a comparison a column, with the largest relative error of each."""
+    comparisons = list(dict.fromkeys(check.comparison for check in checks))
+    table = Table(title="Largest relative errors")
+    table.add_column("", no_wrap=True)
+    for name in comparisons:
+        table.add_column(name, justify="right")
+    for subject in dict.fromkeys(check.subject for check in checks):
+        found = {check.comparison: check for check in checks if check.subject == subject}
+        table.add_row(subject, *(_error_cell(found.get(name)) for name in comparisons))
+    return table
+
+
+def _error_cell(check: Check | None) -> Text:
+    if check is None:
+        return Text("")
+    return Text(f"{check.error:.1e}", style="green") if check.ok else Text(f"{check.error:.1e} FAILED", "bold red")
+
+
+def print_all(*parts: RenderableType) -> None:
+    console = Console()
+    for part in parts:
+        console.print(part)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write all of it or nothing; "-" is standard output."""
+    text = json.dumps(content, allow_nan=False)
+    if str(path) == "-":
+        print(text)
+    else:
+        _replace(path, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def plot_comparison(comparison: Comparison, path: Path) -> None:
+    """Loss and accuracy curves of each run and a bar of times, in the format of the path's ending."""
+    from io import BytesIO
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss_axes, accuracy_axes, time_axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.8))
+    for index, run in enumerate(comparison.runs):
+        # Runs that agree lie on each other: every later one is thinner, and dashed, so that each can be seen.
+        style = {"color": COLORS[index % len(COLORS)], "linewidth": max(1.0, 4 - 1.5 * index)}
+        loss_axes.plot(
+            *_smoothed(run.history.losses), label=str(run.spec), linestyle=("-", "-", "--")[index % 3], **style
+        )
+        _plot_accuracies(accuracy_axes, run, style, index == 0)
+    loss_axes.set(title="Loss (mean of 100 iterations)", xlabel="iteration", yscale="log")
+    accuracy_axes.set(title="Accuracy (solid: train, dotted: test)", xlabel="iteration")
+    for axes in (loss_axes, accuracy_axes):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _plot_times(time_axes, comparison)
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix.lstrip(".").lower(), dpi=120)
+    _replace(path, image.getvalue())
+
+
+def _smoothed(losses: np.ndarray, window: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    count = max(1, len(losses) // window)
+    pieces = np.array_split(losses, count)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    return ends, np.array([piece.mean() for piece in pieces])
+
+
+def _plot_accuracies(axes: Any, run: Run, style: dict[str, Any], first: bool) -> None:
+    evaluations = run.history.evaluations
+    iterations = [evaluation.iteration for evaluation in evaluations]
+    axes.plot(iterations, [e.train_accuracy for e in evaluations], label=str(run.spec), **style)
+    axes.plot(iterations, [e.test_accuracy for e in evaluations], linestyle=":", **style)
+
+
+def _plot_times(axes: Any, comparison: Comparison) -> None:
+    runs = comparison.runs
+    names = [str(run.spec) for run in runs]
+    left = np.zeros(len(runs))
+    for part, color in (("train", COLORS[0]), ("evaluate", COLORS[1]), ("compile", "#c0c0c0")):
+        seconds = np.array(
+            [run.compile_seconds if part == "compile" else getattr(run.history, f"{part}_seconds") for run in runs]
+        )
+        axes.barh(names, seconds, left=left, label=part, color=color)
+        left += seconds
+    for index, run in enumerate(runs):
+        text = f" {run.seconds:.1f} s"
+        if index:
+            text += f", {runs[0].seconds / max(run.seconds, 1e-9):.1f}x"
+        axes.text(left[index], index, text, va="center")
+    axes.set(title="Seconds (compiling only the first time)", xlim=(0, left.max() * 1.3))
+    axes.invert_yaxis()
+    axes.legend(loc="lower right")

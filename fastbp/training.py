@@ -1,0 +1,259 @@
+"""The training loop: mini-batches, updates, evaluations, progress, and a history of it all."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .checks import Array
+from .networks import MLP
+from .optimizers import SGD
+from .progress import progress_bar
+
+SECONDS_PER_CALL = 0.1  # compiled code comes back this often, for Ctrl-C and the progress bar
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies, from 0 to 1, after the update of an iteration; test_accuracy is None without validation data."""
+
+    iteration: int
+    train_accuracy: float
+    test_accuracy: float | None
+
+
+@dataclass
+class History:
+    """What a training run did.
+
+    losses (iterations,), float64: each batch's mean cross-entropy, of the forward pass before its update. train_seconds
+    and evaluate_seconds: where the time went. interrupted: Ctrl-C ended the run; the history holds what was done.
+    """
+
+    losses: Array = field(default_factory=lambda: np.empty(0))
+    evaluations: list[Evaluation] = field(default_factory=list)
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Checked images and labels: x (N, features), contiguous, in a dtype that kernels take; t (N,), int64."""
+
+    x: Array
+    t: Array
+
+
+class Trainer:
+    """Trains a network with mini-batches.
+
+    Raises TypeError and ValueError for bad arguments.
+
+    seed: of the numpy.random.RandomState that draws the batches. None draws them from NumPy's global random state, as
+    np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script.
+    """
+
+    def __init__(self, network: MLP, optimizer: SGD | None = None, batch_size: int = 100, seed: int | None = 0):
+        if not isinstance(network, MLP):
+            raise TypeError(f"network must be a fastbp network (MLP, TwoLayerNet), got {type(network).__name__}")
+        self.network = network
+        self.optimizer = SGD(0.1) if optimizer is None else optimizer
+        if not isinstance(self.optimizer, SGD):
+            raise TypeError(f"optimizer must be a fastbp.SGD, got {type(optimizer).__name__}")
+        self.batch_size = checks.whole_number("batch_size", batch_size, at_least=1)
+        self.seed = seed
+        self._random: Any = np.random if seed is None else np.random.RandomState(seed)
+        self.history = History()
+
+    def fit(
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        *,
+        iterations: int | None = None,
+        epochs: int | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        evaluate_every: int | None = 600,
+        shuffle: bool = False,
+        progress: bool = True,
+    ) -> History:
+        """Train on x (N, ...) and t, class indices (N,) or one-hot (N, classes); returns the history of this call.
+
+        iterations or epochs, one of them: how long. An epoch is N // batch_size batches drawn with replacement, or,
+        with shuffle=True, every sample once in a new random order, the last batch being what is left.
+        validation: another (x, t) for the test accuracy. evaluate_every: measure the accuracies on all data after the
+        update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. progress: show a bar (with
+        the extra `cli` installed).
+
+        Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
+
+        Raises TypeError and ValueError for bad arguments, before anything is changed.
+        """
+        self._check_network()
+        train = self._data("x", x, t)
+        test = None if validation is None else self._data("validation x", *_pair(validation))
+        if self.batch_size > len(train.x):
+            raise ValueError(f"batch_size must be at most the number of samples, {len(train.x)}, got {self.batch_size}")
+        total = self._total_iterations(len(train.x), iterations, epochs, shuffle)
+        if evaluate_every is not None:
+            evaluate_every = checks.whole_number("evaluate_every", evaluate_every, at_least=1)
+        batches = _shuffled if shuffle else _with_replacement
+        stream = batches(self._random, len(train.x), self.batch_size, total)
+        self.history = History(losses=np.empty(total))
+        name = f"{self.network.backend}:{self.network.dtype}"
+        with progress_bar(name, total, shown=progress) as advance:
+            _Run(self, train, test, evaluate_every, self.history, advance).until_done(stream, total)
+        if self.history.interrupted:
+            done = len(self.history.losses)
+            warnings.warn(f"Training was interrupted after {done} of {total} iterations", RuntimeWarning, stacklevel=2)
+        return self.history
+
+    def _check_network(self) -> None:
+        network = self.network
+        for key, view in network.params.items():
+            if not isinstance(view, np.ndarray) or view.base is not network.parameters:
+                raise ValueError(
+                    f"network.params[{key!r}] was replaced by another array; Trainer trains network.parameters. "
+                    f"Change it in place: network.params[{key!r}][...] = value"
+                )
+
+    def _data(self, name: str, x: ArrayLike, t: ArrayLike) -> _Data:
+        rows = checks.rows(name, x, self.network.sizes[0])
+        if not len(rows):
+            raise ValueError(f"{name} must have at least one row, got none")
+        keep = rows.dtype in (np.uint8, np.float32)
+        rows = np.ascontiguousarray(rows, dtype=rows.dtype if keep else self.network.dtype)
+        return _Data(rows, checks.class_indices(t, len(rows), self.network.sizes[-1]))
+
+    def _total_iterations(self, samples: int, iterations: int | None, epochs: int | None, shuffle: bool) -> int:
+        if (iterations is None) == (epochs is None):
+            raise ValueError(f"give iterations or epochs, one of them, got iterations={iterations}, epochs={epochs}")
+        if iterations is not None:
+            return checks.whole_number("iterations", iterations, at_least=1)
+        per_epoch = -(-samples // self.batch_size) if shuffle else samples // self.batch_size
+        return checks.whole_number("epochs", epochs, at_least=1) * per_epoch
+
+
+class _Run:
+    """One call of fit: takes batches from a stream, gives them to the backend in portions, evaluates in between."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: _Data,
+        test: _Data | None,
+        evaluate_every: int | None,
+        history: History,
+        advance: Callable[[int, str], None],
+    ):
+        self.network = trainer.network
+        self.learning_rate = trainer.optimizer.learning_rate
+        self.train, self.test = train, test
+        self.evaluate_every = evaluate_every
+        self.history, self.advance = history, advance
+        self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
+
+    def until_done(self, stream: Iterator[Array], total: int) -> None:
+        try:
+            for batches in stream:
+                self._take(batches)
+        except KeyboardInterrupt:
+            self.history.interrupted = True
+        finally:
+            self.history.losses = self.history.losses[: self.done[0]]
+
+    def _take(self, batches: Array) -> None:
+        """Train on batches (steps, batch size), a portion at a time; a portion ends where an evaluation is due."""
+        portion = 1
+        while len(batches):
+            steps = min(portion, len(batches), self._until_evaluation())
+            seconds = self._steps(batches[:steps])
+            batches = batches[steps:]
+            portion = max(1, min(2 * portion, int(portion * SECONDS_PER_CALL / max(seconds, 1e-9))))
+            if self.evaluate_every and (self.done[0] - 1) % self.evaluate_every == 0:
+                self._evaluate()
+            self.advance(int(self.done[0]), self._status())
+
+    def _until_evaluation(self) -> int:
+        every = self.evaluate_every or len(self.history.losses)
+        return every - (int(self.done[0]) - 1) % every
+
+    def _steps(self, batches: Array) -> float:
+        network, start = self.network, time.perf_counter()
+        try:
+            network._kernels.train_steps(
+                network.parameters,
+                network.sizes,
+                network.activations,
+                self.train.x,
+                self.train.t,
+                batches,
+                self.learning_rate,
+                self.history.losses[self.done[0] : self.done[0] + len(batches)],
+                self.done,
+            )
+        finally:
+            seconds = time.perf_counter() - start
+            self.history.train_seconds += seconds
+        return seconds
+
+    def _evaluate(self) -> None:
+        start = time.perf_counter()
+        try:
+            accuracies = [None if data is None else self._accuracy(data) for data in (self.train, self.test)]
+            self.history.evaluations.append(Evaluation(int(self.done[0]) - 1, *accuracies))  # type: ignore[arg-type]
+        finally:
+            self.history.evaluate_seconds += time.perf_counter() - start
+
+    def _accuracy(self, data: _Data) -> float:
+        network, hits, rows = self.network, 0, 10_000  # a fraction of a second, for Ctrl-C
+        for first in range(0, len(data.x), rows):
+            piece = slice(first, first + rows)
+            scores = network._kernels.forward_scores(
+                network.parameters, network.sizes, network.activations, data.x[piece]
+            )
+            hits += int(np.sum(scores.argmax(axis=1) == data.t[piece]))
+        return hits / len(data.x)
+
+    def _status(self) -> str:
+        loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}"
+        if not self.history.evaluations:
+            return loss
+        last = self.history.evaluations[-1]
+        test = "" if last.test_accuracy is None else f"  test {last.test_accuracy:.4f}"
+        return f"{loss}  train {last.train_accuracy:.4f}{test}"
+
+
+def _with_replacement(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:
+    """Batches as `random.choice(samples, batch_size)` draws them, one by one, many drawn in one call."""
+    while total > 0:
+        steps = min(total, 1000)
+        yield random.randint(0, samples, (steps, batch_size), dtype=np.int64)
+        total -= steps
+
+
+def _shuffled(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:
+    """Every sample once an epoch: the full batches, then, where the division leaves a rest, the short one."""
+    while total > 0:
+        order = random.permutation(samples).astype(np.int64, copy=False)
+        whole = samples // batch_size
+        full = order[: whole * batch_size].reshape(whole, batch_size)[:total]
+        yield full
+        total -= len(full)
+        if total > 0 and samples % batch_size:
+            yield order[whole * batch_size :].reshape(1, -1)
+            total -= 1
+
+
+def _pair(validation: Any) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise TypeError(f"validation must be a pair (x, t), got {type(validation).__name__}")
+    return validation[0], validation[1]

@@ -1,0 +1,26 @@
+"""The backend "numba": compiled kernels over clean arrays, function for function those of fastbp.reference.
+
+Arguments are already checked: shapes fit, W and b share one floating dtype, labels are in range. Compiled loops do not
+look at bounds, so nothing else may reach them; people call fastbp.layers and fastbp.networks, which check.
+"""
+
+from .affine import affine_backward, affine_forward
+from .relu import relu_backward, relu_forward
+from .sgd import sgd_update
+from .sigmoid import sigmoid_backward, sigmoid_forward
+from .softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from .training_step import forward_scores, train_steps
+
+__all__ = [
+    "affine_backward",
+    "affine_forward",
+    "forward_scores",
+    "relu_backward",
+    "relu_forward",
+    "sgd_update",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "train_steps",
+]

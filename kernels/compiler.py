@@ -1,0 +1,159 @@
+"""The one decorator every kernel is compiled through, and the disk cache behind it.
+
+Numba's own cache notices an edit to a kernel but not to a function it calls in another file (numba issue #1833),
+so after an upgrade it can run stale machine code. Here everything that shapes the machine code is in the name of
+the cache directory: the content of all kernel files, the versions of Python, NumPy, Numba and llvmlite, the
+processor, the vector width and the compiler switches. Nothing stale can be found, so nothing has to be invalidated.
+
+Cache files are pickles of machine code: as trusted as the program itself. They are kept in a directory that only the
+user can write, carry a checksum, and appear in one step; where any of that fails the kernels are compiled in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import stat
+import sys
+import tempfile
+from functools import lru_cache, partial
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba.core import caching, compiler, config
+from numba.core.serialize import dumps
+
+from .machine import VECTOR_BYTES
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def kernel(function=None, *, part=False):
+    """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
+
+    With part=True it is only ever called by other kernels, and compiled into them: it gets no entry from Python and no
+    cache file, which halves what it costs to compile.
+
+    Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
+    `contract`: a * b + c may be rounded once instead of twice. It keeps NaN, inf and signed zeros.
+    """
+    if function is None:
+        return partial(kernel, part=part)
+    if function.__closure__:
+        raise TypeError(f"{function.__qualname__}: a kernel may not close over variables, its cache key ignores them")
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    if part:
+        return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    dispatcher = numba.njit(**options, no_cfunc_wrapper=True)(function)
+    directory = _cache_directory()
+    if directory is not None:
+        dispatcher._cache = KernelCache(directory, f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
+    return dispatcher
+
+
+class KernelCache(caching._Cache):
+    """One file for each kernel and signature. Any fault, of reading or of writing, is a miss and never an error."""
+
+    def __init__(self, directory: Path, name: str):
+        self._directory = directory
+        self._name = name
+
+    @property
+    def cache_path(self):
+        return str(self._directory)
+
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        try:
+            content = self._path(sig, target_context.codegen()).read_bytes()
+            digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if hashlib.sha256(payload).digest() != digest:
+                return None
+            return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:
+            return None
+
+    def save_overload(self, sig, data):
+        if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
+            return
+        try:
+            payload = dumps(data._reduce())
+            _write_atomically(self._path(sig, data.codegen), hashlib.sha256(payload).digest() + payload)
+        except Exception:
+            return
+
+    def enable(self):
+        pass
+
+    def disable(self):
+        pass
+
+    def flush(self):
+        pass
+
+    def _path(self, sig, codegen) -> Path:
+        signature = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()[:24]
+        return self._directory / f"{self._name}-{signature}.kernel"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def cache_root() -> Path:
+    """The directory above every version's cache: FASTBP_CACHE_DIR, or the platform's place for caches."""
+    if chosen := os.environ.get("FASTBP_CACHE_DIR"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fastbp"
+
+
+@lru_cache(maxsize=1)
+def _cache_directory() -> Path | None:
+    """The private, writable directory of this version's kernels, or None where there can be none."""
+    try:
+        directory = cache_root() / _fingerprint()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (directory.parent, directory):
+            _refuse_unless_private(folder)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except (OSError, RuntimeError):
+        return None
+
+
+def _refuse_unless_private(folder: Path) -> None:
+    if os.name == "nt":  # permissions there come from the profile directory that holds the folder
+        return
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder} can be written by others")
+
+
+def _fingerprint() -> str:
+    """A digest of everything that decides what machine code a kernel becomes."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__, platform.machine())
+    switches = (config.CPU_NAME, config.CPU_FEATURES, config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT)
+    host = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), VECTOR_BYTES)
+    digest.update(repr((versions, switches, host)).encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,166 @@
+"""Vectors for kernels: a value that is one processor register of float32 or float64 numbers.
+
+Numba turns array code into vectors by itself where a loop is simple, but it keeps sums in memory. A sum that is a
+vector *variable* stays in a register from the first addition to the last, and matrix products are little else:
+
+    total = zeros(W)                          # a vector of W's dtype
+    for k in range(K):
+        total = fma(broadcast(W, x, k), load(W, k * N), total)
+    store(out, 0, total)
+
+Everything here takes flat arrays and element offsets. Nothing is checked: offsets are the caller's promise.
+The first argument of `lanes`, `zeros` and `broadcast` only says which dtype is meant.
+"""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from .machine import VECTOR_BYTES
+
+
+class Vector(types.Type):
+    """The Numba type of a vector of `dtype` (float32 or float64), VECTOR_BYTES wide."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"vector({dtype}, {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, _ir_type(vector))
+
+
+_VECTORS = {dtype: Vector(dtype) for dtype in (types.float32, types.float64)}
+
+
+def _ir_type(vector):
+    return ir.VectorType(ir.FloatType() if vector.dtype == types.float32 else ir.DoubleType(), vector.lanes)
+
+
+def _element_pointer(context, builder, array_type, array, index):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+def _vector_pointer(context, builder, array_type, array, index, vector):
+    pointer = _element_pointer(context, builder, array_type, array, index)
+    return builder.bitcast(pointer, _ir_type(vector).as_pointer())
+
+
+def _splat(builder, scalar, vector):
+    first = builder.insert_element(ir.Constant(_ir_type(vector), ir.Undefined), scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None))
+
+
+@intrinsic
+def lanes(typing_context, like):
+    """How many numbers of like's dtype one vector holds: a constant."""
+    count = _VECTORS[like.dtype].lanes
+
+    def codegen(context, builder, signature, arguments):
+        return ir.IntType(64)(count)
+
+    return types.intp(like), codegen
+
+
+@intrinsic
+def zeros(typing_context, like):
+    """A vector of zeros."""
+    vector = _VECTORS[like.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        return ir.Constant(_ir_type(vector), None)
+
+    return vector(like), codegen
+
+
+@intrinsic
+def load(typing_context, array, index):
+    """The vector array[index : index + lanes]."""
+    vector = _VECTORS[array.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        value = builder.load(_vector_pointer(context, builder, signature.args[0], *arguments, vector))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(typing_context, array, index, value):
+    """array[index : index + lanes] = value."""
+
+    def codegen(context, builder, signature, arguments):
+        pointer = _vector_pointer(context, builder, signature.args[0], *arguments[:2], value)
+        builder.store(arguments[2], pointer).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def broadcast(typing_context, like, array, index):
+    """A vector of like's dtype whose lanes are all array[index], whatever array's dtype is."""
+    vector = _VECTORS[like.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        array_type = signature.args[1]
+        pointer = _element_pointer(context, builder, array_type, *arguments[1:])
+        scalar = context.unpack_value(builder, array_type.dtype, pointer)
+        return _splat(builder, context.cast(builder, scalar, array_type.dtype, vector.dtype), vector)
+
+    return vector(like, array, types.intp), codegen
+
+
+@intrinsic
+def fill(typing_context, like, scalar):
+    """A vector of like's dtype whose lanes are all `scalar`."""
+    vector = _VECTORS[like.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        return _splat(builder, context.cast(builder, arguments[1], scalar, vector.dtype), vector)
+
+    return vector(like, scalar), codegen
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """a * b + c, rounded once where the processor can."""
+
+    def codegen(context, builder, signature, arguments):
+        ir_type = _ir_type(a)
+        name = f"llvm.fmuladd.v{a.lanes}f{a.dtype.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir_type, [ir_type] * 3), name)
+        return builder.call(function, arguments)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def kept_apart(typing_context):
+    """Compile the function that says this once, as a function of its own, instead of copying it into each caller."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def where_positive(typing_context, condition, value):
+    """The vector `value`, and 0 in the lanes where condition <= 0; NaN counts as positive."""
+
+    def codegen(context, builder, signature, arguments):
+        zero = ir.Constant(_ir_type(value), None)
+        return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[1])
+
+    return value(condition, value), codegen

@@ -1,0 +1,84 @@
+"""What the tests share: the tolerances of parity, arrays in every layout, and a small data set in MNIST's form."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+import fastbp
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3}  # of the largest finite magnitude
+
+
+@pytest.fixture(autouse=True)
+def _default_backend(monkeypatch):
+    """Every test starts, and leaves the process, with the built-in default backend."""
+    monkeypatch.delenv("FASTBP_BACKEND", raising=False)
+    fastbp.set_default_backend(None)
+    yield
+    fastbp.set_default_backend(None)
+
+
+def assert_parity(actual, expected, name="result"):
+    """dtype and shape are equal, NaN and inf are in the same places, the rest is within the dtype's tolerance."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype, f"{name}: {actual.dtype}, expected {expected.dtype}"
+    assert actual.shape == expected.shape, f"{name}: {actual.shape}, expected {expected.shape}"
+    if actual.dtype.kind != "f":
+        np.testing.assert_array_equal(actual, expected, err_msg=name)
+        return
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), err_msg=f"{name}: NaN")
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(actual[infinite], expected[infinite], err_msg=f"{name}: inf")
+    finite = np.isfinite(expected)
+    scale = np.max(np.abs(expected[finite]), initial=0.0)
+    error = np.max(np.abs(actual[finite].astype(np.float64) - expected[finite]), initial=0.0)
+    assert error <= TOLERANCE[actual.dtype.name] * scale, f"{name}: error {error}, scale {scale}"
+
+
+def in_layout(array, layout):
+    """The same numbers, laid out in another way."""
+    if layout == "C" or not array.ndim:
+        return array.copy()
+    if layout == "F":
+        return np.asfortranarray(array)
+    if layout == "read-only":
+        copy = array.copy()
+        copy.flags.writeable = False
+        return copy
+    if layout == "unaligned":
+        memory = np.zeros(array.nbytes + 1, np.uint8)
+        view = np.frombuffer(memory.data, array.dtype, array.size, 1).reshape(array.shape)
+        view[...] = array
+        return view
+    wide = np.zeros(tuple(2 * size for size in array.shape), array.dtype)
+    backwards = (slice(None, None, -2),) * array.ndim
+    steps = backwards if layout == "reversed" else (slice(None, None, 2),) * array.ndim
+    wide[steps] = array
+    return wide[steps]
+
+
+LAYOUTS = ("C", "F", "strided", "reversed", "read-only", "unaligned")
+
+
+def write_idx(path, array):
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def small_data(tmp_path):
+    """A folder of four IDX files: ten classes of noisy 6 x 6 images, 300 to train and 100 to test."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 200, (10, 6, 6))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part, count in (("train", 300), ("t10k", 100)):
+        labels = rng.integers(0, 10, count)
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", patterns[labels] + rng.integers(0, 56, (count, 6, 6)))
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
+    return folder

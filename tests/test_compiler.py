@@ -1,0 +1,149 @@
+"""The kernel cache, each case in processes of their own."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp.kernels
+from fastbp.kernels import compiler
+
+KERNELS = Path(fastbp.kernels.__file__).parent
+RELU = "from fastbp import kernels; import numpy as np; print(kernels.relu_forward(np.array([-1.0, 2.0]))[0].tolist())"
+COUNT = (
+    "; from numba.core import event; from fastbp.kernels import relu"
+    "; print(sum(relu._forward._cache_hits.values()), sum(relu._forward._cache_misses.values()))"
+)
+
+
+def python(code, cache, **environment):
+    variables = {**os.environ, "FASTBP_CACHE_DIR": str(cache), **environment}
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+
+
+def output(code, cache, **environment):
+    process = python(code, cache, **environment)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return process.stdout.split("\n")[:-1]
+
+
+def files(cache):
+    return sorted(cache.rglob("*.kernel"))
+
+
+def test_the_second_process_does_not_compile(tmp_path):
+    assert output(RELU + COUNT, tmp_path) == ["[0.0, 2.0]", "0 1"]
+    assert len(files(tmp_path)) == 1
+    assert output(RELU + COUNT, tmp_path) == ["[0.0, 2.0]", "1 0"]
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_cache_is_private(tmp_path):
+    output(RELU, tmp_path / "new")
+    folders = [tmp_path / "new", *(path for path in (tmp_path / "new").iterdir() if path.is_dir())]
+    assert len(folders) == 2
+    assert {stat.S_IMODE(folder.stat().st_mode) & 0o022 for folder in folders} == {0}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files(tmp_path)} == {0o600}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions differ there")
+def test_a_cache_that_others_may_write_is_not_used(tmp_path):
+    tmp_path.chmod(0o777)
+    assert output(RELU, tmp_path) == ["[0.0, 2.0]"]
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    ],
+)
+def test_a_damaged_file_is_compiled_anew(tmp_path, damage):
+    output(RELU, tmp_path)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert output(RELU + COUNT, tmp_path) == ["[0.0, 2.0]", "0 1"]
+    assert output(RELU + COUNT, tmp_path) == ["[0.0, 2.0]", "1 0"]
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_in_memory(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert output(RELU, tmp_path / "file") == ["[0.0, 2.0]"]
+    assert output(RELU, "/proc/nowhere" if Path("/proc").exists() else tmp_path / "file" / "x") == ["[0.0, 2.0]"]
+
+
+def test_processes_that_start_together(tmp_path):
+    variables = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", RELU], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    assert [process.communicate(timeout=120) for process in processes] == [(b"[0.0, 2.0]\n", b"")] * 4
+    assert len(files(tmp_path)) == 1
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_an_edit_to_a_function_in_another_file_is_seen(tmp_path):
+    """Numba's own cache misses this one (numba #1833): sigmoid.py calls exponential.py."""
+    shutil.copytree(KERNELS, tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np; from copied import sigmoid_forward;"
+        "print(round(float(sigmoid_forward(np.array([1.0]))[0]), 4))"
+    )
+    assert output(code, tmp_path / "cache") == ["0.7311"]
+    callee = tmp_path / "copied" / "exponential.py"
+    callee.write_text(
+        callee.read_text().replace(
+            "result = np.inf if x >", "result = 1.0 if x < 0 else result\n    result = np.inf if x >"
+        )
+    )
+    assert output(code, tmp_path / "cache") == ["0.5"]
+
+
+@pytest.mark.parametrize("width", ["16", "32", "64"])
+def test_every_vector_width_gives_the_same_numbers(tmp_path, width):
+    """The kernels that use vectors, against the reference; widths that the processor lacks are made of those it has."""
+    code = """
+import numpy as np
+from fastbp import kernels, reference
+rng = np.random.default_rng(0)
+for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+    x, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((17, 40), (40, 37), (37,)))
+    np.testing.assert_allclose(kernels.affine_forward(x, W, b), reference.affine_forward(x, W, b), atol=20 * tolerance)
+    parameters = [rng.standard_normal(40 * 9 + 9 + 9 * 5 + 5).astype(dtype)] * 2
+    parameters = [array.copy() for array in parameters]
+    for module, array in zip((kernels, reference), parameters):
+        module.train_steps(array, (40, 9, 5), ("relu", "identity"), x, np.arange(17) % 5, np.arange(12).reshape(2, 6),
+                           0.1, np.zeros(2), np.zeros(1, np.int64))
+    np.testing.assert_allclose(*parameters, atol=20 * tolerance)
+print("same")
+"""
+    assert output(code, tmp_path, FASTBP_VECTOR_BYTES=width) == ["same"]
+
+
+def test_a_vector_width_that_does_not_exist_is_named(tmp_path):
+    process = python(RELU, tmp_path, FASTBP_VECTOR_BYTES="48")
+    assert process.returncode == 1
+    assert "FASTBP_VECTOR_BYTES must be one of (16, 32, 64), got '48'" in process.stderr
+
+
+def test_a_kernel_may_not_close_over_variables():
+    factor = 3.0
+    with pytest.raises(TypeError, match="may not close over variables"):
+        compiler.kernel(lambda x: x * factor)
+
+
+def test_the_caller_of_a_read_only_array_keeps_it_alive():
+    x = np.frombuffer(np.arange(10.0).tobytes())
+    out, _ = fastbp.kernels.relu_forward(x[2:])
+    np.testing.assert_array_equal(out, np.arange(2.0, 10))

@@ -1,0 +1,228 @@
+"""Every kernel against the reference: dtypes, layouts, shapes, NaN and inf. The dtype is compared before the values."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from conftest import LAYOUTS, assert_parity, in_layout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastbp import kernels, reference
+
+DTYPES = ("float64", "float32")
+SHAPES = [(7, 13, 5), (100, 784, 50), (1, 784, 50), (0, 6, 4), (6, 1, 1), (97, 33, 65), (1, 1, 1)]
+
+
+def numbers(rng, shape, dtype):
+    return rng.integers(0, 256, shape).astype(dtype) if dtype == "uint8" else rng.standard_normal(shape).astype(dtype)
+
+
+def both(name, *arrays, tolerate_invalid=False):
+    """The kernel's and the reference's results; no argument may be changed by either."""
+    before = [array.copy() for array in arrays]
+    results = []
+    for module in (kernels, reference):
+        with warnings.catch_warnings():
+            if tolerate_invalid and module is reference:
+                warnings.simplefilter("ignore", RuntimeWarning)
+            result = getattr(module, name)(*arrays)
+        results.append(result if isinstance(result, tuple) else (result,))
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    return zip(*results, strict=True)
+
+
+def assert_agree(name, *arrays, **options):
+    for index, (actual, expected) in enumerate(both(name, *arrays, **options)):
+        assert_parity(actual, expected, f"{name}, result {index}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("x_dtype", "dtype"),
+    [
+        ("float64", "float64"),
+        ("float32", "float32"),
+        ("float32", "float64"),
+        ("uint8", "float64"),
+        ("uint8", "float32"),
+    ],
+)
+def test_affine(shape, x_dtype, dtype):
+    rng = np.random.default_rng(0)
+    rows, depth, columns = shape
+    x, W, b = numbers(rng, (rows, depth), x_dtype), numbers(rng, (depth, columns), dtype), numbers(rng, columns, dtype)
+    assert_agree("affine_forward", x, W, b)
+    assert_agree("affine_backward", numbers(rng, (rows, columns), dtype), x, W)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_affine_in_every_layout(layout, dtype):
+    rng = np.random.default_rng(1)
+    x, W, b, dout = (in_layout(numbers(rng, shape, dtype), layout) for shape in ((9, 20), (20, 17), (17,), (9, 17)))
+    assert_agree("affine_forward", x, W, b)
+    assert_agree("affine_backward", dout, x, W)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("which", ["x", "W", "dout"])
+def test_affine_with_values_that_are_not_finite(value, dtype, which):
+    rng = np.random.default_rng(2)
+    arrays = {
+        "x": numbers(rng, (8, 20), dtype),
+        "W": numbers(rng, (20, 18), dtype),
+        "dout": numbers(rng, (8, 18), dtype),
+    }
+    arrays["x"][:, 3] = 0  # zeros meet the infinite number: 0 * inf is NaN
+    arrays[which][3, 5] = value
+    assert_agree("affine_forward", arrays["x"], arrays["W"], numbers(rng, 18, dtype), tolerate_invalid=True)
+    assert_agree("affine_backward", arrays["dout"], arrays["x"], arrays["W"], tolerate_invalid=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 70), st.integers(1, 70), st.integers(1, 70), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))
+def test_affine_of_any_shape(rows, depth, columns, dtype, seed):
+    rng = np.random.default_rng(seed)
+    x, W, b = numbers(rng, (rows, depth), dtype), numbers(rng, (depth, columns), dtype), numbers(rng, columns, dtype)
+    assert_agree("affine_forward", x, W, b)
+    assert_agree("affine_backward", numbers(rng, (rows, columns), dtype), x, W)
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 88.7, -88.7, 710.0, -710.0, 1000.0, -1000.0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7), (0, 3), (4097,), (2, 3, 4, 5), ()])
+@pytest.mark.parametrize("layer", ["relu", "sigmoid"])
+def test_elementwise(layer, shape, dtype, layout):
+    rng = np.random.default_rng(3)
+    x, dout = (numbers(rng, shape, dtype) * 5 for _ in range(2))
+    x, dout = (in_layout(np.asarray(array, dtype), layout) for array in (x, dout))
+    assert_agree(f"{layer}_forward", x)
+    forward = getattr(reference, f"{layer}_forward")(x)
+    assert_agree(f"{layer}_backward", dout, forward[1] if layer == "relu" else forward)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values(dtype):
+    x = np.array(SPECIAL, dtype)
+    assert_agree("relu_forward", x)
+    assert_agree("relu_backward", x, x <= 0)
+    assert_agree("sigmoid_forward", x)
+    assert_agree("sigmoid_backward", x, reference.sigmoid_forward(x), tolerate_invalid=True)
+
+
+def test_relu_keeps_integers():
+    x = np.array([[-3, 0, 2**53 + 1]])
+    assert_agree("relu_forward", x)
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sigmoid_is_exact_at_the_ends_and_silent(module, dtype):
+    x = np.array([-np.inf, -1000, 0, 1000, np.inf], dtype)
+    np.testing.assert_array_equal(module.sigmoid_forward(x), np.array([0, 0, 0.5, 1, 1], dtype))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7, 10), (1, 1), (100, 10), (3, 1000)])
+def test_softmax_cross_entropy(shape, dtype, layout):
+    rng = np.random.default_rng(4)
+    x = in_layout(numbers(rng, shape, dtype) * 3, layout)
+    indices = rng.integers(0, shape[1], shape[0])
+    for t in (in_layout(indices, layout), in_layout(np.eye(shape[1], dtype=dtype)[indices], layout)):
+        check_softmax(x, t)
+
+
+def check_softmax(x, t, **options):
+    (loss, expected_loss), (y, expected_y) = both("softmax_cross_entropy_forward", x, t, **options)
+    assert_parity(y, expected_y, "y")
+    assert_parity(x.dtype.type(loss), x.dtype.type(expected_loss), "loss")
+    assert_agree("softmax_cross_entropy_backward", expected_y, t)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_of_no_rows(dtype):
+    for t in (np.zeros(0, np.int64), np.zeros((0, 4), dtype)):
+        check_softmax(np.zeros((0, 4), dtype), t)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [
+    [1e4, -1e4, 0], [-1e4, -1e4, -1e4], [np.nan, 0, 1], [np.inf, 0, 1], [-np.inf, 0, 1], [-np.inf] * 3, [np.inf] * 3,
+])  # fmt: skip
+def test_softmax_of_extreme_rows(row, dtype):
+    x = np.array([row, [0.1, 0.2, 0.3]], dtype)
+    check_softmax(x, np.array([1, 2]), tolerate_invalid=True)
+
+
+def test_softmax_with_soft_labels_takes_the_first_maximum_for_the_loss():
+    x, t = np.zeros((2, 3)), np.array([[0.2, 0.4, 0.4], [0.1, 0.1, 0.8]])
+    loss, _ = kernels.softmax_cross_entropy_forward(x, t)
+    assert loss == pytest.approx(-np.log(1 / 3 + 1e-7), rel=1e-12)
+    check_softmax(x, t)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(50,), (0,), (3, 5)])
+def test_sgd_update(shape, dtype):
+    rng = np.random.default_rng(5)
+    start, gradients = numbers(rng, shape, dtype), numbers(rng, shape, dtype)
+    updated = [start.copy(), start.copy()]
+    for module, parameters in zip((kernels, reference), updated, strict=True):
+        module.sgd_update(parameters, gradients, 0.1)
+    assert_parity(*updated)
+    assert not start.size or (updated[0] != start).any()
+
+
+NETWORKS = [
+    ((6, 3), ("identity",)),
+    ((20, 33, 7), ("relu", "identity")),
+    ((9, 5, 17, 4, 3), ("sigmoid", "relu", "sigmoid", "identity")),
+]
+
+
+@pytest.mark.parametrize(("sizes", "activations"), NETWORKS)
+@pytest.mark.parametrize(("x_dtype", "dtype"), [("float64", "float64"), ("float32", "float32"), ("uint8", "float64")])
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_network(sizes, activations, x_dtype, dtype, batch_size):
+    rng = np.random.default_rng(6)
+    count = sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+    parameters = (rng.standard_normal(count) * 0.3).astype(dtype)
+    x, t = numbers(rng, (40, sizes[0]), x_dtype), rng.integers(0, sizes[-1], 40)
+    batches = rng.integers(0, 40, (30, batch_size))
+    learning_rate = 0.01 / (x.max() if x_dtype == "uint8" else 1)
+    trained, losses = [], []
+    for module in (kernels, reference):
+        mine, done = parameters.copy(), np.zeros(1, np.int64)
+        losses.append(np.full(30, np.nan))
+        module.train_steps(mine, sizes, activations, x, t, batches, learning_rate, losses[-1], done)
+        assert done[0] == 30
+        trained.append(mine)
+        scores = [m.forward_scores(mine, sizes, activations, x) for m in (kernels, reference)]
+        assert_parity(*scores, "scores")
+    assert (trained[0] != parameters).any()
+    np.testing.assert_allclose(trained[0], trained[1], rtol=0, atol={"float64": 1e-12, "float32": 2e-5}[dtype])
+    np.testing.assert_allclose(losses[0], losses[1], rtol={"float64": 1e-12, "float32": 2e-5}[dtype])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_network_with_values_that_are_not_finite(value):
+    """Whatever is in the padding of a panel, NaN must appear exactly where NumPy has it."""
+    rng = np.random.default_rng(7)
+    sizes, activations = (5, 7, 6, 3), ("relu", "sigmoid", "identity")
+    x = rng.standard_normal((9, 5))
+    x[4, 2] = value
+    parameters = rng.standard_normal(5 * 7 + 7 + 7 * 6 + 6 + 6 * 3 + 3)
+    with np.errstate(invalid="ignore"):
+        expected = reference.forward_scores(parameters, sizes, activations, x)
+    assert_parity(kernels.forward_scores(parameters, sizes, activations, x), expected)
+    t, done = np.zeros(9, np.int64), np.zeros(1, np.int64)
+    kernels.train_steps(parameters, sizes, activations, x, t, np.array([[0, 1]]), 0.1, np.zeros(1), done)
+    assert np.isfinite(parameters).all()  # the batch did not hold that row
