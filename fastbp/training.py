@@ -46,9 +46,10 @@ class History:
 
 @dataclass(frozen=True)
 class _Data:
-    """Checked images and labels: x (N, features), contiguous, in a dtype that kernels take; t (N,), int64."""
+    """Checked data as the backend reads them best: `samples` rows x; labels t (samples,), int64."""
 
-    x: Array
+    samples: int
+    x: Any
     t: Array
 
 
@@ -100,13 +101,15 @@ class Trainer:
         self._check_network()
         train = self._data("x", x, t)
         test = None if validation is None else self._data("validation x", *_pair(validation))
-        if self.batch_size > len(train.x):
-            raise ValueError(f"batch_size must be at most the number of samples, {len(train.x)}, got {self.batch_size}")
-        total = self._total_iterations(len(train.x), iterations, epochs, shuffle)
+        if self.batch_size > train.samples:
+            raise ValueError(
+                f"batch_size must be at most the number of samples, {train.samples}, got {self.batch_size}"
+            )
+        total = self._total_iterations(train.samples, iterations, epochs, shuffle)
         if evaluate_every is not None:
             evaluate_every = checks.whole_number("evaluate_every", evaluate_every, at_least=1)
         batches = _shuffled if shuffle else _with_replacement
-        stream = batches(self._random, len(train.x), self.batch_size, total)
+        stream = batches(self._random, train.samples, self.batch_size, total)
         self.history = History(losses=np.empty(total))
         name = f"{self.network.backend}:{self.network.dtype}"
         with progress_bar(name, total, shown=progress) as advance:
@@ -131,7 +134,8 @@ class Trainer:
             raise ValueError(f"{name} must have at least one row, got none")
         keep = rows.dtype in (np.uint8, np.float32)
         rows = np.ascontiguousarray(rows, dtype=rows.dtype if keep else self.network.dtype)
-        return _Data(rows, checks.class_indices(t, len(rows), self.network.sizes[-1]))
+        labels = checks.class_indices(t, len(rows), self.network.sizes[-1])
+        return _Data(len(rows), self.network._kernels.prepare_data(rows), labels)
 
     def _total_iterations(self, samples: int, iterations: int | None, epochs: int | None, shuffle: bool) -> int:
         if (iterations is None) == (epochs is None):
@@ -214,14 +218,9 @@ class _Run:
             self.history.evaluate_seconds += time.perf_counter() - start
 
     def _accuracy(self, data: _Data) -> float:
-        network, hits, rows = self.network, 0, 10_000  # a fraction of a second, for Ctrl-C
-        for first in range(0, len(data.x), rows):
-            piece = slice(first, first + rows)
-            scores = network._kernels.forward_scores(
-                network.parameters, network.sizes, network.activations, data.x[piece]
-            )
-            hits += int(np.sum(scores.argmax(axis=1) == data.t[piece]))
-        return hits / len(data.x)
+        network = self.network
+        hits = network._kernels.count_correct(network.parameters, network.sizes, network.activations, data.x, data.t)
+        return hits / data.samples
 
     def _status(self) -> str:
         loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}"

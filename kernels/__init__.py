@@ -9,12 +9,13 @@ from .relu import relu_backward, relu_forward
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
-from .training_step import forward_scores, train_steps
+from .training_step import count_correct, prepare_data, train_steps
 
 __all__ = [
     "affine_backward",
     "affine_forward",
-    "forward_scores",
+    "count_correct",
+    "prepare_data",
     "relu_backward",
     "relu_forward",
     "sgd_update",

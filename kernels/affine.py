@@ -6,9 +6,7 @@ import numpy as np
 
 from .arrays import flat, matrix
 from .compiler import kernel
-from .matmul import ROWS, multiply_add, pack, padded, panel_width
-
-BLOCK = 16 * ROWS  # rows of x that are brought to W's dtype at a time: with 784 columns 300 KB in float32
+from .matmul import SCRATCH, multiply_add_copied, pack, padded, panel_width
 
 
 def affine_forward(x, W, b):
@@ -48,26 +46,17 @@ def _backward(dout, d_row, d_column, x, x_row, x_column, W, w_row, w_column, dx,
 @kernel(part=True)
 def multiply(a, a_row, a_k, b, b_k, b_column, c, rows, depth, columns):
     """c (rows, columns) = a (rows, depth) @ b (depth, columns); a of any real dtype, b and c of one."""
-    wide = padded(columns, b)
-    panels = np.empty(wide * depth, b.dtype)
+    width, wide = panel_width(b), padded(columns, b)
+    panels, scratch = np.empty(wide * depth, b.dtype), np.empty(SCRATCH, b.dtype)
     pack(b, 0, b_k, b_column, depth, columns, panels, 0)
-    block, product = np.empty(BLOCK * depth, b.dtype), np.empty(BLOCK * wide, b.dtype)
-    width = panel_width(b)
-    for i in range(0, rows, BLOCK):
-        count = min(BLOCK, rows - i)
-        copy_block(a, i * a_row, a_row, a_k, count, depth, block)
-        product[:] = 0
-        multiply_add(
-            block, 0, depth, 1, count, depth, panels, 0, width, width * depth, columns, product, 0, wide, width, 1.0
-        )
-        for r in range(count):
+    product = c if wide == columns else np.empty(rows * wide, b.dtype)
+    for i in range(rows * wide):
+        product[i] = 0
+    multiply_add_copied(
+        a, 0, a_row, a_k, rows, depth, panels, 0, width, width * depth, wide // width,
+        product, 0, wide, width, 1.0, scratch, 0,
+    )  # fmt: skip
+    if wide != columns:
+        for i in range(rows):
             for j in range(columns):
-                c[(i + r) * columns + j] = product[r * wide + j]
-
-
-@kernel(part=True)
-def copy_block(a, a0, row_step, k_step, rows, depth, block):
-    """block (rows, depth) = a, converted to block's dtype."""
-    for r in range(rows):
-        for k in range(depth):
-            block[r * depth + k] = a[a0 + r * row_step + k * k_step]
+                c[i * columns + j] = product[i * wide + j]

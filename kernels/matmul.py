@@ -3,14 +3,18 @@
 A tile is 6 rows of c by one *panel* of columns (two vectors): 12 sums that stay in registers while k runs. Each turn of
 its loop loads two vectors of b and six numbers of a, and does 12 multiply-adds.
 
-- `b` is read a panel at a time. In *panel layout* the panels lie one after the other, [panel][k][column], zero-padded on
-  the right, so that every load is a full, contiguous vector: `pack` makes it. A row-major matrix whose rows are padded
-  to whole panels serves as well, with other steps.
-- `a` is read a number at a time, so it may be a matrix or a transposed one: (row_step, k_step) say which.
+- `b` is read a panel at a time. In *panel layout* the panels lie one after the other, [panel][k][column], padded with
+  zeros on the right, so that every load is a full, contiguous vector: `pack` makes it. A row-major matrix whose rows
+  are padded to whole panels serves as well, with other steps.
+- `a` is read a number at a time. Where its k runs along the rows in memory it is read in place; where it is transposed,
+  or of another dtype, a block of it is copied first, in the order in which the tiles read it.
 - `c` is written a panel wide too; its rows are padded like b's.
 
+The blocks are Goto's (Anatomy of High-Performance Matrix Multiplication, 2008): K_BLOCK rows of a panel of b stay in the
+first-level cache while ROW_BLOCK rows of a pass, which stay in the second-level cache while the panels pass.
+
 Tried and lost, float32, one AVX2 core, (96, 784) @ (784, 64), GFLOP/s: plain loops that Numba vectorises 20; the same
-tile with a's numbers converted from float64 or uint8 inside the loop 18 to 35 against 53: convert before, it is cheaper.
+tile with a's numbers converted from float64 or uint8 inside the loop 18 to 35, against 53 for converting before.
 """
 
 from __future__ import annotations
@@ -18,7 +22,10 @@ from __future__ import annotations
 from .compiler import kernel
 from .simd import broadcast, fill, fma, kept_apart, lanes, load, store, zeros
 
-ROWS = 6  # of a tile. With two vectors a row that is 12 sums + 2 of b + 1 of a: the 16 registers of AVX2, less one
+ROWS = 6  # of a tile. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
+ROW_BLOCK = 8 * ROWS
+K_BLOCK = 256
+SCRATCH = ROW_BLOCK * K_BLOCK  # numbers that `multiply_add_copied` needs to work in
 
 
 @kernel(part=True)
@@ -47,6 +54,75 @@ def pack(b, b0, k_step, column_step, depth, columns, panels, p0):
             for j in range(wide, width):
                 panels[p0 + j] = 0
             p0 += width
+
+
+@kernel(part=True)
+def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha):
+    """c (rows, panels) += alpha * a (rows, depth) @ b (depth, panels); a's k runs along its rows.
+
+    A step is the distance between two rows; b_panel and c_panel are the distances between two panels of columns.
+    """
+    for k in range(0, depth, K_BLOCK):
+        for i in range(0, rows, ROW_BLOCK):
+            multiply_block(
+                a, a0 + i * row_step + k, ROWS * row_step, row_step, 1, min(ROW_BLOCK, rows - i),
+                min(K_BLOCK, depth - k), b, b0 + k * b_step, b_step, b_panel, panels,
+                c, c0 + i * c_step, c_step, c_panel, alpha,
+            )  # fmt: skip
+
+
+@kernel(part=True)
+def multiply_add_copied(
+    a, a0, row_step, k_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha, scratch, s0
+):  # fmt: skip
+    """The same for an `a` of any steps and any real dtype, copied block by block to `scratch`, from s0."""
+    for k in range(0, depth, K_BLOCK):
+        deep = min(K_BLOCK, depth - k)
+        for i in range(0, rows, ROW_BLOCK):
+            high = min(ROW_BLOCK, rows - i)
+            if k_step == 1:
+                copy_rows(a, a0 + i * row_step + k, row_step, high, deep, scratch, s0)
+                strip_step, in_row, in_k = ROWS * deep, deep, 1
+            else:
+                copy_columns(a, a0 + i * row_step + k * k_step, row_step, k_step, high, deep, scratch, s0)
+                strip_step, in_row, in_k = ROWS * deep, 1, ROWS
+            multiply_block(
+                scratch, s0, strip_step, in_row, in_k, high, deep, b, b0 + k * b_step, b_step, b_panel, panels,
+                c, c0 + i * c_step, c_step, c_panel, alpha,
+            )  # fmt: skip
+
+
+@kernel(part=True)
+def copy_rows(a, a0, row_step, rows, depth, scratch, s0):
+    """Rows as they are, [row][k]."""
+    for r in range(rows):
+        for k in range(depth):
+            scratch[s0 + r * depth + k] = a[a0 + r * row_step + k]
+
+
+@kernel(part=True)
+def copy_columns(a, a0, row_step, k_step, rows, depth, scratch, s0):
+    """In strips of six rows, [strip][k][row]; the rows of the last strip that are not there stay as they were."""
+    for k in range(depth):
+        source = a0 + k * k_step
+        for r in range(0, rows, ROWS):
+            target = s0 + r * depth + k * ROWS
+            for i in range(min(ROWS, rows - r)):
+                scratch[target + i] = a[source + (r + i) * row_step]
+
+
+@kernel(part=True)
+def multiply_block(
+    a, a0, strip_step, row_step, k_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha
+):  # fmt: skip
+    kept_apart()
+    for panel in range(panels):
+        for i in range(0, rows, ROWS):
+            tile(
+                a, a0 + i // ROWS * strip_step, row_step, k_step, min(ROWS, rows - i), depth,
+                b, b0 + panel * b_panel, b_step,
+                c, c0 + panel * c_panel + i * c_step, c_step, alpha,
+            )  # fmt: skip
 
 
 @kernel(part=True)
@@ -93,19 +169,3 @@ def add_row(c, c0, scale, left, right):
     width = lanes(c)
     store(c, c0, fma(scale, left, load(c, c0)))
     store(c, c0 + width, fma(scale, right, load(c, c0 + width)))
-
-
-@kernel(part=True)
-def multiply_add(a, a0, row_step, k_step, rows, depth, b, b0, b_step, b_panel, columns, c, c0, c_step, c_panel, alpha):
-    """c (rows, columns) += alpha * a (rows, depth) @ b (depth, columns).
-
-    A step is the distance between two rows; b_panel and c_panel are the distances between two panels of columns.
-    """
-    kept_apart()
-    for panel in range((columns + panel_width(b) - 1) // panel_width(b)):
-        for i in range(0, rows, ROWS):
-            tile(
-                a, a0 + i * row_step, row_step, k_step, min(ROWS, rows - i), depth,
-                b, b0 + panel * b_panel, b_step,
-                c, c0 + panel * c_panel + i * c_step, c_step, alpha,
-            )  # fmt: skip

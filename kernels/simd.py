@@ -145,6 +145,16 @@ def fma(typing_context, a, b, c):
 
 
 @intrinsic
+def multiply(typing_context, a, b):
+    """a * b."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fmul(*arguments)
+
+    return a(a, b), codegen
+
+
+@intrinsic
 def kept_apart(typing_context):
     """Compile the function that says this once, as a function of its own, instead of copying it into each caller."""
 
@@ -164,3 +174,28 @@ def where_positive(typing_context, condition, value):
         return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[1])
 
     return value(condition, value), codegen
+
+
+@intrinsic
+def add(typing_context, a, b):
+    """a + b."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fadd(*arguments)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def prefetch(typing_context, array, index):
+    """Have array[index] brought to the cache."""
+
+    def codegen(context, builder, signature, arguments):
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        pointer = builder.bitcast(_element_pointer(context, builder, signature.args[0], *arguments), byte)
+        function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        builder.call(function, [pointer, i32(0), i32(3), i32(1)])  # for reading, in all levels, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen

@@ -123,8 +123,8 @@ for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
     parameters = [rng.standard_normal(40 * 9 + 9 + 9 * 5 + 5).astype(dtype)] * 2
     parameters = [array.copy() for array in parameters]
     for module, array in zip((kernels, reference), parameters):
-        module.train_steps(array, (40, 9, 5), ("relu", "identity"), x, np.arange(17) % 5, np.arange(12).reshape(2, 6),
-                           0.1, np.zeros(2), np.zeros(1, np.int64))
+        network = (40, 9, 5), ("relu", "identity"), module.prepare_data(x), np.arange(17) % 5
+        module.train_steps(array, *network, np.arange(12).reshape(2, 6), 0.1, np.zeros(2), np.zeros(1, np.int64))
     np.testing.assert_allclose(*parameters, atol=20 * tolerance)
 print("same")
 """

@@ -185,44 +185,88 @@ NETWORKS = [
     ((6, 3), ("identity",)),
     ((20, 33, 7), ("relu", "identity")),
     ((9, 5, 17, 4, 3), ("sigmoid", "relu", "sigmoid", "identity")),
+    ((70, 130, 65, 10), ("relu", "sigmoid", "identity")),
 ]
 
 
-@pytest.mark.parametrize(("sizes", "activations"), NETWORKS)
-@pytest.mark.parametrize(("x_dtype", "dtype"), [("float64", "float64"), ("float32", "float32"), ("uint8", "float64")])
-@pytest.mark.parametrize("batch_size", [1, 7, 32])
-def test_network(sizes, activations, x_dtype, dtype, batch_size):
+def network(sizes, x_dtype, dtype, density, rows=300):
+    """Parameters, data of that share of numbers that are not 0, and labels."""
     rng = np.random.default_rng(6)
     count = sum((i + 1) * o for i, o in itertools.pairwise(sizes))
     parameters = (rng.standard_normal(count) * 0.3).astype(dtype)
-    x, t = numbers(rng, (40, sizes[0]), x_dtype), rng.integers(0, sizes[-1], 40)
-    batches = rng.integers(0, 40, (30, batch_size))
-    learning_rate = 0.01 / (x.max() if x_dtype == "uint8" else 1)
-    trained, losses = [], []
-    for module in (kernels, reference):
-        mine, done = parameters.copy(), np.zeros(1, np.int64)
-        losses.append(np.full(30, np.nan))
-        module.train_steps(mine, sizes, activations, x, t, batches, learning_rate, losses[-1], done)
-        assert done[0] == 30
-        trained.append(mine)
-        scores = [m.forward_scores(mine, sizes, activations, x) for m in (kernels, reference)]
-        assert_parity(*scores, "scores")
-    assert (trained[0] != parameters).any()
-    np.testing.assert_allclose(trained[0], trained[1], rtol=0, atol={"float64": 1e-12, "float32": 2e-5}[dtype])
-    np.testing.assert_allclose(losses[0], losses[1], rtol={"float64": 1e-12, "float32": 2e-5}[dtype])
+    x = numbers(rng, (rows, sizes[0]), x_dtype)
+    x[rng.random(x.shape) > density] = 0
+    return parameters, x, rng.integers(0, sizes[-1], rows)
+
+
+def trained(module, parameters, sizes, activations, x, t, batches, learning_rate):
+    parameters, losses, done = parameters.copy(), np.full(len(batches), np.nan), np.zeros(1, np.int64)
+    data = module.prepare_data(x)
+    module.train_steps(parameters, sizes, activations, data, t, batches, learning_rate, losses, done)
+    assert done[0] == len(batches)
+    return parameters, losses, module.count_correct(parameters, sizes, activations, data, t)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize(("x_dtype", "dtype"), [("float64", "float64"), ("float32", "float32"), ("uint8", "float64")])
+@pytest.mark.parametrize(("sizes", "activations"), NETWORKS)
+def test_network(sizes, activations, x_dtype, dtype, density, threads, monkeypatch):
+    monkeypatch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    parameters, x, t = network(sizes, x_dtype, dtype, density)
+    assert (len(kernels.prepare_data(x).rows.starts) > 0) == (density < 0.5)
+    learning_rate = 0.02 / (x.max() if x_dtype == "uint8" else 1)
+    for batch_size in (1, 7, 32):
+        batches = np.random.default_rng(7).integers(0, len(x), (30, batch_size))
+        arguments = (parameters, sizes, activations, x, t, batches, learning_rate)
+        mine, losses, hits = trained(kernels, *arguments)
+        expected, expected_losses, expected_hits = trained(reference, *arguments)
+        assert (mine != parameters).any()
+        np.testing.assert_allclose(mine, expected, rtol=0, atol={"float64": 1e-12, "float32": 2e-5}[dtype])
+        np.testing.assert_allclose(losses, expected_losses, rtol={"float64": 1e-12, "float32": 2e-5}[dtype])
+        assert hits == expected_hits
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 37, -1])
+def test_network_whose_weights_are_not_finite(value, where, density):
+    """0 * inf is NaN: zeros in the input may not be skipped then. W1's first row, another weight, the last bias."""
+    sizes, activations = (70, 20, 5), ("relu", "identity")
+    parameters, x, t = network(sizes, "float64", "float64", density)
+    parameters[where] = value
+    batches = np.arange(300).reshape(30, 10)
+    with np.errstate(all="ignore"):
+        expected = trained(reference, parameters, sizes, activations, x, t, batches, 0.1)
+    for actual, wanted in zip(
+        trained(kernels, parameters, sizes, activations, x, t, batches, 0.1), expected, strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_network_that_diverges_on_the_way(density):
+    sizes, activations = (70, 20, 5), ("relu", "identity")
+    parameters, x, t = network(sizes, "float64", "float64", density)
+    batches = np.random.default_rng(0).integers(0, 300, (40, 10))
+    with np.errstate(all="ignore"):
+        expected = trained(reference, parameters, sizes, activations, x, t, batches, 1e200)
+    assert not np.isfinite(expected[0]).all()
+    actual = trained(kernels, parameters, sizes, activations, x, t, batches, 1e200)
+    for mine, wanted in zip(actual[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(wanted))
+    assert actual[2] == expected[2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_network_with_values_that_are_not_finite(value):
-    """Whatever is in the padding of a panel, NaN must appear exactly where NumPy has it."""
-    rng = np.random.default_rng(7)
-    sizes, activations = (5, 7, 6, 3), ("relu", "sigmoid", "identity")
-    x = rng.standard_normal((9, 5))
+def test_one_row_that_is_not_finite_spoils_no_other(value):
+    sizes, activations = (70, 20, 5), ("sigmoid", "identity")
+    parameters, x, t = network(sizes, "float64", "float64", 0.1)
     x[4, 2] = value
-    parameters = rng.standard_normal(5 * 7 + 7 + 7 * 6 + 6 + 6 * 3 + 3)
-    with np.errstate(invalid="ignore"):
-        expected = reference.forward_scores(parameters, sizes, activations, x)
-    assert_parity(kernels.forward_scores(parameters, sizes, activations, x), expected)
-    t, done = np.zeros(9, np.int64), np.zeros(1, np.int64)
-    kernels.train_steps(parameters, sizes, activations, x, t, np.array([[0, 1]]), 0.1, np.zeros(1), done)
-    assert np.isfinite(parameters).all()  # the batch did not hold that row
+    mine, losses, _ = trained(kernels, parameters, sizes, activations, x, t, np.array([[0, 1], [2, 3]]), 0.1)
+    assert np.isfinite(mine).all()
+    assert np.isfinite(losses).all()
+    with np.errstate(all="ignore"):
+        expected = reference.count_correct(parameters, sizes, activations, x, t)
+    assert kernels.count_correct(parameters, sizes, activations, kernels.prepare_data(x), t) == expected

@@ -1,0 +1,153 @@
+"""Input that is mostly zeros, such as MNIST's images (81 %): the zeros are left out, once, and never multiplied.
+
+A row becomes its numbers that are not 0 and their columns. The first layer then reads one row of W for each of them:
+    z[r] = b + sum of value * W[column]          W[column] -= rate * value * delta[r]
+The sums are made in the same order as the dense product's, k rising, with the zeros missing. 0 * w is 0 for every w that
+is finite, so the result is the same as long as W is; the caller looks to that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import flat
+from .compiler import kernel
+from .matmul import panel_width
+from .simd import broadcast, fill, fma, lanes, load, multiply, prefetch, store
+
+LARGEST_DENSITY = 0.35  # above it, the dense product's tiles are faster
+MOST_COLUMNS = 1 << 16
+
+
+class Rows(NamedTuple):
+    """A data set as kernels read it.
+
+    Dense: values (rows * features,), columns and starts empty. Sparse: row r is values[starts[r] : starts[r + 1]] at
+    columns[starts[r] : starts[r + 1]].
+    """
+
+    values: Any
+    columns: Any
+    starts: Any
+
+
+def dense_rows(x) -> Rows:
+    """x (N, features), C-contiguous -> the same memory, for kernels."""
+    return Rows(flat(x), np.empty(0, np.uint16), np.empty(0, np.int64))
+
+
+def prepare_rows(x) -> Rows:
+    """x (N, features), of any real dtype -> the same for kernels, sparse where that is faster. Dense x is not copied."""
+    sample = x[:: max(1, len(x) // 256)]
+    if sample.size and np.count_nonzero(sample) <= LARGEST_DENSITY * sample.size and x.shape[1] <= MOST_COLUMNS:
+        counts = np.count_nonzero(x, axis=1)
+        starts = np.zeros(len(x) + 1, np.int64)
+        np.cumsum(counts, out=starts[1:])
+        rows = Rows(np.empty(starts[-1], x.dtype), np.empty(starts[-1], np.uint16), starts)
+        _leave_out_zeros(flat(x), x.shape[1], *rows)
+        return rows
+    return dense_rows(x)
+
+
+@kernel
+def _leave_out_zeros(x, features, values, columns, starts):
+    for r in range(len(starts) - 1):
+        at = starts[r]
+        for k in range(features):
+            value = x[r * features + k]
+            if value != 0:
+                values[at], columns[at] = value, k
+                at += 1
+
+
+@kernel(part=True)
+def forward_sparse_row(net, data, row, r, first, end):
+    """Row r of the first layer's sums, its panels from `first` to `end`, from one row of a sparse data set.
+
+    Four panels at a time are eight independent sums, which hide each other's latency; fewer do not quite.
+    """
+    W, b, z, width, panel = net.weights, net.biases, net.z, lanes(net.weights), panel_width(net.weights)
+    start, stop, panel_step = data.starts[row], data.starts[row + 1], net.sizes[0] * panel
+    out = net.z_starts[1] + r * net.widths[1]
+    p = first
+    while p + 3 < end:
+        j = p * panel
+        s0, s1, s2, s3 = load(b, j), load(b, j + width), load(b, j + panel), load(b, j + panel + width)
+        j += 2 * panel
+        s4, s5, s6, s7 = load(b, j), load(b, j + width), load(b, j + panel), load(b, j + panel + width)
+        for k in range(start, stop):
+            v = broadcast(W, data.values, k)
+            i = p * panel_step + np.intp(data.columns[k]) * panel
+            s0, s1 = fma(v, load(W, i), s0), fma(v, load(W, i + width), s1)
+            i += panel_step
+            s2, s3 = fma(v, load(W, i), s2), fma(v, load(W, i + width), s3)
+            i += panel_step
+            s4, s5 = fma(v, load(W, i), s4), fma(v, load(W, i + width), s5)
+            i += panel_step
+            s6, s7 = fma(v, load(W, i), s6), fma(v, load(W, i + width), s7)
+        store_panels(z, out + p * panel, s0, s1, s2, s3)
+        store_panels(z, out + (p + 2) * panel, s4, s5, s6, s7)
+        p += 4
+    while p < end:
+        j, two = p * panel, min(1, end - 1 - p)  # one panel that is left is computed twice, into the same place
+        s0, s1 = load(b, j), load(b, j + width)
+        s2, s3 = load(b, j + two * panel), load(b, j + two * panel + width)
+        for k in range(start, stop):
+            v = broadcast(W, data.values, k)
+            i = p * panel_step + np.intp(data.columns[k]) * panel
+            s0, s1 = fma(v, load(W, i), s0), fma(v, load(W, i + width), s1)
+            i += two * panel_step
+            s2, s3 = fma(v, load(W, i), s2), fma(v, load(W, i + width), s3)
+        store(z, out + j, s0)
+        store(z, out + j + width, s1)
+        store(z, out + j + two * panel, s2)
+        store(z, out + j + two * panel + width, s3)
+        p += 2
+
+
+@kernel(part=True)
+def store_panels(z, out, s0, s1, s2, s3):
+    width = lanes(z)
+    store(z, out, s0)
+    store(z, out + width, s1)
+    store(z, out + 2 * width, s2)
+    store(z, out + 3 * width, s3)
+
+
+@kernel(part=True)
+def update_sparse_row(net, data, row, r, rate, first, end):
+    """The first layer's W, its panels from `first` to `end`, -= rate * one row of a sparse data set * its delta."""
+    W, delta, width, panel = net.weights, net.delta, lanes(net.weights), panel_width(net.weights)
+    start, stop, factor = data.starts[row], data.starts[row + 1], fill(W, -rate)
+    panel_step, source = net.sizes[0] * panel, net.z_starts[1] + r * net.widths[1]
+    p = first
+    while p < end:
+        j, two = source + p * panel, end - p > 1
+        d0, d1 = multiply(factor, load(delta, j)), multiply(factor, load(delta, j + width))
+        if two:
+            d2, d3 = multiply(factor, load(delta, j + panel)), multiply(factor, load(delta, j + panel + width))
+            for k in range(start, stop):
+                v = broadcast(W, data.values, k)
+                i = p * panel_step + np.intp(data.columns[k]) * panel
+                store(W, i, fma(v, d0, load(W, i)))
+                store(W, i + width, fma(v, d1, load(W, i + width)))
+                i += panel_step
+                store(W, i, fma(v, d2, load(W, i)))
+                store(W, i + width, fma(v, d3, load(W, i + width)))
+        else:
+            for k in range(start, stop):
+                v = broadcast(W, data.values, k)
+                i = p * panel_step + np.intp(data.columns[k]) * panel
+                store(W, i, fma(v, d0, load(W, i)))
+                store(W, i + width, fma(v, d1, load(W, i + width)))
+        p += 2
+
+
+@kernel(part=True)
+def prefetch_row(data, row):
+    """Have one row of a sparse data set brought to the cache, while other work goes on."""
+    for k in range(data.starts[row], data.starts[row + 1], 16):
+        prefetch(data.values, k)
+        prefetch(data.columns, k)

@@ -1,0 +1,129 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from fastbp import MLP, Trainer
+from fastbp.kernels import threads
+from fastbp.kernels.compiler import kernel
+from fastbp.kernels.threads import meet, share
+
+
+@kernel
+def _relay(thread, count, control, turns):
+    """Each thread adds its number in turn; a barrier that leaked would let one read what is not written yet."""
+    for turn in range(len(turns) - 1):
+        if turn % count == thread:
+            turns[turn + 1] = turns[turn] * 3 + thread
+        if not meet(control, turn + 1, count):
+            return
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_barrier_holds_all_until_the_last(count):
+    turns, expected = np.zeros(3000, np.uint64), [0]
+    threads.run(_relay, count, turns)
+    for turn in range(2999):
+        expected.append((expected[-1] * 3 + turn % count) % 2**64)
+    np.testing.assert_array_equal(turns, np.array(expected, np.uint64))
+
+
+def test_threads_that_wait_for_one_that_never_comes_give_up():
+    def interrupted(thread, count, control, turns):
+        if thread == 0:
+            raise KeyboardInterrupt
+        _relay(thread, count, control, turns)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(interrupted, 3, np.zeros(10, np.uint64))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_shares_cover_everything_once(count, parts):
+    @kernel
+    def shares(count, thread, parts):
+        return share(count, thread, parts)
+
+    pieces = [range(*shares(count, thread, parts)) for thread in range(parts)]
+    assert [i for piece in pieces for i in piece] == list(range(count))
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
+def train(seed, steps=150):
+    rng = np.random.default_rng(seed)
+    x, t = rng.standard_normal((300, 64)).astype(np.float32), rng.integers(0, 10, 300)
+    network = MLP((64, 64, 64, 10), seed=seed, dtype="float64")
+    Trainer(network, batch_size=64).fit(x, t, iterations=steps, progress=False)
+    return network.parameters
+
+
+def test_networks_trained_in_many_python_threads_are_those_trained_one_by_one():
+    alone = [train(seed) for seed in range(6)]
+    together = [None] * 6
+    workers = [threading.Thread(target=lambda s=seed: together.__setitem__(s, train(s))) for seed in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_forked_child_trains():
+    code = f"""
+import os, sys, numpy as np
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_threads import train
+expected = train(0)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(train(0), expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], timeout=120, check=False, stderr=subprocess.PIPE
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_number_of_threads(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    assert threads.available_threads() == 1
+    threads.set_threads(3)
+    try:
+        assert threads.available_threads() == 3
+    finally:
+        threads.set_threads(None)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads():
+    results = []
+    for count in (1, 2, 4):
+        threads.set_threads(count)
+        try:
+            results.append(train(0))
+        finally:
+            threads.set_threads(None)
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=1e-12)
+
+
+def test_sigint_in_the_middle_of_threaded_training_leaves_no_threads():
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((300, 64)).astype(np.float32), rng.integers(0, 10, 300)
+    trainer = Trainer(MLP((64, 64, 64, 10), seed=0), batch_size=64)
+    trainer.fit(x, t, iterations=1, progress=False)
+    before = threading.active_count()
+    for delay in (0.05, 0.11, 0.2, 0.31):
+        threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        with pytest.warns(RuntimeWarning, match="interrupted"):
+            history = trainer.fit(x, t, iterations=10**8, progress=False, evaluate_every=None)
+        assert np.isfinite(history.losses).all()
+    assert threading.active_count() == before
