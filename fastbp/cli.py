@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .backends import BACKENDS
+from .backends import BACKENDS, get_backend
 from .compare import Comparison, Recipe, RunSpec, compare
 from .networks import ACTIVATIONS, DTYPES
 
@@ -148,6 +149,8 @@ def _carry_out(
         _check_file(option, path)
     if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
         _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
+    for spec in specs:  # Numba is imported while the files are read
+        threading.Thread(target=get_backend, args=(spec.backend,), daemon=True).start()
     data = _user_errors(lambda: load_mnist(data_dir=data_dir))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")

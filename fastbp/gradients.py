@@ -54,8 +54,8 @@ def check_gradients(network: Network, x: ArrayLike, t: ArrayLike, h: float = 1e-
     """The error of each parameter's gradient against central differences, {"W1": ..., "b1": ..., ...}.
 
     The error is the largest difference, relative to the largest number of either gradient: below 1e-5 where all is
-    right. (About 1e-6 of it is the book's: its loss is -log(y + 1e-7), its gradient that of -log(y). A ReLU whose input
-    lies within h of its kink is not differentiable there, and shows.)
+    right. (The book's loss is -log(y + 1e-7), its gradient that of -log(y): where the label's probability y is small,
+    1e-7 / y is added. A ReLU whose input lies within h of its kink is not differentiable there, and shows.)
     x (N, ...) and t are a batch as network.loss takes it. Every parameter costs two losses: keep the network small.
 
     Raises TypeError where a parameter is not float64: smaller dtypes drown the difference in rounding.

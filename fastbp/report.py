@@ -141,7 +141,8 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
         loss_axes.plot(
             *_smoothed(run.history.losses), label=str(run.spec), linestyle=("-", "-", "--")[index % 3], **style
         )
-        _plot_accuracies(accuracy_axes, run, style, index == 0)
+        _plot_accuracies(accuracy_axes, run, style)
+    _zoom_on_learning(accuracy_axes, comparison.runs)
     loss_axes.set(title="Loss (mean of 100 iterations)", xlabel="iteration", yscale="log")
     accuracy_axes.set(title="Accuracy (solid: train, dotted: test)", xlabel="iteration")
     for axes in (loss_axes, accuracy_axes):
@@ -160,11 +161,24 @@ def _smoothed(losses: np.ndarray, window: int = 100) -> tuple[np.ndarray, np.nda
     return ends, np.array([piece.mean() for piece in pieces])
 
 
-def _plot_accuracies(axes: Any, run: Run, style: dict[str, Any], first: bool) -> None:
+def _plot_accuracies(axes: Any, run: Run, style: dict[str, Any]) -> None:
     evaluations = run.history.evaluations
     iterations = [evaluation.iteration for evaluation in evaluations]
     axes.plot(iterations, [e.train_accuracy for e in evaluations], label=str(run.spec), **style)
-    axes.plot(iterations, [e.test_accuracy for e in evaluations], linestyle=":", **style)
+    axes.plot(iterations, [e.test_accuracy for e in evaluations], ":", **style)
+
+
+def _zoom_on_learning(axes: Any, runs: Sequence[Run]) -> None:
+    """Leave the first evaluation, of an untrained network, below the picture where the others are far above it."""
+    later = [
+        accuracy
+        for run in runs
+        for e in run.history.evaluations[1:]
+        for accuracy in (e.train_accuracy, e.test_accuracy)
+        if accuracy is not None
+    ]
+    if later:
+        axes.set_ylim(max(0.0, min(later) - 0.02), min(1.0, max(later) + 0.01))
 
 
 def _plot_times(axes: Any, comparison: Comparison) -> None:
@@ -182,6 +196,6 @@ def _plot_times(axes: Any, comparison: Comparison) -> None:
         if index:
             text += f", {runs[0].seconds / max(run.seconds, 1e-9):.1f}x"
         axes.text(left[index], index, text, va="center")
-    axes.set(title="Seconds (compiling only the first time)", xlim=(0, left.max() * 1.3))
+    axes.set(title="Seconds (compile: first run only)", xlim=(0, left.max() * 1.4))
     axes.invert_yaxis()
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=3, frameon=False)

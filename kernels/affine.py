@@ -54,7 +54,7 @@ def multiply(a, a_row, a_k, b, b_k, b_column, c, rows, depth, columns):
         product[i] = 0
     multiply_add_copied(
         a, 0, a_row, a_k, rows, depth, panels, 0, width, width * depth, wide // width,
-        product, 0, wide, width, 1.0, scratch, 0,
+        product, 0, wide, width, b.dtype.type(1), scratch, 0,
     )  # fmt: skip
     if wide != columns:
         for i in range(rows):

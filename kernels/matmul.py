@@ -19,6 +19,8 @@ tile with a's numbers converted from float64 or uint8 inside the loop 18 to 35, 
 
 from __future__ import annotations
 
+import numpy as np
+
 from .compiler import kernel
 from .simd import broadcast, fill, fma, kept_apart, lanes, load, store, zeros
 
@@ -65,7 +67,7 @@ def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c
     for k in range(0, depth, K_BLOCK):
         for i in range(0, rows, ROW_BLOCK):
             multiply_block(
-                a, a0 + i * row_step + k, ROWS * row_step, row_step, 1, min(ROW_BLOCK, rows - i),
+                a, a0 + i * row_step + k, ROWS * row_step, row_step, np.intp(1), min(ROW_BLOCK, rows - i),
                 min(K_BLOCK, depth - k), b, b0 + k * b_step, b_step, b_panel, panels,
                 c, c0 + i * c_step, c_step, c_panel, alpha,
             )  # fmt: skip
@@ -82,10 +84,10 @@ def multiply_add_copied(
             high = min(ROW_BLOCK, rows - i)
             if k_step == 1:
                 copy_rows(a, a0 + i * row_step + k, row_step, high, deep, scratch, s0)
-                strip_step, in_row, in_k = ROWS * deep, deep, 1
+                strip_step, in_row, in_k = ROWS * deep, deep, np.intp(1)
             else:
                 copy_columns(a, a0 + i * row_step + k * k_step, row_step, k_step, high, deep, scratch, s0)
-                strip_step, in_row, in_k = ROWS * deep, 1, ROWS
+                strip_step, in_row, in_k = ROWS * deep, np.intp(1), np.intp(ROWS)
             multiply_block(
                 scratch, s0, strip_step, in_row, in_k, high, deep, b, b0 + k * b_step, b_step, b_panel, panels,
                 c, c0 + i * c_step, c_step, c_panel, alpha,

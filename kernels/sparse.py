@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import flat
 from .compiler import kernel
+from .layout import DELTA, SIZE, WIDTH, B, W, Z
 from .matmul import panel_width
 from .simd import broadcast, fill, fma, lanes, load, multiply, prefetch, store
 
@@ -63,85 +64,95 @@ def _leave_out_zeros(x, features, values, columns, starts):
 
 
 @kernel(part=True)
-def forward_sparse_row(net, data, row, r, first, end):
+def forward_sparse_row(memory, table, data, row, r, first, end):
     """Row r of the first layer's sums, its panels from `first` to `end`, from one row of a sparse data set.
 
     Four panels at a time are eight independent sums, which hide each other's latency; fewer do not quite.
     """
-    W, b, z, width, panel = net.weights, net.biases, net.z, lanes(net.weights), panel_width(net.weights)
-    start, stop, panel_step = data.starts[row], data.starts[row + 1], net.sizes[0] * panel
-    out = net.z_starts[1] + r * net.widths[1]
+    width, panel = lanes(memory), panel_width(memory)
+    start, stop, panel_step = data.starts[row], data.starts[row + 1], table[0, SIZE] * panel
+    b, out = table[0, B], table[1, Z] + r * table[1, WIDTH]
     p = first
     while p + 3 < end:
-        j = p * panel
-        s0, s1, s2, s3 = load(b, j), load(b, j + width), load(b, j + panel), load(b, j + panel + width)
+        j = b + p * panel
+        s0, s1, s2, s3 = (
+            load(memory, j),
+            load(memory, j + width),
+            load(memory, j + panel),
+            load(memory, j + panel + width),
+        )
         j += 2 * panel
-        s4, s5, s6, s7 = load(b, j), load(b, j + width), load(b, j + panel), load(b, j + panel + width)
+        s4, s5, s6, s7 = (
+            load(memory, j),
+            load(memory, j + width),
+            load(memory, j + panel),
+            load(memory, j + panel + width),
+        )
         for k in range(start, stop):
-            v = broadcast(W, data.values, k)
-            i = p * panel_step + np.intp(data.columns[k]) * panel
-            s0, s1 = fma(v, load(W, i), s0), fma(v, load(W, i + width), s1)
+            v = broadcast(memory, data.values, k)
+            i = table[0, W] + p * panel_step + np.intp(data.columns[k]) * panel
+            s0, s1 = fma(v, load(memory, i), s0), fma(v, load(memory, i + width), s1)
             i += panel_step
-            s2, s3 = fma(v, load(W, i), s2), fma(v, load(W, i + width), s3)
+            s2, s3 = fma(v, load(memory, i), s2), fma(v, load(memory, i + width), s3)
             i += panel_step
-            s4, s5 = fma(v, load(W, i), s4), fma(v, load(W, i + width), s5)
+            s4, s5 = fma(v, load(memory, i), s4), fma(v, load(memory, i + width), s5)
             i += panel_step
-            s6, s7 = fma(v, load(W, i), s6), fma(v, load(W, i + width), s7)
-        store_panels(z, out + p * panel, s0, s1, s2, s3)
-        store_panels(z, out + (p + 2) * panel, s4, s5, s6, s7)
+            s6, s7 = fma(v, load(memory, i), s6), fma(v, load(memory, i + width), s7)
+        store_panels(memory, out + p * panel, s0, s1, s2, s3)
+        store_panels(memory, out + (p + 2) * panel, s4, s5, s6, s7)
         p += 4
     while p < end:
-        j, two = p * panel, min(1, end - 1 - p)  # one panel that is left is computed twice, into the same place
-        s0, s1 = load(b, j), load(b, j + width)
-        s2, s3 = load(b, j + two * panel), load(b, j + two * panel + width)
+        j, two = b + p * panel, min(1, end - 1 - p)  # one panel that is left is computed twice, into the same place
+        s0, s1 = load(memory, j), load(memory, j + width)
+        s2, s3 = load(memory, j + two * panel), load(memory, j + two * panel + width)
         for k in range(start, stop):
-            v = broadcast(W, data.values, k)
-            i = p * panel_step + np.intp(data.columns[k]) * panel
-            s0, s1 = fma(v, load(W, i), s0), fma(v, load(W, i + width), s1)
+            v = broadcast(memory, data.values, k)
+            i = table[0, W] + p * panel_step + np.intp(data.columns[k]) * panel
+            s0, s1 = fma(v, load(memory, i), s0), fma(v, load(memory, i + width), s1)
             i += two * panel_step
-            s2, s3 = fma(v, load(W, i), s2), fma(v, load(W, i + width), s3)
-        store(z, out + j, s0)
-        store(z, out + j + width, s1)
-        store(z, out + j + two * panel, s2)
-        store(z, out + j + two * panel + width, s3)
+            s2, s3 = fma(v, load(memory, i), s2), fma(v, load(memory, i + width), s3)
+        store(memory, out - b + j, s0)
+        store(memory, out - b + j + width, s1)
+        store(memory, out - b + j + two * panel, s2)
+        store(memory, out - b + j + two * panel + width, s3)
         p += 2
 
 
 @kernel(part=True)
-def store_panels(z, out, s0, s1, s2, s3):
-    width = lanes(z)
-    store(z, out, s0)
-    store(z, out + width, s1)
-    store(z, out + 2 * width, s2)
-    store(z, out + 3 * width, s3)
+def store_panels(memory, out, s0, s1, s2, s3):
+    width = lanes(memory)
+    store(memory, out, s0)
+    store(memory, out + width, s1)
+    store(memory, out + 2 * width, s2)
+    store(memory, out + 3 * width, s3)
 
 
 @kernel(part=True)
-def update_sparse_row(net, data, row, r, rate, first, end):
+def update_sparse_row(memory, table, data, row, r, rate, first, end):
     """The first layer's W, its panels from `first` to `end`, -= rate * one row of a sparse data set * its delta."""
-    W, delta, width, panel = net.weights, net.delta, lanes(net.weights), panel_width(net.weights)
-    start, stop, factor = data.starts[row], data.starts[row + 1], fill(W, -rate)
-    panel_step, source = net.sizes[0] * panel, net.z_starts[1] + r * net.widths[1]
+    width, panel, factor = lanes(memory), panel_width(memory), fill(memory, -rate)
+    start, stop, panel_step = data.starts[row], data.starts[row + 1], table[0, SIZE] * panel
+    source = table[1, DELTA] + r * table[1, WIDTH]
     p = first
     while p < end:
         j, two = source + p * panel, end - p > 1
-        d0, d1 = multiply(factor, load(delta, j)), multiply(factor, load(delta, j + width))
+        d0, d1 = multiply(factor, load(memory, j)), multiply(factor, load(memory, j + width))
         if two:
-            d2, d3 = multiply(factor, load(delta, j + panel)), multiply(factor, load(delta, j + panel + width))
+            d2, d3 = multiply(factor, load(memory, j + panel)), multiply(factor, load(memory, j + panel + width))
             for k in range(start, stop):
-                v = broadcast(W, data.values, k)
-                i = p * panel_step + np.intp(data.columns[k]) * panel
-                store(W, i, fma(v, d0, load(W, i)))
-                store(W, i + width, fma(v, d1, load(W, i + width)))
+                v = broadcast(memory, data.values, k)
+                i = table[0, W] + p * panel_step + np.intp(data.columns[k]) * panel
+                store(memory, i, fma(v, d0, load(memory, i)))
+                store(memory, i + width, fma(v, d1, load(memory, i + width)))
                 i += panel_step
-                store(W, i, fma(v, d2, load(W, i)))
-                store(W, i + width, fma(v, d3, load(W, i + width)))
+                store(memory, i, fma(v, d2, load(memory, i)))
+                store(memory, i + width, fma(v, d3, load(memory, i + width)))
         else:
             for k in range(start, stop):
-                v = broadcast(W, data.values, k)
-                i = p * panel_step + np.intp(data.columns[k]) * panel
-                store(W, i, fma(v, d0, load(W, i)))
-                store(W, i + width, fma(v, d1, load(W, i + width)))
+                v = broadcast(memory, data.values, k)
+                i = table[0, W] + p * panel_step + np.intp(data.columns[k]) * panel
+                store(memory, i, fma(v, d0, load(memory, i)))
+                store(memory, i + width, fma(v, d1, load(memory, i + width)))
         p += 2
 
 

@@ -21,6 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .compiler import kernel
+from .simd import kept_apart
 
 SPINS = 2000  # looks at the counter, some 10 us, before the processor is offered to other threads
 ARRIVALS, GAVE_UP = 0, 8  # a cache line apart
@@ -64,6 +65,7 @@ def run(function, threads, *arguments):
 @kernel(part=True)
 def meet(control, arrival, threads):
     """Wait until all threads are here, for the `arrival`-th time; False: they will not come, return at once."""
+    kept_apart()
     if threads == 1:
         return True
     atomic_increment(control, ARRIVALS)

@@ -1,0 +1,43 @@
+"""The code of both READMEs is run, and is the same but for its comments."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import fastbp
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_blocks(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def code_tokens(block):
+    ignored = (tokenize.COMMENT, tokenize.NL)
+    return [
+        token.string for token in tokenize.generate_tokens(io.StringIO(block).readline) if token.type not in ignored
+    ]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_the_code_runs(name, capsys):
+    names = {}
+    for block in python_blocks(name):
+        exec(block, names)
+    assert names["history"].evaluations[-1].test_accuracy > 0.9
+    assert max(fastbp.check_gradients(names["network"], names["x"], names["t"]).values()) < 1e-5
+
+
+def test_both_languages_show_the_same_code_and_commands():
+    english, japanese = (list(map(code_tokens, python_blocks(name))) for name in ("README.md", "README.ja.md"))
+    assert english == japanese
+    commands = [
+        re.findall(r"```console\n(.*?)```", (ROOT / f).read_text("utf-8"), re.DOTALL)
+        for f in ("README.md", "README.ja.md")
+    ]
+    assert commands[0] == commands[1]
+    assert len(commands[0]) == 3
