@@ -19,6 +19,9 @@ class _Writable:
 
 def flat(array):
     """All elements in C order as a one-dimensional array: a view where the memory allows it, else a copy."""
+    flags = array.flags
+    if flags.carray:  # contiguous, aligned, writable: nearly always
+        return array.reshape(-1)
     vector = np.require(array, requirements="CA").reshape(-1)
     return vector if vector.flags.writeable else np.asarray(_Writable(vector))
 

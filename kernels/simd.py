@@ -199,3 +199,18 @@ def prefetch(typing_context, array, index):
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
+
+
+@intrinsic
+def add_up(typing_context, vector):
+    """The sum of a vector's lanes, in any order."""
+    dtype = vector.dtype
+
+    def codegen(context, builder, signature, arguments):
+        scalar, ir_type = context.get_value_type(dtype), _ir_type(vector)
+        name = f"llvm.vector.reduce.fadd.v{vector.lanes}f{dtype.bitwidth}"
+        function_type = ir.FunctionType(scalar, [scalar, ir_type])
+        function = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(function, [ir.Constant(scalar, -0.0), arguments[0]], fastmath=("reassoc",))
+
+    return dtype(vector), codegen
