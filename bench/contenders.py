@@ -188,9 +188,9 @@ class ScikitLearn:
     def __init__(self, sizes, x, t):
         from sklearn.neural_network import MLPClassifier
 
-        self.x, self.t, self.classes = x, t, np.arange(sizes[-1])
+        self.x, self.t = x, t
         self.model = MLPClassifier(sizes[1:-1], solver="sgd", learning_rate_init=LEARNING_RATE, alpha=0, momentum=0)
-        self.model.partial_fit(x[:1], t[:1], self.classes)
+        self.model.partial_fit(x[:1], t[:1], classes=np.arange(sizes[-1]))
         for number, (W, b) in enumerate(zip(self.model.coefs_, self.model.intercepts_, strict=True), 1):
             W[...] = initial_weights(sizes, "float32")[f"W{number}"]
             b[...] = 0

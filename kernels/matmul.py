@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compiler import kernel
-from .simd import broadcast, fill, fma, kept_apart, lanes, load, store, zeros
+from .simd import broadcast, fill, fma, kept_apart, lanes, load, load_converted, store, zeros
 
 ROWS = 6  # of a tile. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
 ROW_BLOCK = 8 * ROWS
@@ -46,15 +46,20 @@ def padded(columns, like):
 @kernel(part=True)
 def pack(b, b0, k_step, column_step, depth, columns, panels, p0):
     """Copy b (depth, columns), which starts at b0, to panel layout, at p0 in `panels`."""
+    kept_apart()
     width = panel_width(panels)
     for left in range(0, columns, width):
         wide = min(width, columns - left)
         for k in range(depth):
             source = b0 + k * k_step + left * column_step
-            for j in range(wide):
-                panels[p0 + j] = b[source + j * column_step]
-            for j in range(wide, width):
-                panels[p0 + j] = 0
+            if wide == width and column_step == 1:
+                for j in range(0, width, lanes(panels)):
+                    store(panels, p0 + j, load(b, source + j))
+            else:
+                for j in range(wide):
+                    panels[p0 + j] = b[source + j * column_step]
+                for j in range(wide, width):
+                    panels[p0 + j] = 0
             p0 += width
 
 
@@ -98,19 +103,41 @@ def multiply_add_copied(
 def copy_rows(a, a0, row_step, rows, depth, scratch, s0):
     """Rows as they are, [row][k]."""
     for r in range(rows):
-        for k in range(depth):
-            scratch[s0 + r * depth + k] = a[a0 + r * row_step + k]
+        copy_row(a, a0 + r * row_step, depth, scratch, s0 + r * depth)
+
+
+@kernel(part=True)
+def copy_row(a, a0, count, target, t0):
+    """target[t0 : t0 + count] = a[a0 : a0 + count], converted to target's dtype."""
+    kept_apart()
+    whole = count // lanes(target) * lanes(target)
+    for k in range(0, whole, lanes(target)):
+        store(target, t0 + k, load_converted(target, a, a0 + k))
+    for k in range(whole, count):
+        target[t0 + k] = a[a0 + k]
 
 
 @kernel(part=True)
 def copy_columns(a, a0, row_step, k_step, rows, depth, scratch, s0):
-    """In strips of six rows, [strip][k][row]; the rows of the last strip that are not there stay as they were."""
-    for k in range(depth):
-        source = a0 + k * k_step
-        for r in range(0, rows, ROWS):
-            target = s0 + r * depth + k * ROWS
-            for i in range(min(ROWS, rows - r)):
-                scratch[target + i] = a[source + (r + i) * row_step]
+    """In strips of six rows, [strip][k][row]; the rows of the last strip that are not there stay as they were.
+
+    Whole vectors where a's rows are next to each other: what they write beyond the six is overwritten by the next k,
+    or by the next strip, and the last strip of a block is copied one by one.
+    """
+    kept_apart()
+    span = (ROWS + lanes(scratch) - 1) // lanes(scratch) * lanes(scratch)
+    for r in range(0, rows, ROWS):
+        target, source = s0 + r * depth, a0 + r * row_step
+        if row_step == 1 and r + span <= rows:
+            for _ in range(depth):
+                for i in range(0, span, lanes(scratch)):
+                    store(scratch, target + i, load_converted(scratch, a, source + i))
+                target, source = target + ROWS, source + k_step
+        else:
+            for _ in range(depth):
+                for i in range(min(ROWS, rows - r)):
+                    scratch[target + i] = a[source + i * row_step]
+                target, source = target + ROWS, source + k_step
 
 
 @kernel(part=True)

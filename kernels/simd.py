@@ -95,6 +95,24 @@ def load(typing_context, array, index):
 
 
 @intrinsic
+def load_converted(typing_context, like, array, index):
+    """The vector array[index : index + lanes], converted to like's dtype from any real one."""
+    vector = _VECTORS[like.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        array_type = signature.args[1]
+        pointer = _element_pointer(context, builder, array_type, *arguments[1:])
+        value = ir.Constant(_ir_type(vector), ir.Undefined)
+        for lane in range(vector.lanes):  # LLVM makes one load and one conversion of these
+            number = context.unpack_value(builder, array_type.dtype, builder.gep(pointer, [ir.IntType(64)(lane)]))
+            number = context.cast(builder, number, array_type.dtype, vector.dtype)
+            value = builder.insert_element(value, number, ir.IntType(32)(lane))
+        return value
+
+    return vector(like, array, types.intp), codegen
+
+
+@intrinsic
 def store(typing_context, array, index, value):
     """array[index : index + lanes] = value."""
 

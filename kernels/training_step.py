@@ -15,7 +15,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .layout import ACTIVATION, DELTA, RELU, ROOM, SIGMOID, SIZE, TRANSPOSED, WIDTH, B, W, Z, lay_out
-from .matmul import ROWS, SCRATCH, multiply_add, multiply_add_copied, panel_width
+from .matmul import ROWS, SCRATCH, copy_row, multiply_add, multiply_add_copied, panel_width
 from .sigmoid import sigmoid
 from .simd import add, fill, fma, kept_apart, lanes, load, store, where_positive, zeros
 from .softmax_cross_entropy import EPSILON, softmax_row
@@ -73,7 +73,7 @@ def train_steps(parameters, sizes, activations, x, t, batches, learning_rate, lo
 
 @kernel
 def _count_correct(thread, threads, control, memory, table, data, t, hits):
-    layers, panel = len(table) - 1, panel_width(memory)
+    layers, panel, inputs, wide = len(table) - 1, panel_width(memory), table[0, SIZE], table[0, WIDTH]
     base = thread * ROWS_AT_A_TIME  # this thread's rows of z
     start, stop = share(len(t), thread, threads)
     for first in range(start, stop, ROWS_AT_A_TIME):
@@ -87,7 +87,7 @@ def _count_correct(thread, threads, control, memory, table, data, t, hits):
             else:
                 if layer == 0:
                     for r in range(count):
-                        read_row(memory, table, data, first + r, base + r)
+                        copy_row(data.values, (first + r) * inputs, inputs, memory, table[0, Z] + (base + r) * wide)
                 forward_layer(memory, table, layer, p, panels, base, base + count)
         for r in range(count):
             scores = table[layers, Z] + (base + r) * table[layers, WIDTH]
@@ -110,13 +110,13 @@ def _train_steps(
     thread, threads, control, memory, table, data, t, batches, batch, learning_rate, summed, losses, parameters, done
 ):  # fmt: skip
     layers, rate, arrival = len(table) - 1, memory.dtype.type(learning_rate), 0
-    sparse, panel = len(data.starts) > 0, panel_width(memory)
+    sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
     for step in range(len(losses)):
         rows = step * batch  # where this step's row numbers begin in `batches`
         low, high = share(batch, thread, threads)
         if not sparse:
             for r in range(low, high):
-                read_row(memory, table, data, batches[rows + r], r)
+                copy_row(data.values, batches[rows + r] * inputs, inputs, memory, table[0, Z] + r * wide)
             arrival += 1
             if not meet(control, arrival, threads):
                 return
@@ -175,14 +175,6 @@ def shares(thread, threads, panels, rows):
         return first, end, 0, rows
     low, high = share((rows + ROWS - 1) // ROWS, thread, threads)
     return 0, panels, min(rows, low * ROWS), min(rows, high * ROWS)
-
-
-@kernel(part=True)
-def read_row(memory, table, data, row, r):
-    """Row r of the input = one row of a dense data set, in the network's dtype."""
-    start, target = row * table[0, SIZE], table[0, Z] + r * table[0, WIDTH]
-    for k in range(table[0, SIZE]):
-        memory[target + k] = data.values[start + k]
 
 
 @kernel(part=True)
