@@ -25,7 +25,10 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba import _dynfunc
 from numba.core import caching, compiler, config
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.serialize import dumps
 
 from .machine import VECTOR_BYTES
@@ -36,8 +39,8 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 def kernel(function=None, *, part=False):
     """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
 
-    With part=True it is only ever called by other kernels, and compiled into them: it gets no entry from Python and no
-    cache file, which halves what it costs to compile.
+    With part=True it is only ever called by other kernels, and compiled into them: it gets no entry from Python, no
+    cache file, and no optimisation of its own (see `_PartCompiler`).
 
     Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
     `contract`: a * b + c may be rounded once instead of twice. It keeps NaN, inf and signed zeros.
@@ -48,12 +51,46 @@ def kernel(function=None, *, part=False):
         raise TypeError(f"{function.__qualname__}: a kernel may not close over variables, its cache key ignores them")
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     if part:
+        options["pipeline_class"] = _PartCompiler
         return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     dispatcher = numba.njit(**options, no_cfunc_wrapper=True)(function)
     directory = _cache_directory()
     if directory is not None:
         dispatcher._cache = KernelCache(directory, f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
     return dispatcher
+
+
+class _PartLibrary(JITCodeLibrary):
+    """LLVM code that is linked into kernels, and never run by itself: neither optimised nor made machine code of."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _PartCompiler(Compiler):
+    """Numba's compiler, without what would be done again for each kernel that the part is linked into.
+
+    Compiling for `fastbp compare`, both dtypes, alternately, seconds: 25.7 without this, 16.4 with it.
+    """
+
+    def define_pipelines(self):
+        state = self.state
+        state.flags.no_compile = True
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
+
+    def compile_extra(self, func):
+        result = super().compile_extra(func)
+        # What Numba's get_executable does after making machine code: a function object, by which callers find the part.
+        name, keep = result.fndesc.qualname, (result.library,)
+        function = _dynfunc.make_function(result.fndesc.lookup_module(), name, "", 0, result.environment, keep)
+        result.target_context.insert_user_function(function, result.fndesc, keep)
+        return result._replace(entry_point=function)
 
 
 class KernelCache(caching._Cache):

@@ -26,7 +26,7 @@ from .simd import broadcast, fill, fma, kept_apart, lanes, load, load_converted,
 
 ROWS = 6  # of a tile. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
 ROW_BLOCK = 8 * ROWS
-K_BLOCK = 256
+K_BLOCK = 400  # a panel of b is then at most 25 KB
 SCRATCH = ROW_BLOCK * K_BLOCK  # numbers that `multiply_add_copied` needs to work in
 
 
@@ -64,16 +64,24 @@ def pack(b, b0, k_step, column_step, depth, columns, panels, p0):
 
 
 @kernel(part=True)
+def even_block(depth):
+    """K_BLOCK or less, so that all blocks of k are about as long: every block reads and writes all of c once."""
+    blocks = max(1, (depth + K_BLOCK - 1) // K_BLOCK)
+    return max(1, (depth + blocks - 1) // blocks)
+
+
+@kernel(part=True)
 def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha):
     """c (rows, panels) += alpha * a (rows, depth) @ b (depth, panels); a's k runs along its rows.
 
     A step is the distance between two rows; b_panel and c_panel are the distances between two panels of columns.
     """
-    for k in range(0, depth, K_BLOCK):
+    deep = even_block(depth)
+    for k in range(0, depth, deep):
         for i in range(0, rows, ROW_BLOCK):
             multiply_block(
                 a, a0 + i * row_step + k, ROWS * row_step, row_step, np.intp(1), min(ROW_BLOCK, rows - i),
-                min(K_BLOCK, depth - k), b, b0 + k * b_step, b_step, b_panel, panels,
+                min(deep, depth - k), b, b0 + k * b_step, b_step, b_panel, panels,
                 c, c0 + i * c_step, c_step, c_panel, alpha,
             )  # fmt: skip
 
@@ -83,8 +91,9 @@ def multiply_add_copied(
     a, a0, row_step, k_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha, scratch, s0
 ):  # fmt: skip
     """The same for an `a` of any steps and any real dtype, copied block by block to `scratch`, from s0."""
-    for k in range(0, depth, K_BLOCK):
-        deep = min(K_BLOCK, depth - k)
+    block = even_block(depth)
+    for k in range(0, depth, block):
+        deep = min(block, depth - k)
         for i in range(0, rows, ROW_BLOCK):
             high = min(ROW_BLOCK, rows - i)
             if k_step == 1:
