@@ -31,7 +31,7 @@ Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 
 LearningRate = Annotated[float, typer.Option(min=0, help="Step of gradient descent.")]
 Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
 EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the initial weights and of the batches.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial weights and of the batches.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="A folder of four IDX files named as MNIST's.", show_default="MNIST itself")
 ]

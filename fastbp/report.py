@@ -95,7 +95,7 @@ def _error_cell(check: Check | None) -> Text:
 def print_all(*parts: RenderableType) -> None:
     console = Console()
     for part in parts:
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

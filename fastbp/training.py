@@ -17,6 +17,7 @@ from .networks import MLP
 from .optimizers import SGD
 from .progress import progress_bar
 
+NUMBERS_AT_A_TIME = 100_000  # drawn for the batches: 800 KB
 SECONDS_PER_CALL = 0.1  # compiled code comes back this often, for Ctrl-C and the progress bar
 
 
@@ -181,7 +182,7 @@ class _Run:
             steps = min(portion, len(batches), self._until_evaluation())
             seconds = self._steps(batches[:steps])
             batches = batches[steps:]
-            portion = max(1, min(2 * portion, int(portion * SECONDS_PER_CALL / max(seconds, 1e-9))))
+            portion = max(1, min(2 * portion, int(steps * SECONDS_PER_CALL / max(seconds, 1e-9))))
             if self.evaluate_every and (self.done[0] - 1) % self.evaluate_every == 0:
                 self._evaluate()
             self.advance(int(self.done[0]), self._status())
@@ -234,7 +235,7 @@ class _Run:
 def _with_replacement(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:
     """Batches as `random.choice(samples, batch_size)` draws them, one by one, many drawn in one call."""
     while total > 0:
-        steps = min(total, 1000)
+        steps = min(total, max(1, NUMBERS_AT_A_TIME // batch_size))
         yield random.randint(0, samples, (steps, batch_size), dtype=np.int64)
         total -= steps
 

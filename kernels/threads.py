@@ -16,6 +16,7 @@ import sys
 import threading
 
 import llvmlite.ir as ir
+import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
@@ -47,6 +48,8 @@ def set_threads(count: int | None) -> None:
 def run(function, threads, *arguments):
     """Call function(thread, threads, control, *arguments) in `threads` threads at once, one of them this one."""
     control = np.zeros(16, np.int64)
+    if threads > 1:
+        _compile_first(function, (0, threads, control, *arguments))
     helpers = [
         threading.Thread(target=function, args=(number, threads, control, *arguments), daemon=True)
         for number in range(1, threads)
@@ -60,6 +63,13 @@ def run(function, threads, *arguments):
         for helper in helpers:
             if helper.ident is not None:
                 helper.join()
+
+
+def _compile_first(function, arguments):
+    """Compile in this thread alone: Ctrl-C then ends it, and no helper goes on with it."""
+    signature = tuple(map(numba.typeof, arguments))
+    if signature not in function.overloads:
+        function.compile(signature)
 
 
 @kernel(part=True)
