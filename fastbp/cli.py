@@ -1,4 +1,4 @@
-"""The command line: fastbp compare | train | check."""
+"""The command line: fastbp compare | train | check | warmup."""
 
 from __future__ import annotations
 
@@ -126,6 +126,21 @@ def check(
         report.print_all(report.checks_table(found))
     if not all(item.ok for item in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def warmup() -> None:
+    """Compile all kernels once, for both dtypes, into the cache; later processes start without compiling."""
+    from . import report
+    from .progress import progress_bar
+    from .warmup import STEPS, warm_up
+
+    costs = []
+    with progress_bar("compiling", STEPS) as advance:
+        for cost in warm_up():
+            costs.append(cost)
+            advance(len(costs), cost[0])
+    report.print_all(report.costs_table(costs))
 
 
 def _recipe(

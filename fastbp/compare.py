@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from .datasets.mnist import Part
 from .networks import DTYPES, MLP
 from .optimizers import SGD
 from .training import History, Trainer
+from .warmup import compile_meanwhile
 
 # Of the largest difference between two losses. Two orders of summation differ in their rounding; in float32 that soon
 # puts some input of a ReLU on the other side of 0, and over the 10,000 iterations of the recipe it grows to 6e-3.
@@ -170,10 +172,8 @@ def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *
 
 
 def _runs(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, progress: bool) -> Iterator[Run]:
-    for spec in specs:
-        try:
-            compile_seconds = _compile(recipe, spec, train, test)
-        except KeyboardInterrupt:
+    for spec, compile_seconds in _compiled(recipe, specs, train, test):
+        if compile_seconds is None:
             yield Run(spec, 0.0, History(interrupted=True))
             return
         trainer = _trainer(recipe, spec, train)
@@ -198,13 +198,37 @@ def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
     return Trainer(network, SGD(recipe.learning_rate), recipe.batch_size, recipe.seed)
 
 
-def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part) -> float:
+def _compiled(
+    recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part
+) -> Iterator[tuple[RunSpec, float | None]]:
+    """Every run and the seconds that compiling for it took; None where Ctrl-C came."""
+    numba_dtypes = [spec.dtype for spec in specs if spec.backend == "numba"]
+    helpers = compile_meanwhile(numba_dtypes) if numba_dtypes else {}
+    try:
+        seconds = {}
+        for spec in specs:
+            if spec.backend == "numba":
+                seconds[spec] = _compile(recipe, spec, train, test, helpers.get(spec.dtype))
+    except KeyboardInterrupt:
+        yield specs[0], None
+        return
+    finally:
+        for helper in helpers.values():
+            helper.kill()
+            helper.wait()
+    for spec in specs:
+        yield spec, seconds.get(spec, 0.0)
+
+
+def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part, helper: subprocess.Popen[bytes] | None) -> float:
     """Train for one iteration on one batch, with a network of its own: what it costs the first time is compiling."""
     start = time.perf_counter()
+    if helper is not None:
+        helper.wait()
     size = recipe.batch_size
     trainer = _trainer(recipe, spec, train)
     batch, sample = (train[0][:size], train[1][:size]), (test[0][:1], test[1][:1])
     history = trainer.fit(*batch, iterations=1, validation=sample, evaluate_every=1, progress=False)
     if history.interrupted:
         raise KeyboardInterrupt
-    return time.perf_counter() - start if spec.backend == "numba" else 0.0
+    return time.perf_counter() - start

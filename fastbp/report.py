@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from .checking import Check
@@ -90,6 +90,15 @@ def _error_cell(check: Check | None) -> Text:
     if check is None:
         return Text("")
     return Text(f"{check.error:.1e}", style="green") if check.ok else Text(f"{check.error:.1e} FAILED", "bold red")
+
+
+def costs_table(costs: Sequence[tuple[str, float]]) -> Table:
+    """What was compiled, and the seconds it took."""
+    table = Table("compiled", Column("seconds", justify="right"))
+    for name, seconds in costs:
+        table.add_row(name, f"{seconds:.2f}", end_section=name == costs[-1][0])
+    table.add_row("all", f"{sum(seconds for _, seconds in costs):.2f}")
+    return table
 
 
 def print_all(*parts: RenderableType) -> None:

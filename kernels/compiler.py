@@ -176,6 +176,12 @@ def _cache_directory() -> Path | None:
         return None
 
 
+def cached_kernels() -> int:
+    """How many compiled kernels this version has in its cache."""
+    directory = _cache_directory()
+    return 0 if directory is None else sum(1 for _ in directory.glob("*.kernel"))
+
+
 def _refuse_unless_private(folder: Path) -> None:
     if os.name == "nt":  # permissions there come from the profile directory that holds the folder
         return

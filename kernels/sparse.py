@@ -17,6 +17,7 @@ from .compiler import kernel
 from .layout import DELTA, SIZE, WIDTH, B, W, Z
 from .matmul import panel_width
 from .simd import broadcast, fill, fma, lanes, load, multiply, prefetch, store
+from .threads import available_threads, run, share
 
 LARGEST_DENSITY = 0.35  # above it, the dense product's tiles are faster
 MOST_COLUMNS = 1 << 16
@@ -40,21 +41,33 @@ def dense_rows(x) -> Rows:
 
 
 def prepare_rows(x) -> Rows:
-    """x (N, features), of any real dtype -> the same for kernels, sparse where that is faster. Dense x is not copied."""
+    """x (N, features), C-contiguous, of any real dtype -> the same for kernels, sparse where that is faster."""
     sample = x[:: max(1, len(x) // 256)]
-    if sample.size and np.count_nonzero(sample) <= LARGEST_DENSITY * sample.size and x.shape[1] <= MOST_COLUMNS:
-        counts = np.count_nonzero(x, axis=1)
-        starts = np.zeros(len(x) + 1, np.int64)
-        np.cumsum(counts, out=starts[1:])
-        rows = Rows(np.empty(starts[-1], x.dtype), np.empty(starts[-1], np.uint16), starts)
-        _leave_out_zeros(flat(x), x.shape[1], *rows)
-        return rows
-    return dense_rows(x)
+    if np.count_nonzero(sample) > LARGEST_DENSITY * sample.size or x.shape[1] > MOST_COLUMNS:
+        return dense_rows(x)
+    starts, threads = np.zeros(len(x) + 1, np.int64), available_threads()
+    run(_count_numbers, threads, flat(x), x.shape[1], starts)
+    np.cumsum(starts, out=starts)
+    rows = Rows(np.empty(starts[-1], x.dtype), np.empty(starts[-1], np.uint16), starts)
+    run(_leave_out_zeros, threads, flat(x), x.shape[1], *rows)
+    return rows
 
 
 @kernel
-def _leave_out_zeros(x, features, values, columns, starts):
-    for r in range(len(starts) - 1):
+def _count_numbers(thread, threads, control, x, features, counts):
+    """counts[r + 1] = how many numbers of row r are not 0."""
+    first, end = share(len(counts) - 1, thread, threads)
+    for r in range(first, end):
+        count = 0
+        for k in range(r * features, (r + 1) * features):
+            count += x[k] != 0
+        counts[r + 1] = count
+
+
+@kernel
+def _leave_out_zeros(thread, threads, control, x, features, values, columns, starts):
+    first, end = share(len(starts) - 1, thread, threads)
+    for r in range(first, end):
         at = starts[r]
         for k in range(features):
             value = x[r * features + k]

@@ -1,0 +1,79 @@
+"""Compiling ahead of time: everything once, so that no later process has to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .networks import DTYPES, MLP
+from .training import Trainer
+
+
+def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[tuple[str, float]]:
+    """Compile for these dtypes, and yield what was compiled and the seconds it took, one after the other."""
+    for dtype in dtypes:
+        for name, compile_it in WORK.items() if layers else [("training", _network)]:
+            start = time.perf_counter()
+            compile_it(dtype)
+            yield f"{name}, {dtype}", time.perf_counter() - start
+
+
+def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes]]:
+    """Where the kernel cache is empty: processes that compile training for all but the first of `dtypes`, by dtype.
+
+    Numba compiles one function at a time in a process. Where a process fails, or the cache cannot be written, the
+    caller compiles for itself, as it would have done.
+    """
+    from .kernels.compiler import cached_kernels
+
+    if len(dtypes) < 2 or cached_kernels():
+        return {}
+    command = [sys.executable, "-c", "import sys, fastbp.warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
+    return {
+        dtype: subprocess.Popen([*command, dtype], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for dtype in dtypes[1:]
+    }
+
+
+def _network(dtype: str) -> None:
+    network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
+    x = np.zeros((2, 8), np.float32)
+    Trainer(network, batch_size=2).fit(x, [0, 1], iterations=1, evaluate_every=1, progress=False)
+
+
+def _affine(dtype: str) -> None:
+    layer = Affine(np.ones((3, 2), dtype), np.ones(2, dtype), "numba")
+    for rows in (1, 8):  # few rows and many are different kernels
+        layer.backward(layer.forward(np.ones((rows, 3), dtype)))
+
+
+def _relu(dtype: str) -> None:
+    layer = Relu("numba")
+    layer.backward(layer.forward(np.ones(2, dtype)))
+
+
+def _sigmoid(dtype: str) -> None:
+    layer = Sigmoid("numba")
+    layer.backward(layer.forward(np.ones(2, dtype)))
+
+
+def _softmax(dtype: str) -> None:
+    layer = SoftmaxWithLoss("numba")
+    for labels in (np.array([0]), np.eye(2, dtype=dtype)[:1]):
+        layer.forward(np.ones((1, 2), dtype), labels)
+        layer.backward()
+
+
+WORK: dict[str, Callable[[str], None]] = {
+    "training": _network,
+    "Affine": _affine,
+    "Relu": _relu,
+    "Sigmoid": _sigmoid,
+    "SoftmaxWithLoss": _softmax,
+}
+STEPS = len(WORK) * len(DTYPES)
