@@ -170,15 +170,16 @@ def _carry_out(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
         comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-"))
-    if str(json) != "-":
+    if comparison.runs and str(json) != "-":
         parities = [report.parity_line(parity) for parity in comparison.parities]
         report.print_all(report.comparison_table(comparison), *parities)
     if json is not None:
         report.write_json(json, comparison.to_json())
-    if plot is not None:
+    if comparison.runs and plot is not None:
         report.plot_comparison(comparison, plot)
-    if any(run.history.interrupted for run in comparison.runs):
-        print("Interrupted: this is what was done until then.", file=sys.stderr)
+    if comparison.interrupted:
+        done = "this is what was done until then" if comparison.runs else "nothing was trained yet"
+        print(f"Interrupted: {done}.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     return comparison
 

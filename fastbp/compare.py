@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -107,6 +107,7 @@ class Comparison:
 
     recipe: Recipe
     runs: list[Run] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def parities(self) -> list[Parity]:
@@ -164,27 +165,24 @@ def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *
     Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
     """
     comparison = Comparison(recipe)
-    for run in _runs(recipe, specs, train, test, progress):
-        comparison.runs.append(run)
-        if run.history.interrupted:
+    try:
+        compile_seconds = _compile_all(recipe, specs, train, test)
+    except KeyboardInterrupt:
+        comparison.interrupted = True
+    for spec in specs:
+        if comparison.interrupted:
             break
-    return comparison
-
-
-def _runs(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, progress: bool) -> Iterator[Run]:
-    for spec, compile_seconds in _compiled(recipe, specs, train, test):
-        if compile_seconds is None:
-            yield Run(spec, 0.0, History(interrupted=True))
-            return
-        trainer = _trainer(recipe, spec, train)
-        history = trainer.fit(
+        history = _trainer(recipe, spec, train).fit(
             *train,
             iterations=recipe.iterations,
             validation=test,
             evaluate_every=recipe.evaluate_every,
             progress=progress,
         )
-        yield Run(spec, compile_seconds, history)
+        comparison.interrupted = history.interrupted
+        if len(history.losses):
+            comparison.runs.append(Run(spec, compile_seconds.get(spec, 0.0), history))
+    return comparison
 
 
 def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
@@ -198,26 +196,16 @@ def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
     return Trainer(network, SGD(recipe.learning_rate), recipe.batch_size, recipe.seed)
 
 
-def _compiled(
-    recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part
-) -> Iterator[tuple[RunSpec, float | None]]:
-    """Every run and the seconds that compiling for it took; None where Ctrl-C came."""
-    numba_dtypes = [spec.dtype for spec in specs if spec.backend == "numba"]
-    helpers = compile_meanwhile(numba_dtypes) if numba_dtypes else {}
+def _compile_all(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part) -> dict[RunSpec, float]:
+    """The seconds that compiling took, for each run that needs it."""
+    compiled = [spec for spec in specs if spec.backend == "numba"]
+    helpers = compile_meanwhile([spec.dtype for spec in compiled]) if compiled else {}
     try:
-        seconds = {}
-        for spec in specs:
-            if spec.backend == "numba":
-                seconds[spec] = _compile(recipe, spec, train, test, helpers.get(spec.dtype))
-    except KeyboardInterrupt:
-        yield specs[0], None
-        return
+        return {spec: _compile(recipe, spec, train, test, helpers.get(spec.dtype)) for spec in compiled}
     finally:
         for helper in helpers.values():
             helper.kill()
             helper.wait()
-    for spec in specs:
-        yield spec, seconds.get(spec, 0.0)
 
 
 def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part, helper: subprocess.Popen[bytes] | None) -> float:
