@@ -1,6 +1,6 @@
 """fastbp: backpropagation written by hand in NumPy, at compiled speed, with proof that the answers did not change."""
 
-from .backends import default_backend, set_default_backend, use_backend
+from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .gradients import check_gradients, numerical_gradient
 from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 from .networks import MLP, TwoLayerNet
@@ -22,6 +22,7 @@ __all__ = [
     "default_backend",
     "numerical_gradient",
     "set_default_backend",
+    "set_num_threads",
     "use_backend",
 ]
 

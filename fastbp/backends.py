@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 
+from . import checks
+
 BACKENDS = {"numpy": "fastbp.reference", "numba": "fastbp.kernels"}
 
 _process_default: str | None = None
@@ -62,3 +64,13 @@ def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
     """
     name = default_backend() if name is None else _known(name, "backend")
     return name, importlib.import_module(BACKENDS[name])
+
+
+def set_num_threads(count: int | None) -> None:
+    """Let the compiled kernels of this process use at most `count` threads; None: as many as there are processors.
+
+    Without it, the environment variable NUMBA_NUM_THREADS is obeyed. Raises TypeError and ValueError for anything but a
+    whole number of at least 1.
+    """
+    count = None if count is None else checks.whole_number("count", count, at_least=1)
+    importlib.import_module("fastbp.kernels.threads").set_threads(count)

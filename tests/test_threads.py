@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp import MLP, Trainer
+from fastbp import MLP, Trainer, set_num_threads
 from fastbp.kernels import threads
 from fastbp.kernels.compiler import kernel
 from fastbp.kernels.threads import meet, share
@@ -97,11 +97,15 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_the_number_of_threads(monkeypatch):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     assert threads.available_threads() == 1
-    threads.set_threads(3)
+    set_num_threads(3)
     try:
         assert threads.available_threads() == 3
     finally:
-        threads.set_threads(None)
+        set_num_threads(None)
+    assert threads.available_threads() == 1
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"count must be at least 1, got {wrong}"):
+            set_num_threads(wrong)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
