@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import warnings
@@ -14,6 +15,7 @@ from . import __version__
 from .backends import BACKENDS, get_backend
 from .compare import Comparison, Recipe, RunSpec, compare
 from .networks import ACTIVATIONS, DTYPES
+from .warmup import load_cached
 
 app = typer.Typer(
     add_completion=False,
@@ -164,9 +166,10 @@ def _carry_out(
         _check_file(option, path)
     if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
         _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
-    for spec in specs:  # Numba is imported while the files are read
-        threading.Thread(target=get_backend, args=(spec.backend,), daemon=True).start()
+    loading = threading.Thread(target=_load_kernels, args=(specs,), daemon=True)
+    loading.start()  # while the files are read
     data = _user_errors(lambda: load_mnist(data_dir=data_dir))
+    loading.join()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
         comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-"))
@@ -182,6 +185,13 @@ def _carry_out(
         print(f"Interrupted: {done}.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     return comparison
+
+
+def _load_kernels(specs: list[RunSpec]) -> None:
+    """Import Numba where it is needed, and load what the kernel cache has. Errors are left to those who need it."""
+    with contextlib.suppress(Exception):
+        dtypes = [spec.dtype for spec in specs if get_backend(spec.backend)[0] == "numba"]
+        load_cached(dtypes)
 
 
 def _check_file(option: str, path: Path | None) -> None:

@@ -56,6 +56,7 @@ def check_gradients(network: Network, x: ArrayLike, t: ArrayLike, h: float = 1e-
     The error is the largest difference, relative to the largest number of either gradient: below 1e-5 where all is
     right. (The book's loss is -log(y + 1e-7), its gradient that of -log(y): where the label's probability y is small,
     1e-7 / y is added. A ReLU whose input lies within h of its kink is not differentiable there, and shows.)
+    Differences that the rounding of the loss explains count as 0.
     x (N, ...) and t are a batch as network.loss takes it. Every parameter costs two losses: keep the network small.
 
     Raises TypeError where a parameter is not float64: smaller dtypes drown the difference in rounding.
@@ -67,14 +68,18 @@ def check_gradients(network: Network, x: ArrayLike, t: ArrayLike, h: float = 1e-
                 "make the network with dtype='float64'"
             )
     analytic = network.gradient(x, t)
+    rounding = 4 * np.finfo(np.float64).eps * max(1.0, abs(network.loss(x, t))) / h
     return {
-        key: relative_error(analytic[key], numerical_gradient(lambda _: network.loss(x, t), parameter, h))
+        key: relative_error(analytic[key], numerical_gradient(lambda _: network.loss(x, t), parameter, h), rounding)
         for key, parameter in network.params.items()
     }
 
 
-def relative_error(a: Array, b: Array) -> float:
-    """The largest difference of two arrays of one shape, relative to the largest magnitude in either; 0 for equal."""
+def relative_error(a: Array, b: Array, negligible: float = 0.0) -> float:
+    """The largest difference of two arrays of one shape, relative to the largest magnitude in either.
+
+    0 for arrays that are equal, or nowhere further apart than `negligible`.
+    """
     difference = np.max(np.abs(a - b), initial=0.0)
     scale = max(np.max(np.abs(a), initial=0.0), np.max(np.abs(b), initial=0.0))
-    return float(difference / scale) if difference else 0.0
+    return 0.0 if difference <= negligible else float(difference / scale)

@@ -23,21 +23,32 @@ def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[
             yield f"{name}, {dtype}", time.perf_counter() - start
 
 
+def load_cached(dtypes: Sequence[str]) -> None:
+    """Load the kernels of training for these dtypes, if the cache has them."""
+    if dtypes and _training_is_cached(dtypes):
+        list(warm_up(dtypes, layers=False))
+
+
 def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes]]:
-    """Where the kernel cache is empty: processes that compile training for all but the first of `dtypes`, by dtype.
+    """Where training is not in the kernel cache: processes that compile it for all but the first of `dtypes`, by dtype.
 
     Numba compiles one function at a time in a process. Where a process fails, or the cache cannot be written, the
     caller compiles for itself, as it would have done.
     """
-    from .kernels.compiler import cached_kernels
-
-    if len(dtypes) < 2 or cached_kernels():
+    if len(dtypes) < 2 or _training_is_cached(dtypes):
         return {}
     command = [sys.executable, "-c", "import sys, fastbp.warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
     return {
         dtype: subprocess.Popen([*command, dtype], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for dtype in dtypes[1:]
     }
+
+
+def _training_is_cached(dtypes: Sequence[str]) -> bool:
+    from .kernels.compiler import cached
+    from .kernels.training_step import _train_steps
+
+    return cached(_train_steps) >= len(dtypes)
 
 
 def _network(dtype: str) -> None:

@@ -133,6 +133,9 @@ class KernelCache(caching._Cache):
     def flush(self):
         pass
 
+    def count(self) -> int:
+        return sum(1 for _ in self._directory.glob(f"{self._name}-*.kernel"))
+
     def _path(self, sig, codegen) -> Path:
         signature = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()[:24]
         return self._directory / f"{self._name}-{signature}.kernel"
@@ -176,10 +179,10 @@ def _cache_directory() -> Path | None:
         return None
 
 
-def cached_kernels() -> int:
-    """How many compiled kernels this version has in its cache."""
-    directory = _cache_directory()
-    return 0 if directory is None else sum(1 for _ in directory.glob("*.kernel"))
+def cached(dispatcher) -> int:
+    """For how many signatures this version's cache holds a kernel."""
+    cache = dispatcher._cache
+    return cache.count() if isinstance(cache, KernelCache) else 0
 
 
 def _refuse_unless_private(folder: Path) -> None:

@@ -25,14 +25,15 @@ def test_everything_is_compiled_for_both_dtypes():
     assert all(seconds > 0 for _, seconds in costs)
 
 
-def test_helpers_compile_only_where_the_cache_is_empty(tmp_path):
+def test_helpers_compile_only_what_is_not_cached(tmp_path):
     def helpers(code):
         environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
     assert helpers(CODE).stdout == "['float32']\n"
-    one = "import numpy; from fastbp import kernels; kernels.relu_forward(numpy.ones(1))"
-    helpers(one)
+    helpers("from fastbp.warmup import warm_up; list(warm_up(['float32'], layers=False))")
+    assert helpers(CODE).stdout == "['float32']\n"
+    helpers("from fastbp.warmup import warm_up; list(warm_up(['float64'], layers=False))")
     assert helpers(CODE).stdout == "[]\n"
 
 
