@@ -37,13 +37,6 @@ def panel_width(like):
 
 
 @kernel(part=True)
-def padded(columns, like):
-    """`columns`, rounded up to whole panels of like's dtype."""
-    width = panel_width(like)
-    return (columns + width - 1) // width * width
-
-
-@kernel(part=True)
 def pack(b, b0, k_step, column_step, depth, columns, panels, p0):
     """Copy b (depth, columns), which starts at b0, to panel layout, at p0 in `panels`."""
     kept_apart()
