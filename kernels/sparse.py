@@ -19,7 +19,7 @@ from .matmul import panel_width
 from .simd import broadcast, fill, fma, lanes, load, multiply, prefetch, store
 from .threads import available_threads, run, share
 
-LARGEST_DENSITY = 0.35  # above it, the dense product's tiles are faster
+LARGEST_DENSITY = 0.35  # an estimate, from instructions, of where the dense product's tiles become faster
 MOST_COLUMNS = 1 << 16
 
 

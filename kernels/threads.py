@@ -2,8 +2,8 @@
 
 The threads are started for a call and end with it. Nothing stays behind that a fork could break, two calls from two
 Python threads do not know of each other, and no threading layer is needed; Numba's own would cost 2 s of compiling for
-each parallel function, and its `workqueue` layer ends the process when two threads enter it. Starting a thread takes
-some 50 us, so this is for calls of a millisecond or more; a barrier takes 0.2 to 0.5 us.
+each parallel function, and its `workqueue` layer ends the process when two threads enter it. A call in two
+threads costs 0.1 to 0.5 ms to start, so this is for calls longer than that; a barrier then takes 0.2 us.
 
 A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
 early would leave the others waiting. `control` is a shared int64 array: [arrivals, gave up].
@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from .compiler import kernel
 from .simd import kept_apart
 
-SPINS = 2000  # looks at the counter, some 10 us, before the processor is offered to other threads
+SPINS = 2000  # looks at the counter before the processor is offered to other threads
 ARRIVALS, GAVE_UP = 0, 8  # a cache line apart
 
 _chosen: int | None = None

@@ -8,7 +8,7 @@ Threads: for each layer, every thread has its own panels of W, the same ones for
 in the cache of its core; a layer of fewer panels than threads is shared by rows.
 
 Tried and lost: W1's rows kept together for sparse input, instead of its panels (float32 recipe, 3000 steps, 0.37 s instead
-of 0.30: every fourth line of a cache set is then all that a thread uses); layers too large for a core's cache shared by
+of 0.30, presumably because a thread then uses half of the cache's sets); layers too large for a core's cache shared by
 rows (784-512-10, batch 256: 10 % slower).
 """
 
@@ -27,7 +27,7 @@ from .sparse import dense_rows, forward_sparse_row, prefetch_row, prepare_rows, 
 from .threads import available_threads, meet, run, share
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
-WORTH_A_THREAD = 100_000  # multiplications a step, below which the barriers cost more than a second thread brings
+WORTH_A_THREAD = 100_000  # multiplications a step; an estimate of where a second thread repays the barriers
 
 
 def prepare_data(x):
