@@ -125,6 +125,13 @@ def not_negative(name: str, value: Any) -> float:
     return float(value)
 
 
+def positive(name: str, value: Any) -> float:
+    """`value` as a finite float above 0. Raises TypeError for what is no number, ValueError for the rest."""
+    if not_negative(name, value) == 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return float(value)
+
+
 def one_of(name: str, value: Any, known: Any) -> Any:
     """`value` if it is among `known`. Raises ValueError, listing them, if not."""
     if not isinstance(value, str) or value not in known:

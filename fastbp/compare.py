@@ -161,6 +161,7 @@ def compare_runs(a: Run, b: Run) -> Parity:
 def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *, progress: bool = True) -> Comparison:
     """Make every run of `specs` on the images and labels of `train` and `test`, from the same weights and batches.
 
+    Images of uint8 are divided by 255.
     Ctrl-C ends the run at hand and leaves out those after it.
     Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
     """
@@ -177,6 +178,7 @@ def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *
             iterations=recipe.iterations,
             validation=test,
             evaluate_every=recipe.evaluate_every,
+            divide_by=_divisor(train),
             progress=progress,
         )
         comparison.interrupted = history.interrupted
@@ -194,6 +196,10 @@ def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
         seed=recipe.seed,
     )
     return Trainer(network, SGD(recipe.learning_rate), recipe.batch_size, recipe.seed)
+
+
+def _divisor(train: Part) -> float | None:
+    return 255 if train[0].dtype == np.uint8 else None
 
 
 def _compile_all(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part) -> dict[RunSpec, float]:
@@ -216,7 +222,9 @@ def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part, helper: sub
     size = recipe.batch_size
     trainer = _trainer(recipe, spec, train)
     batch, sample = (train[0][:size], train[1][:size]), (test[0][:1], test[1][:1])
-    history = trainer.fit(*batch, iterations=1, validation=sample, evaluate_every=1, progress=False)
+    history = trainer.fit(
+        *batch, iterations=1, validation=sample, evaluate_every=1, divide_by=_divisor(train), progress=False
+    )
     if history.interrupted:
         raise KeyboardInterrupt
     return time.perf_counter() - start

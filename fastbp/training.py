@@ -85,6 +85,7 @@ class Trainer:
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         evaluate_every: int | None = 600,
         shuffle: bool = False,
+        divide_by: float | None = None,
         progress: bool = True,
     ) -> History:
         """Train on x (N, ...) and t, class indices (N,) or one-hot (N, classes); returns the history of this call.
@@ -92,16 +93,18 @@ class Trainer:
         iterations or epochs, one of them: how long. An epoch is N // batch_size batches drawn with replacement, or,
         with shuffle=True, every sample once in a new random order, the last batch being what is left.
         validation: another (x, t) for the test accuracy. evaluate_every: measure the accuracies on all data after the
-        update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. progress: show a bar (with
-        the extra `cli` installed).
+        update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. divide_by: of images x of
+        uint8, 255 for instance: they are kept as they are, and read as np.float32(x) / np.float32(divide_by). progress:
+        show a bar (with the extra `cli` installed).
 
         Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
 
         Raises TypeError and ValueError for bad arguments, before anything is changed.
         """
         self._check_network()
-        train = self._data("x", x, t)
-        test = None if validation is None else self._data("validation x", *_pair(validation))
+        divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
+        train = self._data("x", x, t, divide_by)
+        test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
         if self.batch_size > train.samples:
             raise ValueError(
                 f"batch_size must be at most the number of samples, {train.samples}, got {self.batch_size}"
@@ -129,14 +132,16 @@ class Trainer:
                     f"Change it in place: network.params[{key!r}][...] = value"
                 )
 
-    def _data(self, name: str, x: ArrayLike, t: ArrayLike) -> _Data:
+    def _data(self, name: str, x: ArrayLike, t: ArrayLike, divide_by: float | None) -> _Data:
         rows = checks.rows(name, x, self.network.sizes[0])
+        if divide_by is not None and rows.dtype != np.uint8:
+            raise TypeError(f"divide_by is for {name} of dtype uint8; got dtype {rows.dtype}: divide it yourself")
         if not len(rows):
             raise ValueError(f"{name} must have at least one row, got none")
         keep = rows.dtype in (np.uint8, np.float32)
         rows = np.ascontiguousarray(rows, dtype=rows.dtype if keep else self.network.dtype)
         labels = checks.class_indices(t, len(rows), self.network.sizes[-1])
-        return _Data(len(rows), self.network._kernels.prepare_data(rows), labels)
+        return _Data(len(rows), self.network._kernels.prepare_data(rows, divide_by), labels)
 
     def _total_iterations(self, samples: int, iterations: int | None, epochs: int | None, shuffle: bool) -> int:
         if (iterations is None) == (epochs is None):

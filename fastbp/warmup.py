@@ -52,9 +52,17 @@ def _training_is_cached(dtypes: Sequence[str]) -> bool:
 
 
 def _network(dtype: str) -> None:
+    from .kernels.threads import BEGUN, look_out
+
     network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
-    x = np.zeros((2, 8), np.float32)
-    Trainer(network, batch_size=2).fit(x, [0, 1], iterations=1, evaluate_every=1, progress=False)
+    images = np.zeros((2, 8), np.uint8)
+    Trainer(network, batch_size=2).fit(images, [0, 1], iterations=1, evaluate_every=1, divide_by=255, progress=False)
+    look_out(np.ones(BEGUN + 1, np.int64))
+
+
+def _floating_data(dtype: str) -> None:
+    network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
+    Trainer(network, batch_size=2).fit(np.eye(2, 8, dtype=dtype), [0, 1], iterations=1, progress=False)
 
 
 def _affine(dtype: str) -> None:
@@ -82,6 +90,7 @@ def _softmax(dtype: str) -> None:
 
 WORK: dict[str, Callable[[str], None]] = {
     "training": _network,
+    "training on floating data": _floating_data,
     "Affine": _affine,
     "Relu": _relu,
     "Sigmoid": _sigmoid,

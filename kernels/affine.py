@@ -1,22 +1,39 @@
 """Affine (fully connected): x @ W + b.
 
-All three products, x @ W, dout @ W.T and x.T @ dout, are one kernel, with other steps. Threads have panels of columns of
-their own, so that they never meet. Products of few rows do not repay packing the right-hand side: see `_few_rows`.
+All three products, x @ W, dout @ W.T and x.T @ dout, are one kernel, with other steps. Of the right-hand side, the
+panels that a thread needs are packed first; the left-hand side is read where it is, or copied block by block where its
+dtype is another or where it is transposed and deep. Products of very few rows do not repay packing: `_few_rows`.
+
+Threads have panels of columns of their own, or, where those do not divide well, rows.
+
+What holds it back: OpenBLAS, whose threads wait in its own code, starts them sooner (5 us; here about 30, most of it
+Python's), and 50 columns are computed as 64. From 1024 columns on it is a draw.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .arrays import flat, matrix
+from .arrays import flat, matrix, scratch
 from .compiler import kernel
 from .machine import VECTOR_BYTES
-from .matmul import SCRATCH, multiply_add_copied, pack, panel_width
-from .simd import add, add_up, fma, lanes, load, zeros
-from .threads import available_threads, run, share
+from .matmul import (
+    FEW_ROWS,
+    ROW_BLOCK,
+    ROWS,
+    SCRATCH,
+    SHORT,
+    copy_block,
+    even_block,
+    multiply_block,
+    pack,
+    panel_width,
+    row_tile,
+)
+from .simd import add, add_up, at, fma, lanes, load, put, zeros
+from .threads import begin, meet, run, share, threads_for
 
-FEW_ROWS = 4
-WORTH_A_THREAD = 16_000_000  # multiplications, 0.4 ms on one core: below, starting a thread costs more than it brings
+WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a second one costs more than it brings
 
 
 def affine_forward(x, W, b):
@@ -30,9 +47,8 @@ def affine_backward(dout, x, W):
     d, d_row, d_column = matrix(dout)
     w, w_row, w_column = matrix(W)
     x_, x_row, x_column = matrix(x)
-    none = np.empty(0, dtype)
-    dx = _product(d, d_row, d_column, w, w_column, w_row, none, rows, columns, depth)
-    dW = _product(x_, x_column, x_row, d, d_row, d_column, none, depth, rows, columns)
+    dx = _product(d, d_row, d_column, w, w_column, w_row, np.zeros(depth, dtype), rows, columns, depth)
+    dW = _product(x_, x_column, x_row, d, d_row, d_column, np.zeros(columns, dtype), depth, rows, columns)
     db = np.empty(columns, dtype)
     _sum_rows(d, d_row, d_column, db, rows)
     return dx, dW, db
@@ -41,55 +57,95 @@ def affine_backward(dout, x, W):
 def _product(a, a_row, a_k, b, b_k, b_column, bias, rows, depth, columns):
     """a (rows, depth) @ b (depth, columns) + bias, (rows, columns); a of any real dtype, b and bias of one."""
     out = np.empty((rows, columns), b.dtype)
-    if rows <= FEW_ROWS:
-        _few_rows(a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), rows, depth, columns)
-        return out
-    threads = available_threads() if rows * depth * columns >= WORTH_A_THREAD else 1
     panel = 2 * VECTOR_BYTES // b.itemsize
-    wide = -(-columns // panel) * panel
-    product = out.reshape(-1) if wide == columns else np.empty(rows * wide, b.dtype)
-    room = np.empty(wide * depth + threads * SCRATCH, b.dtype)
-    run(_multiply, threads, a, a_row, a_k, b, b_k, b_column, bias, product, room, rows, depth, columns)
-    if wide != columns:
-        out[...] = product.reshape(rows, wide)[:, :columns]
+    if rows <= FEW_ROWS and columns >= panel:
+        row = scratch(depth, b.dtype)
+        _few_rows(a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), row, rows, depth, columns)
+        return out
+    threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
+    panels = -(-columns // panel)
+    by_rows = panels % threads != 0 and panels < 4 * threads
+    size = (panels if by_rows else -(-panels // threads)) * panel * depth + ROW_BLOCK * panel + SCRATCH
+    room = scratch(threads * size, b.dtype)
+    copied = a.dtype != b.dtype or (a_k != 1 and depth > SHORT)
+    run(
+        _multiply, threads, a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), room, size, rows, depth, columns,
+        by_rows, copied,
+    )  # fmt: skip
     return out
 
 
 @kernel
-def _multiply(thread, threads, control, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns):
-    """This thread's panels of c = a @ b + bias; c's rows and `room`, where b is packed, are whole panels wide."""
+def _multiply(
+    thread, threads, control, a, a_row, a_k, b, b_k, b_column, bias, c, room, size, rows, depth, columns, by_rows, copied
+):  # fmt: skip
+    """This thread's part of c = a @ b + bias. A last panel that is not full is computed in `edge`, and copied."""
+    begin(control, thread)
     width = panel_width(b)
-    panels = (columns + width - 1) // width
-    wide = panels * width
-    first, end = share(panels, thread, threads)
+    panels, block = (columns + width - 1) // width, even_block(depth)
+    first, end = (0, panels) if by_rows else share(panels, thread, threads)
+    low, high = share(rows, thread, threads) if by_rows else (0, rows)
     left, right = first * width, min(columns, end * width)
-    pack(b, left * b_column, b_k, b_column, depth, right - left, room, left * depth)
-    for i in range(0, rows * wide, wide):
-        for j in range(left, end * width):
-            c[i + j] = bias[j] if j < len(bias) else 0
-    multiply_add_copied(
-        a, 0, a_row, a_k, rows, depth, room, left * depth, width, width * depth, end - first,
-        c, left, wide, width, b.dtype.type(1), room, wide * depth + thread * SCRATCH,
+    full, rest = (right - left) // width, (right - left) % width
+    packed, edge = thread * size, thread * size + (end - first) * width * depth
+    scratch, beyond = edge + ROW_BLOCK * width, packed + full * width * depth
+    pack(b, left * b_column, b_k, b_column, depth, right - left, room, packed)
+    for top in range(low, high, ROW_BLOCK):
+        count = min(ROW_BLOCK, high - top)
+        for r in range(count):
+            for j in range(left, right - rest):
+                put(c, (top + r) * columns + j, at(bias, j))
+            for j in range(rest):
+                put(room, edge + r * width + j, at(bias, right - rest + j))
+        for k in range(0, depth, block):
+            deep = min(block, depth - k)
+            if copied:
+                in_row, in_k = copy_block(a, top * a_row + k * a_k, a_row, a_k, count, deep, room, scratch)
+                multiply_panels(
+                    room, scratch, ROWS * deep, in_row, in_k, count, deep, room, packed + k * width, width * depth, full,
+                    c, top * columns + left, columns, beyond + k * width, rest, edge,
+                )  # fmt: skip
+            else:
+                multiply_panels(
+                    a, top * a_row + k * a_k, ROWS * a_row, a_row, a_k, count, deep, room, packed + k * width,
+                    width * depth, full, c, top * columns + left, columns, beyond + k * width, rest, edge,
+                )  # fmt: skip
+        for r in range(count):
+            for j in range(rest):
+                put(c, (top + r) * columns + right - rest + j, at(room, edge + r * width + j))
+    meet(control, 1, threads)
+
+
+@kernel(part=True)
+def multiply_panels(
+    a, a0, strip, row_step, k_step, rows, depth, room, packed, b_panel, full, c, c0, columns, beyond, rest, edge
+):  # fmt: skip
+    """One block of _multiply: the full panels into c, and the one that is not full, if there is one, into edge."""
+    width, one = panel_width(c), c.dtype.type(1)
+    multiply_block(
+        a, a0, strip, row_step, k_step, rows, depth, room, packed, width, b_panel, full, c, c0, columns, width, one
     )  # fmt: skip
+    if rest > 0:
+        multiply_block(
+            a, a0, strip, row_step, k_step, rows, depth, room, beyond, width, b_panel, np.intp(1),
+            room, edge, width, width, one,
+        )  # fmt: skip
 
 
 @kernel
-def _few_rows(a, a_row, a_k, b, b_k, b_column, bias, c, rows, depth, columns):
+def _few_rows(a, a_row, a_k, b, b_k, b_column, bias, c, row, rows, depth, columns):
     """c = a @ b + bias, straight from b: along its rows where they are contiguous, else as sums of products."""
-    row = np.empty(depth, b.dtype)
+    width = panel_width(b)
     for i in range(rows):
         for k in range(depth):
-            row[k] = a[i * a_row + k * a_k]
-        out = i * columns
-        for j in range(columns):
-            c[out + j] = bias[j] if j < len(bias) else 0
+            put(row, k, at(a, i * a_row + k * a_k))
         if b_column == 1:
-            for k in range(depth):
-                for j in range(columns):
-                    c[out + j] += row[k] * b[k * b_k + j]
+            for j in range(0, columns, width):
+                left = min(j, columns - width)  # the last panel may overlap the one before it
+                row_tile(row, 0, np.intp(1), depth, b, left, b_k, bias, left, c, i * columns + left)
         else:
             for j in range(columns):
-                c[out + j] += dot(row, b, j * b_column, b_k, depth)
+                put(c, i * columns + j, at(bias, j) + dot(row, b, j * b_column, b_k, depth))
 
 
 @kernel(part=True)
@@ -104,7 +160,7 @@ def dot(row, b, b0, b_step, count):
             start += 2 * width
         total = add_up(add(even, odd))
     for k in range(start, count):
-        total += row[k] * b[b0 + k * b_step]
+        total += at(row, k) * at(b, b0 + k * b_step)
     return total
 
 
@@ -114,4 +170,4 @@ def _sum_rows(a, row_step, column_step, total, rows):
         total[j] = 0
     for i in range(rows):
         for j in range(len(total)):
-            total[j] += a[i * row_step + j * column_step]
+            put(total, j, at(total, j) + at(a, i * row_step + j * column_step))

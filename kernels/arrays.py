@@ -6,7 +6,38 @@ compiled once for each dtype. Nothing is copied that is contiguous in either ord
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
+
+LARGEST_KEPT = 1 << 25  # bytes of scratch memory that a thread keeps for each dtype: 32 MB
+
+
+class _Scratch(threading.local):
+    """Memory that is used again, by dtype: a page that is new costs more than the numbers on it."""
+
+    def __init__(self):
+        self.kept = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch(count, dtype):
+    """At least `count` numbers of any value, for this thread and this call; its next call may get the same."""
+    memory = _scratch.kept.get(dtype)
+    if memory is None or len(memory) < count:
+        memory = aligned_zeros(count, dtype)
+        if memory.nbytes <= LARGEST_KEPT:
+            _scratch.kept[dtype] = memory
+    return memory
+
+
+def aligned_zeros(count, dtype):
+    """Zeros that begin on a cache line: a panel's row is then one line, not two."""
+    memory = np.zeros(count * dtype.itemsize + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + count * dtype.itemsize].view(dtype)
 
 
 class _Writable:

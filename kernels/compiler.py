@@ -49,7 +49,7 @@ def kernel(function=None, *, part=False):
         return partial(kernel, part=part)
     if function.__closure__:
         raise TypeError(f"{function.__qualname__}: a kernel may not close over variables, its cache key ignores them")
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
     if part:
         options["pipeline_class"] = _PartCompiler
         return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

@@ -11,13 +11,14 @@ import itertools
 
 import numpy as np
 
+from .arrays import aligned_zeros
 from .machine import VECTOR_BYTES
 from .matmul import SCRATCH
 
 # The columns of the table. Row l is layer l: its input's size, and that size rounded up to whole panels; the activation
 # behind it; where its W, its b, its input z and the derivative by that input begin in `memory`. The last row is the
-# scores. TRANSPOSED is room for one W.T, ROOM for each thread's copies of blocks.
-SIZE, WIDTH, ACTIVATION, W, B, Z, DELTA, TRANSPOSED, ROOM = range(9)
+# scores. TRANSPOSED is room for one W.T, ROOM for the copies that threads make, ROOM_SIZE for each.
+SIZE, WIDTH, ACTIVATION, W, B, Z, DELTA, TRANSPOSED, ROOM, ROOM_SIZE = range(10)
 
 IDENTITY, RELU, SIGMOID = 0, 1, 2
 CODES = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID}
@@ -27,7 +28,7 @@ def lay_out(parameters, sizes, activations, rows, threads):
     """memory, table of a network with these parameters (P,), with room for `rows` rows of activations."""
     panel = 2 * VECTOR_BYTES // parameters.itemsize
     widths = [-(-size // panel) * panel for size in sizes]
-    table = np.zeros((len(sizes), ROOM + 1), np.int64)
+    table = np.zeros((len(sizes), ROOM_SIZE + 1), np.int64)
     table[:, SIZE], table[:, WIDTH] = sizes, widths
     table[:-1, ACTIVATION] = [CODES[name] for name in activations]
     end = 0
@@ -41,8 +42,9 @@ def lay_out(parameters, sizes, activations, rows, threads):
         end += sum(lengths)
     table[:, TRANSPOSED] = end
     end += max((a * b for a, b in itertools.pairwise(widths[1:])), default=0)
-    table[:, ROOM] = end
-    memory = _aligned_zeros(end + threads * SCRATCH, parameters.dtype)
+    shares = [-(-wide // panel // threads) if wide >= threads * panel else wide // panel for wide in widths[1:]]
+    table[:, ROOM], table[:, ROOM_SIZE] = end, SCRATCH + rows * panel * max(shares)
+    memory = aligned_zeros(end + threads * table[0, ROOM_SIZE], parameters.dtype)
     _pack(parameters, memory, table, panel)
     return memory, table
 
@@ -57,10 +59,3 @@ def _pack(parameters, memory, table, panel):
         for left, target in zip(range(0, columns, panel), panels, strict=True):
             target[:, : min(panel, columns - left)] = weights[:, left : left + panel]
         memory[table[layer, B] :][:columns] = parameters[at - columns : at]
-
-
-def _aligned_zeros(count, dtype):
-    """Zeros that begin on a cache line: a panel's row is then one line, not two."""
-    memory = np.zeros(count * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + count * dtype.itemsize].view(dtype)

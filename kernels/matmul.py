@@ -22,10 +22,12 @@ from __future__ import annotations
 import numpy as np
 
 from .compiler import kernel
-from .simd import broadcast, fill, fma, kept_apart, lanes, load, load_converted, store, zeros
+from .simd import add, at, broadcast, fill, fma, kept_apart, lanes, load, load_converted, multiply, put, store, zeros
 
 ROWS = 6  # of a tile. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
 ROW_BLOCK = 8 * ROWS
+FEW_ROWS = 3  # a tile of fewer rows than six takes as long as a full one; up to here, rows by themselves are faster
+SHORT = 160  # up to this depth, a transposed block of `a` stays in the first-level cache, and need not be copied
 K_BLOCK = 400  # a panel of b is then at most 25 KB
 SCRATCH = ROW_BLOCK * K_BLOCK  # numbers that `multiply_add_copied` needs to work in
 
@@ -50,9 +52,9 @@ def pack(b, b0, k_step, column_step, depth, columns, panels, p0):
                     store(panels, p0 + j, load(b, source + j))
             else:
                 for j in range(wide):
-                    panels[p0 + j] = b[source + j * column_step]
+                    put(panels, p0 + j, at(b, source + j * column_step))
                 for j in range(wide, width):
-                    panels[p0 + j] = 0
+                    put(panels, p0 + j, 0)
             p0 += width
 
 
@@ -64,8 +66,8 @@ def even_block(depth):
 
 
 @kernel(part=True)
-def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha):
-    """c (rows, panels) += alpha * a (rows, depth) @ b (depth, panels); a's k runs along its rows.
+def multiply_add(a, a0, row_step, k_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha):
+    """c (rows, panels) += alpha * a (rows, depth) @ b (depth, panels), a read where it is.
 
     A step is the distance between two rows; b_panel and c_panel are the distances between two panels of columns.
     """
@@ -73,7 +75,7 @@ def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c
     for k in range(0, depth, deep):
         for i in range(0, rows, ROW_BLOCK):
             multiply_block(
-                a, a0 + i * row_step + k, ROWS * row_step, row_step, np.intp(1), min(ROW_BLOCK, rows - i),
+                a, a0 + i * row_step + k * k_step, ROWS * row_step, row_step, k_step, min(ROW_BLOCK, rows - i),
                 min(deep, depth - k), b, b0 + k * b_step, b_step, b_panel, panels,
                 c, c0 + i * c_step, c_step, c_panel, alpha,
             )  # fmt: skip
@@ -83,22 +85,26 @@ def multiply_add(a, a0, row_step, rows, depth, b, b0, b_step, b_panel, panels, c
 def multiply_add_copied(
     a, a0, row_step, k_step, rows, depth, b, b0, b_step, b_panel, panels, c, c0, c_step, c_panel, alpha, scratch, s0
 ):  # fmt: skip
-    """The same for an `a` of any steps and any real dtype, copied block by block to `scratch`, from s0."""
-    block = even_block(depth)
-    for k in range(0, depth, block):
-        deep = min(block, depth - k)
+    """The same for an `a` of any real dtype, copied block by block to `scratch`, from s0."""
+    deep = even_block(depth)
+    for k in range(0, depth, deep):
         for i in range(0, rows, ROW_BLOCK):
-            high = min(ROW_BLOCK, rows - i)
-            if k_step == 1:
-                copy_rows(a, a0 + i * row_step + k, row_step, high, deep, scratch, s0)
-                strip_step, in_row, in_k = ROWS * deep, deep, np.intp(1)
-            else:
-                copy_columns(a, a0 + i * row_step + k * k_step, row_step, k_step, high, deep, scratch, s0)
-                strip_step, in_row, in_k = ROWS * deep, np.intp(1), np.intp(ROWS)
+            high, block = min(ROW_BLOCK, rows - i), min(deep, depth - k)
+            in_row, in_k = copy_block(a, a0 + i * row_step + k * k_step, row_step, k_step, high, block, scratch, s0)
             multiply_block(
-                scratch, s0, strip_step, in_row, in_k, high, deep, b, b0 + k * b_step, b_step, b_panel, panels,
+                scratch, s0, ROWS * block, in_row, in_k, high, block, b, b0 + k * b_step, b_step, b_panel, panels,
                 c, c0 + i * c_step, c_step, c_panel, alpha,
             )  # fmt: skip
+
+
+@kernel(part=True)
+def copy_block(a, a0, row_step, k_step, rows, depth, scratch, s0):
+    """A block of `a` as tiles read it fastest, strip by strip of six rows: row_step and k_step there."""
+    if k_step == 1:
+        copy_rows(a, a0, row_step, rows, depth, scratch, s0)
+        return depth, np.intp(1)
+    copy_columns(a, a0, row_step, k_step, rows, depth, scratch, s0)
+    return np.intp(1), np.intp(ROWS)
 
 
 @kernel(part=True)
@@ -116,7 +122,7 @@ def copy_row(a, a0, count, target, t0):
     for k in range(0, whole, lanes(target)):
         store(target, t0 + k, load_converted(target, a, a0 + k))
     for k in range(whole, count):
-        target[t0 + k] = a[a0 + k]
+        put(target, t0 + k, at(a, a0 + k))
 
 
 @kernel(part=True)
@@ -138,7 +144,7 @@ def copy_columns(a, a0, row_step, k_step, rows, depth, scratch, s0):
         else:
             for _ in range(depth):
                 for i in range(min(ROWS, rows - r)):
-                    scratch[target + i] = a[source + i * row_step]
+                    put(scratch, target + i, at(a, source + i * row_step))
                 target, source = target + ROWS, source + k_step
 
 
@@ -161,25 +167,24 @@ def tile(a, a0, row_step, k_step, rows, depth, b, b0, b_step, c, c0, c_step, alp
     """c (rows <= 6, one panel) += alpha * a (rows, depth) @ b (depth, one panel)."""
     width = lanes(b)
     last = rows - 1  # rows that are not there are computed as copies of the last one, and not stored
-    i0, i1, i2 = a0, a0 + min(1, last) * row_step, a0 + min(2, last) * row_step
-    i3, i4, i5 = a0 + min(3, last) * row_step, a0 + min(4, last) * row_step, a0 + min(5, last) * row_step
+    i1, i2, i3 = min(1, last) * row_step, min(2, last) * row_step, min(3, last) * row_step
+    i4, i5 = min(4, last) * row_step, min(5, last) * row_step
     l0 = r0 = l1 = r1 = l2 = r2 = l3 = r3 = l4 = r4 = l5 = r5 = zeros(b)
     for _ in range(depth):
         left, right = load(b, b0), load(b, b0 + width)
-        v = broadcast(b, a, i0)
+        v = broadcast(b, a, a0)
         l0, r0 = fma(v, left, l0), fma(v, right, r0)
-        v = broadcast(b, a, i1)
+        v = broadcast(b, a, a0 + i1)
         l1, r1 = fma(v, left, l1), fma(v, right, r1)
-        v = broadcast(b, a, i2)
+        v = broadcast(b, a, a0 + i2)
         l2, r2 = fma(v, left, l2), fma(v, right, r2)
-        v = broadcast(b, a, i3)
+        v = broadcast(b, a, a0 + i3)
         l3, r3 = fma(v, left, l3), fma(v, right, r3)
-        v = broadcast(b, a, i4)
+        v = broadcast(b, a, a0 + i4)
         l4, r4 = fma(v, left, l4), fma(v, right, r4)
-        v = broadcast(b, a, i5)
+        v = broadcast(b, a, a0 + i5)
         l5, r5 = fma(v, left, l5), fma(v, right, r5)
-        b0 += b_step
-        i0, i1, i2, i3, i4, i5 = i0 + k_step, i1 + k_step, i2 + k_step, i3 + k_step, i4 + k_step, i5 + k_step
+        a0, b0 = a0 + k_step, b0 + b_step
     scale = fill(b, alpha)
     add_row(c, c0, scale, l0, r0)
     if rows > 1:
@@ -200,3 +205,45 @@ def add_row(c, c0, scale, left, right):
     width = lanes(c)
     store(c, c0, fma(scale, left, load(c, c0)))
     store(c, c0 + width, fma(scale, right, load(c, c0 + width)))
+
+
+@kernel(part=True)
+def row_tile(a, a0, k_step, depth, b, b0, b_step, start, start0, c, c0):
+    """c (one row, one panel) = start (the same) + a (depth,) @ b (depth, one panel): for products of few rows.
+
+    Eight sums, of every fourth k, or each addition would wait for the one before it.
+    """
+    width, whole = lanes(b), depth // 4 * 4
+    l0, r0 = load(start, start0), load(start, start0 + width)
+    l1 = r1 = l2 = r2 = l3 = r3 = zeros(b)
+    for _ in range(0, whole, 4):
+        v = broadcast(b, a, a0)
+        l0, r0 = fma(v, load(b, b0), l0), fma(v, load(b, b0 + width), r0)
+        a0, b0 = a0 + k_step, b0 + b_step
+        v = broadcast(b, a, a0)
+        l1, r1 = fma(v, load(b, b0), l1), fma(v, load(b, b0 + width), r1)
+        a0, b0 = a0 + k_step, b0 + b_step
+        v = broadcast(b, a, a0)
+        l2, r2 = fma(v, load(b, b0), l2), fma(v, load(b, b0 + width), r2)
+        a0, b0 = a0 + k_step, b0 + b_step
+        v = broadcast(b, a, a0)
+        l3, r3 = fma(v, load(b, b0), l3), fma(v, load(b, b0 + width), r3)
+        a0, b0 = a0 + k_step, b0 + b_step
+    for _ in range(whole, depth):
+        v = broadcast(b, a, a0)
+        l0, r0 = fma(v, load(b, b0), l0), fma(v, load(b, b0 + width), r0)
+        a0, b0 = a0 + k_step, b0 + b_step
+    store(c, c0, add(add(l0, l1), add(l2, l3)))
+    store(c, c0 + width, add(add(r0, r1), add(r2, r3)))
+
+
+@kernel(part=True)
+def outer_tile(a, a0, a_step, rows, d, d0, c, c0, c_step, alpha):
+    """c (rows, one panel) += alpha * a (rows,) times d (one panel): the update of W after one sample."""
+    width, scale = lanes(c), fill(c, alpha)
+    left, right = multiply(scale, load(d, d0)), multiply(scale, load(d, d0 + width))
+    for _ in range(rows):
+        v = broadcast(c, a, a0)
+        store(c, c0, fma(v, left, load(c, c0)))
+        store(c, c0 + width, fma(v, right, load(c, c0 + width)))
+        a0, c0 = a0 + a_step, c0 + c_step

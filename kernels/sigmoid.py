@@ -7,19 +7,23 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .exponential import exponential
+from .simd import at, put
+from .threads import begin, meet, run, share, threads_for
+
+WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
 
 
 def sigmoid_forward(x):
     """x (any shape, float32 or float64) -> out, like x: 1 / (1 + exp(-x)), exactly 0 and 1 at the ends."""
     out = np.empty(x.shape, x.dtype)
-    _forward(flat(x), flat(out))
+    run(_forward, threads_for(x.size, WORTH_A_THREAD), flat(x), flat(out))
     return out
 
 
 def sigmoid_backward(dout, out):
     """dout (any shape), out = sigmoid(x) (the same) -> dx = dout * (1 - out) * out."""
     dx = np.empty(dout.shape, dout.dtype)
-    _backward(flat(dout), flat(out), flat(dx))
+    run(_backward, threads_for(dx.size, WORTH_A_THREAD), flat(dout), flat(out), flat(dx))
     return dx
 
 
@@ -30,13 +34,19 @@ def sigmoid(x):
 
 
 @kernel
-def _forward(x, out):
-    for i in range(x.size):
-        out[i] = sigmoid(x[i])
+def _forward(thread, threads, control, x, out):
+    begin(control, thread)
+    first, end = share(x.size, thread, threads)
+    for i in range(first, end):
+        put(out, i, sigmoid(at(x, i)))
+    meet(control, 1, threads)
 
 
 @kernel
-def _backward(dout, out, dx):
+def _backward(thread, threads, control, dout, out, dx):
+    begin(control, thread)
     one = out.dtype.type(1)
-    for i in range(dout.size):
-        dx[i] = dout[i] * (one - out[i]) * out[i]
+    first, end = share(out.size, thread, threads)
+    for i in range(first, end):
+        put(dx, i, at(dout, i) * (one - at(out, i)) * at(out, i))
+    meet(control, 1, threads)

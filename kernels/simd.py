@@ -82,6 +82,32 @@ def zeros(typing_context, like):
 
 
 @intrinsic
+def at(typing_context, array, index):
+    """array[index], without the test for a negative index that array[index] has; in loops, with `put`, that counts."""
+
+    def codegen(context, builder, signature, arguments):
+        array_type = signature.args[0]
+        pointer = _element_pointer(context, builder, array_type, *arguments)
+        return context.unpack_value(builder, array_type.dtype, pointer)
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def put(typing_context, array, index, value):
+    """array[index] = value, without that test."""
+
+    def codegen(context, builder, signature, arguments):
+        array_type, value_type = signature.args[0], signature.args[2]
+        pointer = _element_pointer(context, builder, array_type, *arguments[:2])
+        number = context.cast(builder, arguments[2], value_type, array_type.dtype)
+        context.pack_value(builder, array_type.dtype, number, pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
 def load(typing_context, array, index):
     """The vector array[index : index + lanes]."""
     vector = _VECTORS[array.dtype]
@@ -230,5 +256,28 @@ def add_up(typing_context, vector):
         function_type = ir.FunctionType(scalar, [scalar, ir_type])
         function = cgutils.get_or_insert_function(builder.module, function_type, name)
         return builder.call(function, [ir.Constant(scalar, -0.0), arguments[0]], fastmath=("reassoc",))
+
+    return dtype(vector), codegen
+
+
+@intrinsic
+def maximum(typing_context, a, b):
+    """The larger of a and b in each lane; b's where one of them is NaN."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def largest_lane(typing_context, vector):
+    """The largest of a vector's lanes; NaN only where all are NaN."""
+    dtype = vector.dtype
+
+    def codegen(context, builder, signature, arguments):
+        name = f"llvm.vector.reduce.fmax.v{vector.lanes}f{dtype.bitwidth}"
+        function_type = ir.FunctionType(context.get_value_type(dtype), [_ir_type(vector)])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
     return dtype(vector), codegen

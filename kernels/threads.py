@@ -1,12 +1,16 @@
 """Several threads in one kernel call: plain threads that share the work and meet at barriers.
 
-The threads are started for a call and end with it. Nothing stays behind that a fork could break, two calls from two
-Python threads do not know of each other, and no threading layer is needed; Numba's own would cost 2 s of compiling for
-each parallel function, and its `workqueue` layer ends the process when two threads enter it. A call in two
-threads costs 0.1 to 0.5 ms to start, so this is for calls longer than that; a barrier then takes 0.2 us.
+Each Python thread has helpers of its own, so two that call kernels at once do not know of each other; a forked child
+begins with none. No threading layer is needed: Numba's own would cost 2 s of compiling for each parallel function, and
+its `workqueue` layer ends the process when two threads enter it.
+
+Starting a thread costs 0.3 ms, waking one 0.1 ms. So a helper stays, and after a call looks out for the next one for
+another 0.1 ms before it sleeps. A barrier takes 0.2 us. Tried and lost: waking a helper for each call by a lock alone
+(a product of 175 us took 330 in two threads), or by a queue (twice the lock's time).
 
 A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
-early would leave the others waiting. `control` is a shared int64 array: [arrivals, gave up].
+early would leave the others waiting. It calls `begin` first and ends at a barrier, `meet`: where the first thread has
+passed that, all work is done. `control` is a shared int64 array: arrivals at barriers, gave up, begun.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from .compiler import kernel
 from .simd import kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
-ARRIVALS, GAVE_UP = 0, 8  # a cache line apart
+LOOKS = 100_000  # at the next call's `control`, 0.1 to 0.2 ms, before a helper sleeps
+ARRIVALS, GAVE_UP, BEGUN = 0, 8, 16  # a cache line apart
 
 _chosen: int | None = None
 
@@ -45,31 +50,136 @@ def set_threads(count: int | None) -> None:
     _chosen = count
 
 
+class _Helper:
+    """A thread that looks out for calls for a while, and then sleeps until there is one."""
+
+    def __init__(self):
+        self._given, self._free, self._task = threading.Lock(), threading.Lock(), None
+        self._given.acquire()
+        threading.Thread(target=self._work, name="fastbp", daemon=True).start()
+
+    def call(self, next_control, function, *arguments):
+        self._free.acquire()
+        self._task = next_control, function, arguments
+        self._given.release()
+
+    def wait(self):
+        """Until the last call has ended."""
+        with self._free:
+            pass
+
+    def end(self):
+        self._task = None
+        self._given.release()
+
+    def _work(self):
+        self._given.acquire()
+        while self._task is not None:
+            next_control, function, arguments = self._task
+            self._task = None
+            try:
+                function(*arguments)
+            finally:
+                del function, arguments  # asleep, it must not keep arrays alive
+                self._free.release()
+            look_out(next_control)
+            self._given.acquire()
+
+
+class _Helpers(list):
+    """The helpers of one Python thread; they end with it."""
+
+    def __del__(self):
+        for helper in self:
+            helper.end()
+
+
+class _Team(threading.local):
+    """The helpers of one Python thread, and the `control` of its calls.
+
+    There are two, in turn: a helper may still be looking at the last barrier of one call while the next begins.
+    """
+
+    def __init__(self):
+        self.forget()
+
+    def forget(self):
+        self.helpers, self.calls, self.controls = _Helpers(), 0, np.zeros((2, 24), np.int64)
+
+    def next_call(self, helpers):
+        """The helpers, and the controls of this call and of the one after it."""
+        for helper in self.helpers:
+            helper.wait()
+        self.calls += 1
+        now, after = self.controls[self.calls % 2], self.controls[1 - self.calls % 2]
+        while len(self.helpers) < helpers:
+            _compile_first(look_out, (now,))
+            self.helpers.append(_Helper())
+        after[:] = 0
+        return self.helpers[:helpers], now, after
+
+
+_team = _Team()
+ALONE = np.zeros(24, np.int64)  # `control` where there is one thread: not looked at
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_team.forget)  # a child has no threads but the one that forked
+
+
+def threads_for(work: int, least: int) -> int:
+    """How many threads to use for so much work, where a second one pays from `least` on."""
+    return available_threads() if work >= least else 1
+
+
 def run(function, threads, *arguments):
     """Call function(thread, threads, control, *arguments) in `threads` threads at once, one of them this one."""
-    control = np.zeros(16, np.int64)
-    if threads > 1:
-        _compile_first(function, (0, threads, control, *arguments))
-    helpers = [
-        threading.Thread(target=function, args=(number, threads, control, *arguments), daemon=True)
-        for number in range(1, threads)
-    ]
+    if threads == 1:
+        function(0, 1, ALONE, *arguments)
+        return
+    helpers, control, next_control = _team.next_call(threads - 1)
+    _compile_first(function, (0, threads, control, *arguments))
     try:
-        for helper in helpers:
-            helper.start()
+        for number, helper in enumerate(helpers, 1):
+            helper.call(next_control, function, number, threads, control, *arguments)
         function(0, threads, control, *arguments)
-    finally:
-        control[GAVE_UP] = 1  # Ctrl-C before our own call: those who wait for us give up. Else all are through.
+    except BaseException:
+        control[GAVE_UP] = 1  # Ctrl-C before our own call: those who wait for us give up
         for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
+            helper.wait()
+        _team.forget()
+        raise
+
+
+_compiled = set()
 
 
 def _compile_first(function, arguments):
     """Compile in this thread alone: Ctrl-C then ends it, and no helper goes on with it."""
-    signature = tuple(map(numba.typeof, arguments))
-    if signature not in function.overloads:
-        function.compile(signature)
+    kinds = (function, *map(_kind, arguments))  # Numba's own types would take 0.1 ms to find
+    if kinds not in _compiled:
+        function.compile(tuple(map(numba.typeof, arguments)))
+        _compiled.add(kinds)
+
+
+def _kind(argument):
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim
+    return tuple(map(_kind, argument)) if isinstance(argument, tuple) else type(argument)
+
+
+@kernel
+def look_out(control):
+    """Wait a while for a call to begin: it is heard of here sooner than by waking up, and not before its GIL is free."""
+    looks = 0
+    while atomic_load(control, BEGUN) == 0 and looks < LOOKS:
+        looks += 1
+        if looks % SPINS == 0:
+            yield_processor()
+
+
+@kernel(part=True)
+def begin(control, thread):
+    if thread == 0:
+        atomic_increment(control, BEGUN)
 
 
 @kernel(part=True)

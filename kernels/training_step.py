@@ -18,29 +18,33 @@ import numpy as np
 
 from .arrays import flat
 from .compiler import kernel
-from .layout import ACTIVATION, DELTA, RELU, ROOM, SIGMOID, SIZE, TRANSPOSED, WIDTH, B, W, Z, lay_out
-from .matmul import ROWS, SCRATCH, copy_row, multiply_add, multiply_add_copied, panel_width
-from .sigmoid import sigmoid
-from .simd import add, fill, fma, kept_apart, lanes, load, store, where_positive, zeros
+from .layout import DELTA, SIZE, WIDTH, B, W, Z, lay_out
+from .matmul import ROWS, panel_width
 from .softmax_cross_entropy import EPSILON, softmax_row
-from .sparse import dense_rows, forward_sparse_row, prefetch_row, prepare_rows, update_sparse_row
-from .threads import available_threads, meet, run, share
+from .sparse import copy_dense_row, dense_rows, forward_sparse, prefetch_rows, prepare_rows, update_sparse
+from .step_layer import activate, backward_layer, forward_layer, update_bias, update_layer
+from .threads import begin, meet, run, share, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
-WORTH_A_THREAD = 100_000  # multiplications a step; an estimate of where a second thread repays the barriers
+WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
 
 
-def prepare_data(x):
-    """x (N, features), C-contiguous, uint8 or floating -> what train_steps and count_correct read fastest."""
-    return Data(x)
+def prepare_data(x, divisor=None):
+    """x (N, features), C-contiguous -> what train_steps and count_correct read fastest.
+
+    x: floating or uint8; with a divisor, uint8, and the numbers are np.float32(x) / np.float32(divisor).
+    """
+    if x.dtype != np.uint8:
+        return Data(x, None)
+    return Data(x, np.arange(256, dtype=np.float32) / np.float32(1 if divisor is None else divisor))
 
 
 class Data:
     """A data set, sparse where that is faster. Once W is not finite, 0 * w is not 0, and the dense rows are read."""
 
-    def __init__(self, x):
-        self.rows = prepare_rows(x)
-        self.dense_rows = dense_rows(x)
+    def __init__(self, x, numbers):
+        self.rows = prepare_rows(x, numbers)
+        self.dense_rows = dense_rows(x, numbers)
 
     def rows_for(self, parameters, sizes):
         return self.rows if first_layer_is_finite(parameters, sizes) else self.dense_rows
@@ -52,10 +56,10 @@ def first_layer_is_finite(parameters, sizes):
 
 def count_correct(parameters, sizes, activations, x, t):
     """parameters (P,), x = prepare_data(N, sizes[0]), t (N,) -> for how many rows the first largest score is t's."""
-    threads = available_threads() if len(t) > ROWS_AT_A_TIME else 1
+    threads = threads_for(len(t), ROWS_AT_A_TIME + 1)
     network = lay_out(parameters, sizes, activations, threads * ROWS_AT_A_TIME, threads)
     hits = np.zeros(8 * threads, np.int64)
-    run(_count_correct, threads, *network, x.rows_for(parameters, sizes), flat(t), hits)
+    run(_count_correct, threads, *network, x.rows_for(parameters, sizes), np.arange(len(t)), flat(t), hits)
     return int(hits.sum())
 
 
@@ -66,7 +70,7 @@ def train_steps(parameters, sizes, activations, x, t, batches, learning_rate, lo
     by the steps that were made.
     """
     batch = batches.shape[1]
-    threads = available_threads() if batch * len(parameters) > WORTH_A_THREAD else 1
+    threads = threads_for(batch * len(parameters), WORTH_A_THREAD)
     start, rows = parameters.copy(), x.rows_for(parameters, sizes)
     arguments = (flat(t), flat(batches), batch, learning_rate, np.zeros(8 * threads), losses, flat(parameters), done)
     run(_train_steps, threads, *lay_out(start, sizes, activations, batch, threads), rows, *arguments)
@@ -76,7 +80,8 @@ def train_steps(parameters, sizes, activations, x, t, batches, learning_rate, lo
 
 
 @kernel
-def _count_correct(thread, threads, control, memory, table, data, t, hits):
+def _count_correct(thread, threads, control, memory, table, data, everything, t, hits):
+    begin(control, thread)
     layers, panel, inputs, wide = len(table) - 1, panel_width(memory), table[0, SIZE], table[0, WIDTH]
     base = thread * ROWS_AT_A_TIME  # this thread's rows of z
     start, stop = share(len(t), thread, threads)
@@ -85,17 +90,17 @@ def _count_correct(thread, threads, control, memory, table, data, t, hits):
         for layer in range(layers):
             p, panels = share(table[layer + 1, WIDTH] // panel, 0, 1)
             if layer == 0 and len(data.starts) > 0:
-                for r in range(count):
-                    forward_sparse_row(memory, table, data, first + r, base + r, p, panels)
+                forward_sparse(memory, table, data, everything, first, base, count, p, panels)
                 activate(memory, table, layer, p, panels, base, base + count)
             else:
                 if layer == 0:
                     for r in range(count):
-                        copy_row(data.values, (first + r) * inputs, inputs, memory, table[0, Z] + (base + r) * wide)
+                        copy_dense_row(data, first + r, inputs, memory, table[0, Z] + (base + r) * wide)
                 forward_layer(memory, table, layer, p, panels, base, base + count)
         for r in range(count):
             scores = table[layers, Z] + (base + r) * table[layers, WIDTH]
             hits[8 * thread] += first_largest(memory, scores, table[layers, SIZE]) == t[first + r]
+    meet(control, 1, threads)
 
 
 @kernel(part=True)
@@ -113,6 +118,7 @@ def first_largest(memory, start, count):
 def _train_steps(
     thread, threads, control, memory, table, data, t, batches, batch, learning_rate, summed, losses, parameters, done
 ):  # fmt: skip
+    begin(control, thread)
     layers, rate, arrival = len(table) - 1, memory.dtype.type(learning_rate), 0
     sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
     for step in range(len(losses)):
@@ -120,15 +126,14 @@ def _train_steps(
         low, high = share(batch, thread, threads)
         if not sparse:
             for r in range(low, high):
-                copy_row(data.values, batches[rows + r] * inputs, inputs, memory, table[0, Z] + r * wide)
+                copy_dense_row(data, batches[rows + r], inputs, memory, table[0, Z] + r * wide)
             arrival += 1
             if not meet(control, arrival, threads):
                 return
         for layer in range(layers):
             first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, batch)
             if layer == 0 and sparse:
-                for r in range(top, bottom):
-                    forward_sparse_row(memory, table, data, batches[rows + r], r, first, end)
+                forward_sparse(memory, table, data, batches, rows + top, top, bottom - top, first, end)
                 activate(memory, table, layer, first, end, top, bottom)
             else:
                 forward_layer(memory, table, layer, first, end, top, bottom)
@@ -154,10 +159,8 @@ def _train_steps(
             first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
             if layer == 0 and sparse:
                 first, end = share(table[1, WIDTH] // panel, thread, threads)
-                for r in range(batch):
-                    update_sparse_row(memory, table, data, batches[rows + r], r, rate, first, end)
-                    if step + 1 < len(losses):
-                        prefetch_row(data, batches[rows + batch + r])
+                prefetch_rows(data, batches, rows + batch, batch)
+                update_sparse(memory, table, data, batches, rows, batch, rate, first, end)
                 update_bias(memory, table, layer, first, end, batch, rate)
             else:
                 update_layer(memory, table, layer, first, end, top, bottom, batch, rate, thread)
@@ -182,38 +185,6 @@ def shares(thread, threads, panels, rows):
 
 
 @kernel(part=True)
-def forward_layer(memory, table, layer, first, end, low, high):
-    """z of layer + 1 = activation(z @ W + b), its panels from `first` to `end` and rows from `low` to `high`."""
-    depth, width, wide, panel = table[layer, SIZE], table[layer, WIDTH], table[layer + 1, WIDTH], panel_width(memory)
-    out = table[layer + 1, Z] + first * panel
-    for start in range(out + low * wide, out + high * wide, wide):
-        for j in range(0, (end - first) * panel, lanes(memory)):
-            store(memory, start + j, load(memory, table[layer, B] + first * panel + j))
-    multiply_add(
-        memory, table[layer, Z] + low * width, width, high - low, depth,
-        memory, table[layer, W] + first * depth * panel, panel, depth * panel, end - first,
-        memory, out + low * wide, wide, panel, memory.dtype.type(1),
-    )  # fmt: skip
-    activate(memory, table, layer, first, end, low, high)
-
-
-@kernel(part=True)
-def activate(memory, table, layer, first, end, low, high):
-    """The activation after `layer`, in place, on the panels from `first` to `end` of the rows from `low` to `high`."""
-    kept_apart()
-    panel, wide = panel_width(memory), table[layer + 1, WIDTH]
-    out, columns = table[layer + 1, Z] + first * panel, (end - first) * panel
-    if table[layer, ACTIVATION] == RELU:
-        for start in range(out + low * wide, out + high * wide, wide):
-            for i in range(start, start + columns, lanes(memory)):
-                store(memory, i, where_positive(load(memory, i), load(memory, i)))
-    elif table[layer, ACTIVATION] == SIGMOID:
-        for start in range(out + low * wide, out + high * wide, wide):
-            for i in range(start, start + columns):
-                memory[i] = sigmoid(memory[i])
-
-
-@kernel(part=True)
 def output_delta(memory, table, t, batches, rows, batch, low, high):
     """delta = (softmax(scores) - one-hot t) / N, for the rows from `low` to `high`; returns their summed loss."""
     layers = len(table) - 1
@@ -228,74 +199,6 @@ def output_delta(memory, table, t, batches, rows, batch, low, high):
         for j in range(classes):
             memory[y + j] /= count
     return loss
-
-
-@kernel(part=True)
-def backward_layer(memory, table, layer, first, end, rows):
-    """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end`."""
-    columns, wide, panel = table[layer + 1, SIZE], table[layer, WIDTH], panel_width(memory)
-    out, span = table[layer, DELTA] + first * panel, (end - first) * panel
-    transpose_panels(memory, table, layer, first, end)
-    for start in range(out, out + rows * wide, wide):
-        for i in range(start, start + span, lanes(memory)):
-            store(memory, i, zeros(memory))
-    multiply_add(
-        memory, table[layer + 1, DELTA], table[layer + 1, WIDTH], rows, columns,
-        memory, table[layer, TRANSPOSED] + first * columns * panel, panel, columns * panel, end - first,
-        memory, out, wide, panel, memory.dtype.type(1),
-    )  # fmt: skip
-    to_z, one, activation = table[layer, Z] - table[layer, DELTA], memory.dtype.type(1), table[layer - 1, ACTIVATION]
-    for start in range(out, out + rows * wide, wide):
-        if activation == RELU:
-            for i in range(start, start + span, lanes(memory)):
-                store(memory, i, where_positive(load(memory, i + to_z), load(memory, i)))
-        elif activation == SIGMOID:
-            for i in range(start, start + span):
-                memory[i] *= (one - memory[i + to_z]) * memory[i + to_z]
-
-
-@kernel(part=True)
-def transpose_panels(memory, table, layer, first, end):
-    """The panels from `first` to `end` of W.T, in panel layout, from W in panel layout."""
-    depth, columns, panel = table[layer, SIZE], table[layer + 1, SIZE], panel_width(memory)
-    at = table[layer, TRANSPOSED] + first * columns * panel
-    for top in range(first * panel, end * panel, panel):
-        high = min(panel, depth - top)
-        for j in range(columns):
-            source = table[layer, W] + j // panel * panel * depth + top * panel + j % panel
-            for i in range(high):
-                memory[at + i] = memory[source + i * panel]
-            for i in range(high, panel):
-                memory[at + i] = 0
-            at += panel
-
-
-@kernel(part=True)
-def update_layer(memory, table, layer, first, end, low, high, rows, rate, thread):
-    """W -= rate * z.T @ delta, its panels from `first` to `end` and rows from `low` to `high`.
-
-    The gradient itself is never written to memory.
-    """
-    depth, wide, panel = table[layer, SIZE], table[layer + 1, WIDTH], panel_width(memory)
-    multiply_add_copied(
-        memory, table[layer, Z] + low, 1, table[layer, WIDTH], high - low, rows,
-        memory, table[layer + 1, DELTA] + first * panel, wide, panel, end - first,
-        memory, table[layer, W] + (first * depth + low) * panel, panel, depth * panel, -rate,
-        memory, table[layer, ROOM] + thread * SCRATCH,
-    )  # fmt: skip
-
-
-@kernel(part=True)
-def update_bias(memory, table, layer, first, end, rows, rate):
-    """b -= rate * the sum of delta's rows, its panels from `first` to `end`."""
-    kept_apart()
-    wide, panel = table[layer + 1, WIDTH], panel_width(memory)
-    for j in range(first * panel, end * panel, lanes(memory)):
-        total = zeros(memory)
-        for r in range(rows):
-            total = add(total, load(memory, table[layer + 1, DELTA] + r * wide + j))
-        bias = table[layer, B] + j
-        store(memory, bias, fma(fill(memory, -rate), total, load(memory, bias)))
 
 
 @kernel(part=True)

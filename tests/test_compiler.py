@@ -118,13 +118,19 @@ import numpy as np
 from fastbp import kernels, reference
 rng = np.random.default_rng(0)
 x, W, b = (rng.standard_normal(shape) for shape in ((17, 40), (40, 37), (37,)))
+t = rng.integers(0, 37, 17)
 np.testing.assert_allclose(kernels.affine_forward(x, W, b), reference.affine_forward(x, W, b), atol=1e-11)
-parameters = [rng.standard_normal(40 * 9 + 9 + 9 * 5 + 5).astype(np.float32)] * 2
-parameters = [array.copy() for array in parameters]
-for module, array in zip((kernels, reference), parameters):
-    network = (40, 9, 5), ("relu", "identity"), module.prepare_data(x.astype(np.float32)), np.arange(17) % 5
-    module.train_steps(array, *network, np.arange(12).reshape(2, 6), 0.1, np.zeros(2), np.zeros(1, np.int64))
-np.testing.assert_allclose(*parameters, atol=1e-4)
+scores = x[:, :37].copy()
+for ours, theirs in zip(*(m.softmax_cross_entropy_forward(scores, t) for m in (kernels, reference))):
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+start = rng.standard_normal(40 * 9 + 9 + 9 * 5 + 5).astype(np.float32)
+for least in (0, 1.5):  # dense and sparse
+    x[np.abs(x) < least] = 0
+    parameters = start.copy(), start.copy()
+    for module, array in zip((kernels, reference), parameters):
+        network = (40, 9, 5), ("relu", "identity"), module.prepare_data(x.astype(np.float32)), np.arange(17) % 5
+        module.train_steps(array, *network, np.arange(12).reshape(2, 6), 0.1, np.zeros(2), np.zeros(1, np.int64))
+    np.testing.assert_allclose(*parameters, atol=1e-4)
 print("same")
 """
     assert output(code, tmp_path, FASTBP_VECTOR_BYTES=width) == ["same"]

@@ -270,3 +270,42 @@ def test_one_row_that_is_not_finite_spoils_no_other(value):
     with np.errstate(all="ignore"):
         expected = reference.count_correct(parameters, sizes, activations, x, t)
     assert kernels.count_correct(parameters, sizes, activations, kernels.prepare_data(x), t) == expected
+
+
+@pytest.mark.parametrize("kinds", [3, 256, 257])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sparse_data_of_few_or_many_different_numbers(kinds, dtype, threads, monkeypatch):
+    """Up to 256 with 0, numbers are kept as codes; over several blocks of columns, some rows and blocks being empty."""
+    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    rng = np.random.default_rng(kinds)
+    sizes, activations = (701, 20, 5), ("relu", "identity")
+    parameters, _, t = network(sizes, dtype, dtype, 1.0)
+    different = np.concatenate([[0.0, -0.0], rng.standard_normal(kinds - 1)]).astype(dtype)
+    x = rng.choice(different, (300, 701))
+    x[rng.random(x.shape) > 0.2] = 0
+    x[::7], x[1::5, 100:400] = 0, 0
+    assert kernels.prepare_data(x).rows.coded == (kinds <= 256)
+    batches = rng.integers(0, 300, (20, 30))
+    mine = trained(kernels, parameters, sizes, activations, x, t, batches, 0.01)
+    expected = trained(reference, parameters, sizes, activations, x, t, batches, 0.01)
+    for actual, wanted in zip(mine, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol={"float64": 1e-11, "float32": 1e-5}[dtype], atol=1e-5)
+    if dtype == "float64":
+        np.testing.assert_allclose(mine[0], expected[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_images_of_bytes_are_read_as_if_divided(density):
+    sizes, activations = (70, 20, 5), ("sigmoid", "identity")
+    parameters, x, t = network(sizes, "uint8", "float64", density)
+    batches = np.random.default_rng(0).integers(0, 300, (20, 10))
+    results = []
+    for images, divisor in ((x, 255), ((x / np.float32(255)).astype(np.float32), None)):
+        mine, losses = parameters.copy(), np.zeros(20)
+        data = kernels.prepare_data(images, divisor)
+        kernels.train_steps(mine, sizes, activations, data, t, batches, 0.1, losses, np.zeros(1, np.int64))
+        results.append((mine, losses))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+    np.testing.assert_array_equal(reference.prepare_data(x, 255), (x / np.float32(255)).astype(np.float32))

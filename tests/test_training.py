@@ -249,3 +249,32 @@ def test_training_works_without_the_cli_extra():
         "fastbp.Trainer(net, batch_size=2).fit(np.ones((5, 4)), [0, 1, 2, 0, 1], iterations=3)"
     )
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_may_stay_bytes(backend):
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 4), dtype=np.uint8)
+    parameters = []
+    for x, options in ((images, {"divide_by": 255}), (images.astype(np.float32) / np.float32(255), {})):
+        network = MLP((12, 6, 5), seed=0, backend=backend)
+        validation = x[:5], np.arange(5)
+        Trainer(network, batch_size=7).fit(
+            x, np.arange(50) % 5, iterations=20, validation=validation, progress=False, **options
+        )
+        parameters.append(network.parameters)
+    np.testing.assert_array_equal(*parameters)
+
+
+@pytest.mark.parametrize(
+    ("x", "divide_by", "error", "message"),
+    [
+        (np.zeros((9, 12)), 255, TypeError, "divide_by is for x of dtype uint8; got dtype float64"),
+        (np.zeros((9, 12), np.uint8), 0, ValueError, "divide_by must be above 0, got 0"),
+        (np.zeros((9, 12), np.uint8), "255", TypeError, "divide_by must be a number, got '255'"),
+        (np.zeros((9, 12), np.uint8), np.nan, ValueError, "divide_by must be a finite number"),
+    ],
+)
+def test_bad_divisors_are_refused(x, divide_by, error, message):
+    network = MLP((12, 6, 5), seed=0)
+    with pytest.raises(error, match=message):
+        Trainer(network, batch_size=7).fit(x, [0] * 9, iterations=1, divide_by=divide_by, progress=False)

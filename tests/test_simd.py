@@ -1,0 +1,111 @@
+"""The vector layer, operation by operation, against NumPy on the same lanes."""
+
+import numpy as np
+import pytest
+
+from fastbp.kernels import simd
+from fastbp.kernels.compiler import kernel
+from fastbp.kernels.machine import VECTOR_BYTES
+
+DTYPES = ("float32", "float64")
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -3.0, 2.0]
+
+
+@kernel
+def _width(like):
+    return simd.lanes(like)
+
+
+@kernel
+def _arithmetic(a, b, c, out):
+    width = simd.lanes(a)
+    x, y, z = simd.load(a, 1), simd.load(b, 1), simd.load(c, 1)
+    simd.store(out, 0, simd.add(x, y))
+    simd.store(out, width, simd.multiply(x, y))
+    simd.store(out, 2 * width, simd.fma(x, y, z))
+    simd.store(out, 3 * width, simd.maximum(x, y))
+    simd.store(out, 4 * width, simd.where_positive(x, y))
+    simd.store(out, 5 * width, simd.zeros(a))
+    simd.store(out, 6 * width, simd.fill(a, a[2]))
+    simd.store(out, 7 * width, simd.broadcast(a, b, 2))
+
+
+@kernel
+def _lanes_together(a):
+    return simd.add_up(simd.load(a, 0)), simd.largest_lane(simd.load(a, 0))
+
+
+@kernel
+def _converted(like, array, out):
+    simd.store(out, 0, simd.load_converted(like, array, 1))
+    simd.store(out, simd.lanes(like), simd.broadcast(like, array, 2))
+
+
+@kernel
+def _elements(array, out):
+    simd.prefetch(array, 0)
+    for i in range(len(array)):
+        simd.put(out, i, simd.at(array, i))
+
+
+def vectors(dtype, count=3):
+    """Arrays one longer than a vector: loads begin at 1, where no vector is aligned."""
+    width = VECTOR_BYTES // np.dtype(dtype).itemsize
+    rng = np.random.default_rng(0)
+    return width, [rng.standard_normal(width + 1).astype(dtype) for _ in range(count)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_vector_has_the_machines_width(dtype):
+    assert _width(np.empty(0, dtype)) * np.dtype(dtype).itemsize == VECTOR_BYTES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arithmetic(dtype):
+    width, (a, b, c) = vectors(dtype)
+    out = np.full(8 * width, np.nan, dtype)
+    _arithmetic(a, b, c, out)
+    x, y, z = a[1:], b[1:], c[1:]
+    expected = [x + y, x * y, x * y + z, np.maximum(x, y), np.where(x > 0, y, 0), 0 * x, 0 * x + a[2], 0 * x + b[2]]
+    np.testing.assert_allclose(out.reshape(8, width), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", SPECIAL)
+def test_special_values(dtype, value):
+    """As NumPy has them; maximum gives b where one is NaN, and only what is <= 0 is not positive."""
+    width, (a, b, c) = vectors(dtype)
+    a[:] = value
+    out = np.empty(8 * width, dtype)
+    _arithmetic(a, b, c, out)
+    sums, products, _, largest, kept, *_ = out.reshape(8, width)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(sums, a[1:] + b[1:])
+        np.testing.assert_array_equal(products, a[1:] * b[1:])
+    np.testing.assert_array_equal(largest, b[1:] if np.isnan(value) else np.maximum(a[1:], b[1:]))
+    np.testing.assert_array_equal(kept, np.where(a[1:] <= 0, 0, b[1:]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes_together(dtype):
+    _, (a,) = vectors(dtype, 1)
+    total, largest = _lanes_together(a[:-1])
+    np.testing.assert_allclose(total, a[:-1].sum(), rtol=1e-5)
+    assert largest == a[:-1].max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("source", ["uint8", "float32", "float64"])
+def test_numbers_of_other_dtypes_are_converted(dtype, source):
+    width = VECTOR_BYTES // np.dtype(dtype).itemsize
+    array, out = (np.arange(width + 2) * 7 % 256).astype(source), np.empty(2 * width, dtype)
+    _converted(np.empty(0, dtype), array, out)
+    np.testing.assert_array_equal(out[:width], array[1 : width + 1])
+    np.testing.assert_array_equal(out[width:], array[2])
+
+
+@pytest.mark.parametrize(("source", "target"), [("uint8", "float32"), ("float64", "float32"), ("bool", "bool")])
+def test_elements(source, target):
+    array, out = np.array([0, 1, 1, 0, 1], source), np.empty(5, target)
+    _elements(array, out)
+    np.testing.assert_array_equal(out, array)
