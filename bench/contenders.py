@@ -3,6 +3,7 @@
 A contender is made of (sizes, weights, x, t), gets float32 data and the same initial weights, and has
 `steps(batches)`, which makes one update of plain gradient descent for each row of batches, and `scores(x)`.
 All compute in float32 but the textbook, which is what it is. Compiling and moving data happen before the clock starts.
+compiles_for_each_length: whether another number of updates in one call is compiled anew.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from bench import textbook
 from fastbp import MLP
+
+from . import textbook
 
 LEARNING_RATE = 0.1
 
@@ -25,6 +27,8 @@ def initial_weights(sizes, dtype="float64"):
 
 class Fastbp:
     """The compiled engine, as Trainer calls it."""
+
+    compiles_for_each_length = False
 
     def __init__(self, sizes, x, t, backend="numba", dtype="float32"):
         self.network = MLP(sizes, dtype=dtype, backend=backend, seed=0)
@@ -51,6 +55,8 @@ class Fastbp:
 class Textbook:
     """bench/textbook.py: float32 images, float64 weights, one-hot labels, a second forward pass for the loss."""
 
+    compiles_for_each_length = False
+
     def __init__(self, sizes, x, t):
         self.network = textbook.TwoLayerNet(initial_weights(sizes))
         self.x, self.t = x, np.eye(sizes[-1])[t]
@@ -72,6 +78,8 @@ class Textbook:
 
 class HandWrittenNumPy:
     """What somebody who knows NumPy would write for speed: float32, one forward pass, no dx for the first layer."""
+
+    compiles_for_each_length = False
 
     def __init__(self, sizes, x, t):
         params = initial_weights(sizes, "float32")
@@ -113,6 +121,8 @@ class HandWrittenNumPy:
 class Torch:
     """PyTorch, eager or compiled."""
 
+    compiles_for_each_length = False
+
     def __init__(self, sizes, x, t, compiled=False, threads=None):
         import torch
 
@@ -146,6 +156,8 @@ class Torch:
 
 class Jax:
     """JAX, one jitted scan over all the steps of a call."""
+
+    compiles_for_each_length = True
 
     def __init__(self, sizes, x, t):
         import jax
@@ -185,6 +197,8 @@ class Jax:
 class ScikitLearn:
     """scikit-learn's MLPClassifier through partial_fit, which is its way to train on a batch at a time."""
 
+    compiles_for_each_length = False
+
     def __init__(self, sizes, x, t):
         from sklearn.neural_network import MLPClassifier
 
@@ -209,9 +223,9 @@ class ScikitLearn:
 
 def installed(recipe):
     """name -> how to make it (sizes, x, t), of all that is installed; some only for the recipe."""
-    found = {"fastbp numba:float32": Fastbp}
+    found = {"fastbp float32": Fastbp}
     if recipe:
-        found["fastbp numba:float64"] = lambda *data: Fastbp(*data, dtype="float64")
+        found["fastbp float64"] = lambda *data: Fastbp(*data, dtype="float64")
         found["textbook layers"] = Textbook
     found["NumPy float32"] = HandWrittenNumPy
     if find_spec("torch"):

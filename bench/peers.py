@@ -1,23 +1,26 @@
-"""fastbp beside what people use instead, on the same data, weights and number of updates: `python -m bench.peers`.
+"""fastbp beside what people use instead, on the same data, weights and number of updates: `fastbp bench`.
 
-All contenders take turns within each round, so that a slow moment of the machine meets all of them; the table shows
+All contenders take turns within each round, so that a slow moment of the machine meets all of them; the tables show
 medians over the rounds, their spread, and the ratio to fastbp in float32. Compiling and loading are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.contenders import installed
 from fastbp.datasets import load_mnist
+from fastbp.progress import progress_bar
 
-BASE = "fastbp numba:float32"
+from .contenders import installed
+from .kernel_pairs import CELLS, kernel_pair
+from .measure import interleaved, repeated, seconds, summary
+
+BASE = "fastbp float32"
 RECIPE_PARTS = [1] + [600] * 16 + [399]  # an evaluation follows each but the last: after iterations 0, 600, ... 9600
 GRID = [
     ((784, 50, 10), 1),
@@ -30,25 +33,10 @@ GRID = [
 ]
 MNIST_CELLS = 3  # the first cells of the grid, once more on MNIST
 CELL_SECONDS = 0.25  # about how long one measurement of a cell runs
+PARTS = ("recipe", "grid", "kernels")
 
 
-def seconds(work, *arguments):
-    start = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - start
-
-
-def interleaved(measurements, rounds):
-    """measurements: name -> a function that returns seconds. Returns name -> the list of `rounds` results."""
-    results = {name: [] for name in measurements}
-    for number in range(rounds):
-        names = list(measurements)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            results[name].append(measurements[name]())
-    return results
-
-
-def recipe(rounds):
+def recipe(rounds: int) -> dict[str, Any]:
     """The MNIST recipe of the book: 10,000 updates of 784-50-10 with batch 100, 17 evaluations on 70,000 images."""
     (x, t), (x_test, t_test) = load_mnist()
     sizes, t, t_test = (784, 50, 10), t.astype(np.int64), t_test.astype(np.int64)
@@ -58,7 +46,10 @@ def recipe(rounds):
         contender = make(sizes, x, t)
         train, test = contender.prepare(x), contender.prepare(x_test)
         random = np.random.RandomState(0)
-        contender.steps(random.randint(0, len(x), (2, 100)))
+        for length in set(RECIPE_PARTS) if contender.compiles_for_each_length else {2}:
+            contender.steps(random.randint(0, len(x), (length, 100)))
+        contender.correct(train, t)
+        contender.correct(test, t_test)
 
         def run():
             for length in RECIPE_PARTS:
@@ -67,23 +58,28 @@ def recipe(rounds):
                     right = contender.correct(train, t), contender.correct(test, t_test)
             accuracies[name] = [right[0] / len(t), right[1] / len(t_test)]
 
-        warm(contender, random, len(x), set(RECIPE_PARTS), train, t, test, t_test)
         return seconds(run)
 
-    def warm(contender, random, samples, lengths, train, t, test, t_test):
-        if type(contender).__name__ == "Jax":  # compiles for each length
-            for length in lengths:
-                contender.steps(random.randint(0, samples, (length, 100)))
-        contender.correct(train, t)
-        contender.correct(test, t_test)
-
-    makers = installed(recipe=True)
-    measured = interleaved({name: lambda n=name, m=make: once(n, m) for name, make in makers.items()}, rounds)
-    measured["dense floor"] = [dense_floor() for _ in range(rounds)]
-    return measured, accuracies
+    measurements = {name: lambda n=name, m=make: once(n, m) for name, make in installed(recipe=True).items()}
+    measurements["dense floor"] = dense_floor
+    with progress_bar("recipe", rounds * len(measurements)) as advance:
+        measured = interleaved(measurements, rounds, counted(advance))
+    return {"times": summary(measured, BASE), "accuracies": accuracies}
 
 
-def dense_floor():
+def counted(advance: Callable[[int, str], None]) -> Callable[[str], None]:
+    """advance(done, status), by counting."""
+    done = 0
+
+    def count(name: str) -> None:
+        nonlocal done
+        done += 1
+        advance(done, name)
+
+    return count
+
+
+def dense_floor() -> float:
     """The recipe's multiplications at the rate at which OpenBLAS multiplies large float32 matrices on all cores."""
     a = np.ones((2048, 2048), np.float32)
     per_second = 2 * 2048**3 / min(seconds(np.matmul, a, a) for _ in range(5))
@@ -92,7 +88,17 @@ def dense_floor():
     return (training + 17 * 70_000 * 2 * per_image) / per_second
 
 
-def grid_cells():
+def grid(rounds: int) -> dict[str, Any]:
+    """One training step of each network of the grid, by contender."""
+    cells, steps = {}, list(grid_cells())
+    with progress_bar("training steps", len(steps)) as advance:
+        for number, (name, *setting) in enumerate(steps):
+            advance(number, name)
+            cells[name] = summary(cell(*setting, rounds), BASE)
+    return with_best_peer(cells)
+
+
+def grid_cells() -> Iterator[tuple[Any, ...]]:
     rng = np.random.default_rng(0)
     for sizes, batch in GRID:
         rows = max(2000, 2 * batch)
@@ -120,84 +126,56 @@ def cell(sizes, batch, x, t, rounds):
     return interleaved({name: lambda n=name: once(n) for name in contenders}, rounds)
 
 
-def summary(measured):
-    base = statistics.median(measured[BASE])
-    return {
-        name: {
-            "median_seconds": statistics.median(values),
-            "min_seconds": min(values),
-            "max_seconds": max(values),
-            "times_fastbp": statistics.median(values) / base,
-        }
-        for name, values in measured.items()
-    }
+def kernels(rounds: int) -> dict[str, Any]:
+    """Single kernels in float32 beside NumPy's own products and elementwise passes."""
+    cells = {}
+    with progress_bar("kernels", len(CELLS)) as advance:
+        for number, (name, shape) in enumerate(CELLS):
+            title = f"{name} {'x'.join(map(str, shape))}"
+            advance(number, title)
+            ours, theirs = kernel_pair(name, shape)
+            pair = {BASE: repeated(ours, CELL_SECONDS), "NumPy": repeated(theirs, CELL_SECONDS)}
+            cells[title] = summary(interleaved(pair, rounds), BASE)
+    return with_best_peer(cells)
 
 
-def grid_verdict(cells):
+def with_best_peer(cells: dict[str, Any]) -> dict[str, Any]:
     """For each cell, how many times as long the best peer takes; and their geometric mean."""
-    ratios = {
-        name: min(entry["times_fastbp"] for peer, entry in cell.items() if peer != BASE) for name, cell in cells.items()
-    }
-    return ratios, float(np.exp(np.mean(np.log(list(ratios.values())))))
+    best = {name: min(v["times_fastbp"] for peer, v in cell.items() if peer != BASE) for name, cell in cells.items()}
+    return {"cells": cells, "best_peer": best, "geometric_mean": float(np.exp(np.mean(np.log(list(best.values())))))}
 
 
-def show(title, entries, unit=1.0, suffix="s", extra=None):
-    print(f"\n{title}")
-    for name, entry in sorted(entries.items(), key=lambda item: item[1]["median_seconds"]):
-        values = [entry[key] * unit for key in ("median_seconds", "min_seconds", "max_seconds")]
-        line = f"  {name:26} {values[0]:9.3f} {suffix}  [{values[1]:.3f} .. {values[2]:.3f}]  {entry['times_fastbp']:6.2f}x"
-        print(line + (f"  {extra[name][0]:.4f} / {extra[name][1]:.4f}" if extra and name in extra else ""))
+def measure(parts: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    """The parts, of "recipe", "grid" and "kernels", measured: what --json saves."""
+    work = {"recipe": recipe, "grid": grid, "kernels": kernels}
+    return {"rounds": rounds, **{part: work[part](rounds) for part in parts}}
 
 
-def plot(content, path):
-    from matplotlib.figure import Figure
+def carry_out(parts: tuple[str, ...], rounds: int, json: Path | None, plot: Path | None) -> None:
+    """Measure, show the tables, save the figures and the picture."""
+    from fastbp.report import print_all, write_json
 
-    figure = Figure(figsize=(13, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-    entries = sorted(content["recipe"].items(), key=lambda item: -item[1]["median_seconds"])
-    left.barh([name for name, _ in entries], [entry["median_seconds"] for _, entry in entries], color="#4c72b0")
-    for index, (_, entry) in enumerate(entries):
-        left.text(entry["median_seconds"], index, f" {entry['median_seconds']:.1f} s", va="center")
-    left.set(title="MNIST recipe, seconds", xlim=(0, entries[0][1]["median_seconds"] * 1.15))
-    cells = content["grid"]
-    peers = [name for name in next(iter(cells.values())) if name != BASE]
-    for index, peer in enumerate(peers):
-        heights = np.arange(len(cells)) + (index - len(peers) / 2) * 0.8 / len(peers)
-        right.barh(heights, [cell[peer]["times_fastbp"] for cell in cells.values()], 0.8 / len(peers), label=peer)
-    right.axvline(1, color="black", linewidth=1)
-    right.set(title="One training step: time over fastbp's", xscale="log", yticks=range(len(cells)))
-    right.set_yticklabels(list(cells))
-    right.invert_yaxis()
-    right.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
+    from .picture import plot_results, tables
+
+    content = measure(parts, rounds)
+    if str(json) != "-":
+        print_all(*tables(content, BASE))
+    if json is not None:
+        write_json(json, content)
+    if plot is not None:
+        plot_results(content, BASE, plot)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender is measured")
-    parser.add_argument("--json", type=Path, help="save all figures here")
+    parser.add_argument("--json", type=Path, help="save all figures here; - prints them, and nothing else")
     parser.add_argument("--plot", type=Path, help="save a picture here")
-    parser.add_argument("--only", choices=["recipe", "grid"], help="measure one part only")
+    parser.add_argument("--only", choices=PARTS, help="measure one part only")
     options = parser.parse_args(arguments)
-    content = {"recipe": {}, "accuracies": {}, "grid": {}}
-    if options.only != "grid":
-        measured, content["accuracies"] = recipe(options.rounds)
-        content["recipe"] = summary(measured)
-        show("MNIST recipe, training and 17 evaluations", content["recipe"], extra=content["accuracies"])
-    if options.only != "recipe":
-        for name, *setting in grid_cells():
-            content["grid"][name] = summary(cell(*setting, options.rounds))
-            show(f"One step of {name}", content["grid"][name], 1e6, "us")
-        ratios, mean = grid_verdict(content["grid"])
-        print("\nThe best peer's time over fastbp's:")
-        for name, ratio in ratios.items():
-            print(f"  {name:40} {ratio:6.2f}x")
-        print(f"  {'geometric mean':40} {mean:6.2f}x")
-        content["geometric_mean"] = mean
-    if options.json:
-        options.json.write_text(json.dumps(content, indent=1))
-    if options.plot and content["recipe"] and content["grid"]:
-        plot(content, options.plot)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    carry_out((options.only,) if options.only else PARTS, options.rounds, options.json, options.plot)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench import textbook
 from fastbp import MLP, SGD, Trainer
 from fastbp.datasets import load_mnist
+
+from . import textbook
 
 ITERATIONS = 2400
 CONTENDERS = ("textbook", "numpy:float64", "numba:float64", "numba:float32")

@@ -1,4 +1,4 @@
-"""The command line: fastbp compare | train | check | warmup."""
+"""The command line: fastbp compare | train | check | bench | warmup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__
+from . import __version__, checks
 from .backends import BACKENDS, get_backend
 from .compare import Comparison, Recipe, RunSpec, compare
 from .networks import ACTIVATIONS, DTYPES
@@ -145,6 +145,21 @@ def warmup() -> None:
     report.print_all(report.costs_table(costs))
 
 
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender is measured, in turns.")] = 5,
+    only: Annotated[str | None, typer.Option(help="One part: recipe, grid or kernels.", show_default="all")] = None,
+    plot: PlotFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Measure fastbp beside NumPy, and beside PyTorch, JAX and scikit-learn where they are installed (extra `bench`)."""
+    from .bench.peers import PARTS, carry_out
+
+    parts = PARTS if only is None else (_user_errors(lambda: checks.one_of("--only", only, PARTS)),)
+    _check_files(plot, json)
+    carry_out(parts, rounds, json, plot)
+
+
 def _recipe(
     iterations: int, batch_size: int, hidden: str, learning_rate: float, activation: str, evaluate_every: int, seed: int
 ) -> Recipe:
@@ -162,13 +177,10 @@ def _carry_out(
     from . import report
     from .datasets import load_mnist
 
-    for option, path in (("--plot", plot), ("--json", json)):
-        _check_file(option, path)
-    if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
-        _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
+    _check_files(plot, json)
     loading = threading.Thread(target=_load_kernels, args=(specs,), daemon=True)
     loading.start()  # while the files are read
-    data = _user_errors(lambda: load_mnist(data_dir=data_dir))
+    data = _user_errors(lambda: load_mnist(normalize=False, data_dir=data_dir))
     loading.join()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
@@ -192,6 +204,13 @@ def _load_kernels(specs: list[RunSpec]) -> None:
     with contextlib.suppress(Exception):
         dtypes = [spec.dtype for spec in specs if get_backend(spec.backend)[0] == "numba"]
         load_cached(dtypes)
+
+
+def _check_files(plot: Path | None, json: Path | None) -> None:
+    for option, path in (("--plot", plot), ("--json", json)):
+        _check_file(option, path)
+    if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
+        _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
 
 
 def _check_file(option: str, path: Path | None) -> None:

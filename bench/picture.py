@@ -1,0 +1,85 @@
+"""What was measured, as tables and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from fastbp.report import COLORS
+
+
+def tables(content: dict[str, Any], base: str) -> list[Table]:
+    found = []
+    if "recipe" in content:
+        found.append(_recipe_table(content["recipe"], base))
+    if "grid" in content:
+        found.append(_cells_table("One training step, microseconds, and times fastbp's", content["grid"], base))
+    if "kernels" in content:
+        found.append(_cells_table("Single kernels, microseconds, and times fastbp's", content["kernels"], base))
+    return found
+
+
+def _recipe_table(recipe: dict[str, Any], base: str) -> Table:
+    title = "MNIST recipe: 784-50-10, 10,000 updates of batch 100, 17 evaluations of 70,000 images"
+    table = Table("", "seconds", "least to most", f"times {base}", "train / test accuracy", title=title)
+    for name, entry in sorted(recipe["times"].items(), key=lambda item: item[1]["median_seconds"]):
+        accuracies = recipe["accuracies"].get(name)
+        table.add_row(
+            name,
+            f"{entry['median_seconds']:.2f}",
+            f"{entry['min_seconds']:.2f} - {entry['max_seconds']:.2f}",
+            f"{entry['times_fastbp']:.2f}",
+            "" if accuracies is None else f"{accuracies[0]:.4f} / {accuracies[1]:.4f}",
+        )
+    return table
+
+
+def _cells_table(title: str, part: dict[str, Any], base: str) -> Table:
+    names = list(next(iter(part["cells"].values())))
+    table = Table("", *names, "best peer", title=title)
+    for name, cell in part["cells"].items():
+        entries = [f"{cell[n]['median_seconds'] * 1e6:,.0f}" for n in names]
+        ratios = ["" if n == base else f" ({cell[n]['times_fastbp']:.2f}x)" for n in names]
+        table.add_row(name, *map("".join, zip(entries, ratios, strict=True)), f"{part['best_peer'][name]:.2f}x")
+    table.add_row("geometric mean", *[""] * len(names), f"{part['geometric_mean']:.2f}x")
+    return table
+
+
+def plot_results(content: dict[str, Any], base: str, path: Path) -> None:
+    """The parts that were measured side by side: the recipe's seconds, and the ratios of every cell."""
+    parts = [part for part in ("recipe", "grid", "kernels") if part in content]
+    figure = Figure(figsize=(7 * len(parts), 6.5), layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+        if part == "recipe":
+            _plot_recipe(axes, content["recipe"]["times"], base)
+        else:
+            title = "One training step" if part == "grid" else "Single kernels"
+            _plot_cells(axes, content[part]["cells"], base, f"{title}: time over fastbp's")
+    figure.savefig(path, dpi=110)
+
+
+def _plot_recipe(axes: Any, times: dict[str, Any], base: str) -> None:
+    entries = sorted(times.items(), key=lambda item: -item[1]["median_seconds"])
+    colors = [COLORS[1] if name == base else COLORS[0] for name, _ in entries]
+    axes.barh([name for name, _ in entries], [entry["median_seconds"] for _, entry in entries], color=colors)
+    for index, (_, entry) in enumerate(entries):
+        axes.text(entry["median_seconds"], index, f" {entry['median_seconds']:.2f} s", va="center")
+    axes.set(title="MNIST recipe, seconds", xlim=(0, entries[0][1]["median_seconds"] * 1.15))
+
+
+def _plot_cells(axes: Any, cells: dict[str, Any], base: str, title: str) -> None:
+    peers = [name for name in next(iter(cells.values())) if name != base]
+    thickness = 0.8 / len(peers)
+    for index, peer in enumerate(peers):
+        heights = np.arange(len(cells)) + (index + 0.5 - len(peers) / 2) * thickness
+        ratios = [cell[peer]["times_fastbp"] for cell in cells.values()]
+        axes.barh(heights, ratios, thickness, label=peer, color=COLORS[index % len(COLORS)])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(title=title, xscale="log", yticks=range(len(cells)))
+    axes.set_yticklabels(list(cells), fontsize="small")
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")

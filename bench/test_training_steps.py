@@ -1,0 +1,48 @@
+"""Whole training steps over the grid of networks, numba beside numpy: one call that makes several updates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastbp import MLP
+
+from .peers import GRID
+
+STEPS = 5
+NAMES = ["-".join(map(str, sizes)) + f", batch {batch}" for sizes, batch in GRID]
+
+
+def training(backend, dtype, sizes, batch):
+    """A function that makes STEPS updates and returns their losses."""
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((2 * batch, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], 2 * batch)
+    network = MLP(sizes, weight_init_std="he", dtype=dtype, backend=backend, seed=0)
+    data, batches = network._kernels.prepare_data(x), rng.integers(0, len(x), (STEPS, batch))
+
+    def steps():
+        losses = np.empty(STEPS)
+        network._kernels.train_steps(
+            network.parameters,
+            network.sizes,
+            network.activations,
+            data,
+            t,
+            batches,
+            1e-3,
+            losses,
+            np.zeros(1, np.int64),
+        )
+        return losses
+
+    return steps
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("sizes", "batch"), GRID, ids=NAMES)
+def test_training_steps(benchmark, sizes, batch, dtype, backend):
+    first = [training(name, dtype, sizes, batch)() for name in ("numpy", "numba")]
+    np.testing.assert_allclose(*first, rtol=1e-12 if dtype == "float64" else 1e-4)
+    benchmark.group = f"{STEPS} steps of {'-'.join(map(str, sizes))}, batch {batch}, {dtype}"
+    benchmark(training(backend, dtype, sizes, batch))

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fastbp.bench import contenders, kernel_pairs, measure, peers
+from fastbp.cli import app
+
+
+def test_contenders_take_turns_and_each_goes_first():
+    order = []
+
+    def timed(name, value):
+        return lambda: order.append(name) or value
+
+    results = measure.interleaved({"a": timed("a", 2.0), "b": timed("b", 3.0)}, 3)
+    assert results == {"a": [2.0] * 3, "b": [3.0] * 3}
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_ratios_are_taken_within_a_round():
+    """The machine is three times slower in the second of three rounds: the medians are off, the ratio is not."""
+    figures = measure.summary({"ours": [1.0, 3.0, 2.0], "peer": [2.0, 6.0, 4.0]}, "ours")
+    assert figures["peer"] == {"median_seconds": 4, "min_seconds": 2, "max_seconds": 6, "times_fastbp": 2}
+
+
+def test_the_best_peer_counts_and_the_mean_is_geometric():
+    def cell(**ratios):
+        return {peers.BASE: {"times_fastbp": 1.0}, **{name: {"times_fastbp": ratio} for name, ratio in ratios.items()}}
+
+    found = peers.with_best_peer({"small": cell(a=4.0, b=9.0), "large": cell(a=3.0, b=1.0)})
+    assert found["best_peer"] == {"small": 4.0, "large": 1.0}
+    assert found["geometric_mean"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("part", ["grid", "kernels"])
+def test_the_command_measures_shows_and_saves(part, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "CELLS", [("sigmoid_forward", (9, 5)), ("affine_backward", (3, 20, 17))])
+    monkeypatch.setattr(peers, "GRID", [((6, 5, 4), 3), ((6, 5, 5, 4), 2)])
+    monkeypatch.setattr(peers, "MNIST_CELLS", 0)
+    monkeypatch.setattr(peers, "CELL_SECONDS", 0.001)
+    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
+    files = tmp_path / "figures.json", tmp_path / "picture.png"
+    result = CliRunner().invoke(
+        app, ["bench", "--only", part, "--rounds", "2", "--json", str(files[0]), "--plot", str(files[1])]
+    )
+    assert result.exit_code == 0, result.output
+    assert "geometric mean" in result.output
+    content = json.loads(files[0].read_text())
+    assert len(content[part]["cells"]) == len(content[part]["best_peer"]) == 2
+    for cell in content[part]["cells"].values():
+        assert cell[peers.BASE]["times_fastbp"] == 1
+        assert all(entry["min_seconds"] > 0 for entry in cell.values())
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_unknown_parts_are_refused():
+    result = CliRunner().invoke(app, ["bench", "--only", "everything"])
+    assert result.exit_code == 2
+    assert "'recipe', 'grid', 'kernels'" in result.output
+
+
+def test_a_kernel_that_answers_wrongly_is_not_timed(monkeypatch):
+    monkeypatch.setitem(kernel_pairs._NUMPY, "sigmoid_forward", lambda x: x)
+    with pytest.raises(AssertionError, match=r"sigmoid_forward \(9, 5\) differs"):
+        kernel_pairs.kernel_pair("sigmoid_forward", (9, 5))
