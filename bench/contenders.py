@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from fastbp import MLP
+from fastbp import MLP, SGD
 
 from . import textbook
 
@@ -34,14 +34,14 @@ class Fastbp:
         self.network = MLP(sizes, dtype=dtype, backend=backend, seed=0)
         for key, value in initial_weights(sizes).items():
             self.network.params[key][...] = value
-        self.kernels = self.network._kernels
+        self.kernels, self.rule = self.network._kernels, SGD(LEARNING_RATE).rule
         self.x, self.t = self.kernels.prepare_data(x), t
 
     def steps(self, batches):
         network = self.network
         self.kernels.train_steps(
-            network.parameters, network.sizes, network.activations, self.x, self.t, batches, LEARNING_RATE,
-            np.empty(len(batches)), np.zeros(1, np.int64),
+            network.parameters, network.architecture, self.x, self.t, batches, self.rule,
+            np.empty((0, network.parameters.size), network.dtype), np.empty(len(batches)), np.zeros(1, np.int64),
         )  # fmt: skip
 
     def prepare(self, x):
@@ -49,7 +49,7 @@ class Fastbp:
 
     def correct(self, x, t):
         network = self.network
-        return self.kernels.count_correct(network.parameters, network.sizes, network.activations, x, t)
+        return self.kernels.count_correct(network.parameters, network.architecture, x, t)
 
 
 class Textbook:

@@ -11,15 +11,18 @@ from rich.table import Table
 
 from fastbp.report import COLORS
 
+STEP_TITLE = "One training step: fastbp's time, and how many times as long the peers take"
+KERNEL_TITLE = "Single kernels: fastbp's time, and how many times as long NumPy takes"
+
 
 def tables(content: dict[str, Any], base: str) -> list[Table]:
     found = []
     if "recipe" in content:
         found.append(_recipe_table(content["recipe"], base))
     if "grid" in content:
-        found.append(_cells_table("One training step, microseconds, and times fastbp's", content["grid"], base))
+        found.append(_cells_table(STEP_TITLE, content["grid"], base))
     if "kernels" in content:
-        found.append(_cells_table("Single kernels, microseconds, and times fastbp's", content["kernels"], base))
+        found.append(_cells_table(KERNEL_TITLE, content["kernels"], base))
     return found
 
 
@@ -39,13 +42,13 @@ def _recipe_table(recipe: dict[str, Any], base: str) -> Table:
 
 
 def _cells_table(title: str, part: dict[str, Any], base: str) -> Table:
-    names = list(next(iter(part["cells"].values())))
-    table = Table("", *names, "best peer", title=title)
+    """A cell a row: fastbp's microseconds, and how many times as long each peer takes."""
+    peers = [name for name in next(iter(part["cells"].values())) if name != base]
+    table = Table("", "us", *peers, "best peer", title=title)
     for name, cell in part["cells"].items():
-        entries = [f"{cell[n]['median_seconds'] * 1e6:,.0f}" for n in names]
-        ratios = ["" if n == base else f" ({cell[n]['times_fastbp']:.2f}x)" for n in names]
-        table.add_row(name, *map("".join, zip(entries, ratios, strict=True)), f"{part['best_peer'][name]:.2f}x")
-    table.add_row("geometric mean", *[""] * len(names), f"{part['geometric_mean']:.2f}x")
+        ratios = [f"{cell[peer]['times_fastbp']:.2f}" for peer in peers]
+        table.add_row(name, f"{cell[base]['median_seconds'] * 1e6:,.0f}", *ratios, f"{part['best_peer'][name]:.2f}")
+    table.add_row("geometric mean", "", *[""] * len(peers), f"{part['geometric_mean']:.2f}")
     return table
 
 

@@ -32,7 +32,7 @@ def training(backend, dtype, sizes, batch):
             1e-3,
             losses,
             np.zeros(1, np.int64),
-        )
+        )  # fmt: skip
         return losses
 
     return steps

@@ -2,20 +2,41 @@
 
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .gradients import check_gradients, numerical_gradient
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import (
+    Affine,
+    Identity,
+    IdentityWithLoss,
+    LeakyRelu,
+    Relu,
+    Sigmoid,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+    Tanh,
+)
 from .networks import MLP, TwoLayerNet
-from .optimizers import SGD
+from .optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from .training import Evaluation, History, Trainer
 
 __all__ = [
     "MLP",
     "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "Affine",
     "Evaluation",
     "History",
+    "Identity",
+    "IdentityWithLoss",
+    "LeakyRelu",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
     "Relu",
     "Sigmoid",
+    "SigmoidWithLoss",
     "SoftmaxWithLoss",
+    "Tanh",
     "Trainer",
     "TwoLayerNet",
     "check_gradients",

@@ -11,7 +11,7 @@ import numpy as np
 from .backends import BACKENDS
 from .checks import Array
 from .gradients import check_gradients, numerical_gradient, relative_error
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import Affine, IdentityWithLoss, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .networks import ACTIVATIONS, MLP
 
 GRADIENT_TOLERANCE = 1e-5  # central differences with h = 1e-5, and the epsilon in the book's loss
@@ -66,16 +66,22 @@ def _affine(backend: str, arrays: Arrays) -> Evaluated:
     return np.sum(out * arrays["dout"]), {"out": out, "dx": dx, "dW": layer.dW, "db": layer.db}
 
 
-def _relu(backend: str, arrays: Arrays) -> Evaluated:
-    layer = Relu(backend)
-    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
-    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx}
+def _activation(make: Callable[..., Any]) -> Callable[[str, Arrays], Evaluated]:
+    def evaluate(backend: str, arrays: Arrays) -> Evaluated:
+        layer = make(backend=backend)
+        out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
+        return np.sum(out * arrays["dout"]), {"out": out, "dx": dx}
+
+    return evaluate
 
 
-def _sigmoid(backend: str, arrays: Arrays) -> Evaluated:
-    layer = Sigmoid(backend)
-    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
-    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx}
+def _target_loss(make: Callable[..., Any]) -> Callable[[str, Arrays], Evaluated]:
+    def evaluate(backend: str, arrays: Arrays) -> Evaluated:
+        layer = make(backend=backend)
+        loss = layer.forward(arrays["x"], 1 / (1 + np.exp(-arrays["dout"])))
+        return loss, {"out": loss, "dx": layer.backward()}
+
+    return evaluate
 
 
 def _softmax_with_loss(backend: str, arrays: Arrays) -> Evaluated:
@@ -86,9 +92,13 @@ def _softmax_with_loss(backend: str, arrays: Arrays) -> Evaluated:
 
 LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
     "Affine": _affine,
-    "Relu": _relu,
-    "Sigmoid": _sigmoid,
+    "Relu": _activation(Relu),
+    "Sigmoid": _activation(Sigmoid),
+    "Tanh": _activation(Tanh),
+    "LeakyRelu": _activation(LeakyRelu),
     "SoftmaxWithLoss": _softmax_with_loss,
+    "IdentityWithLoss": _target_loss(IdentityWithLoss),
+    "SigmoidWithLoss": _target_loss(SigmoidWithLoss),
 }
 
 

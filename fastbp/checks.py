@@ -93,6 +93,26 @@ def labels(t: ArrayLike, rows: int, classes: int) -> Array:
     return t.reshape(rows).astype(np.int64, copy=False)
 
 
+def probabilities(name: str, t: Array) -> None:
+    """Raises ValueError where a number of `t` is not from 0 to 1."""
+    if t.size and not (t.min() >= 0 and t.max() <= 1):
+        worst = next(float(value) for value in t.flat if not 0 <= value <= 1)
+        raise ValueError(f"{name} must be from 0 to 1, got {worst}")
+
+
+def targets(t: ArrayLike, rows: int, outputs: int) -> Array:
+    """Numbers to be met, as (rows, outputs); (rows,) too where there is one output.
+
+    Raises TypeError for other dtypes, ValueError for other shapes.
+    """
+    t = real_array("t", t)
+    if t.shape == (rows,) and outputs == 1:
+        return t.reshape(rows, 1)
+    if t.shape != (rows, outputs):
+        raise ValueError(f"t must hold {outputs} targets for each row, shape ({rows}, {outputs}), got shape {t.shape}")
+    return t
+
+
 def class_indices(t: ArrayLike, rows: int, classes: int) -> Array:
     """Labels as class indices (rows,), int64; one-hot rows must hold a single 1 and zeros.
 
@@ -129,6 +149,13 @@ def positive(name: str, value: Any) -> float:
     """`value` as a finite float above 0. Raises TypeError for what is no number, ValueError for the rest."""
     if not_negative(name, value) == 0:
         raise ValueError(f"{name} must be above 0, got {value}")
+    return float(value)
+
+
+def below_one(name: str, value: Any) -> float:
+    """`value` as a float from 0 up to, not including, 1. Raises TypeError for what is no number, ValueError for the rest."""
+    if not_negative(name, value) >= 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
     return float(value)
 
 

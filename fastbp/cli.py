@@ -15,6 +15,7 @@ from . import __version__, checks
 from .backends import BACKENDS, get_backend
 from .compare import Comparison, Recipe, RunSpec, compare
 from .networks import ACTIVATIONS, DTYPES
+from .optimizers import OPTIMIZERS
 from .warmup import load_cached
 
 app = typer.Typer(
@@ -30,8 +31,9 @@ INTERRUPTED = 130
 Iterations = Annotated[int, typer.Option(min=1, help="Number of updates.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples in each update.")]
 Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="Step of gradient descent.")]
+LearningRate = Annotated[float, typer.Option(min=0, help="Step of the optimizer.")]
 Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
+OptimizerName = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
 EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial weights and of the batches.")]
 DataDir = Annotated[
@@ -61,6 +63,7 @@ def compare_command(
     iterations: Iterations = 10_000,
     batch_size: BatchSize = 100,
     hidden: Hidden = "50",
+    optimizer: OptimizerName = "sgd",
     learning_rate: LearningRate = 0.1,
     activation: Activation = "relu",
     evaluate_every: EvaluateEvery = 600,
@@ -76,7 +79,7 @@ def compare_command(
 
     Exits with 1 where two runs of the same dtype do not agree.
     """
-    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed)
+    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
     specs = _user_errors(lambda: [RunSpec.parse(text) for text in runs.split(",")])
     if repeated := {str(spec) for spec in specs if specs.count(spec) > 1}:
         _fail(f"--runs names {', '.join(sorted(repeated))} more than once")
@@ -92,6 +95,7 @@ def train(
     iterations: Iterations = 10_000,
     batch_size: BatchSize = 100,
     hidden: Hidden = "50",
+    optimizer: OptimizerName = "sgd",
     learning_rate: LearningRate = 0.1,
     activation: Activation = "relu",
     evaluate_every: EvaluateEvery = 600,
@@ -101,7 +105,7 @@ def train(
     json: JsonFile = None,
 ) -> None:
     """Train one network and show its accuracies and times."""
-    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed)
+    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
     spec = _user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
     _carry_out(recipe, [spec], data_dir, plot, json)
 
@@ -161,13 +165,20 @@ def bench(
 
 
 def _recipe(
-    iterations: int, batch_size: int, hidden: str, learning_rate: float, activation: str, evaluate_every: int, seed: int
+    iterations: int,
+    batch_size: int,
+    hidden: str,
+    learning_rate: float,
+    activation: str,
+    evaluate_every: int,
+    seed: int,
+    optimizer: str,
 ) -> Recipe:
     try:
         widths = tuple(int(width) for width in hidden.split(",") if width.strip())
     except ValueError:
         _fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {hidden!r}")
-    return Recipe(iterations, batch_size, widths, learning_rate, activation, evaluate_every, seed)
+    return Recipe(iterations, batch_size, widths, learning_rate, activation, evaluate_every, seed, optimizer)
 
 
 def _carry_out(

@@ -15,7 +15,7 @@ from . import checks
 from .backends import BACKENDS
 from .datasets.mnist import Part
 from .networks import DTYPES, MLP
-from .optimizers import SGD
+from .optimizers import OPTIMIZERS
 from .training import History, Trainer
 from .warmup import compile_meanwhile
 
@@ -35,6 +35,7 @@ class Recipe:
     activation: str = "relu"
     evaluate_every: int = 600
     seed: int = 0
+    optimizer: str = "sgd"
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
         backend=spec.backend,
         seed=recipe.seed,
     )
-    return Trainer(network, SGD(recipe.learning_rate), recipe.batch_size, recipe.seed)
+    optimizer = OPTIMIZERS[checks.one_of("optimizer", recipe.optimizer, OPTIMIZERS)](recipe.learning_rate)
+    return Trainer(network, optimizer, recipe.batch_size, recipe.seed)
 
 
 def _divisor(train: Part) -> float | None:

@@ -20,6 +20,8 @@ from . import checks
 from .backends import get_backend
 from .checks import Array
 
+REDUCTIONS = ("mean", "sum")
+
 
 class _Layer:
     """What all layers share: the backend they were made with, by name and as a module of kernels."""
@@ -203,3 +205,141 @@ class SoftmaxWithLoss(_Layer):
         if scores.ndim == 1:
             t = t.reshape(1, -1) if t.size == scores.size > 1 else t.reshape(-1)
         return rows, checks.labels(t, *rows.shape)
+
+
+class Tanh(_Layer):
+    """The hyperbolic tangent. `out` remembers the result."""
+
+    def __init__(self, backend: str | None = None):
+        super().__init__(backend)
+        self.out: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (any shape) -> the same shape, in the dtype of np.tanh(x). Raises TypeError for other dtypes."""
+        x = checks.real_array("x", x)
+        result = np.tanh(np.empty(0, x.dtype)).dtype
+        out = self._kernels.tanh_forward(x.astype(checks.compute_dtype(result), copy=False))
+        self.out = out.astype(result, copy=False)
+        return self.out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx = dout * (1 - out²).
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        out = checks.floating_array("out", self._remembered("out"))
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, out.shape, "forward's result")
+        result = np.result_type(dout, out)
+        dtype = checks.compute_dtype(result)
+        dx = self._kernels.tanh_backward(dout.astype(dtype, copy=False), out.astype(dtype, copy=False))
+        return dx.astype(result, copy=False)
+
+
+class LeakyRelu(_Layer):
+    """x where x > 0, slope * x elsewhere. `mask` remembers where x <= 0.
+
+    Raises TypeError and ValueError for a slope that is not a finite number above 0.
+    """
+
+    def __init__(self, slope: float = 0.01, backend: str | None = None):
+        super().__init__(backend)
+        self.slope = checks.positive("slope", slope)
+        self.mask: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (any shape) -> the same shape; integers become float64. Raises TypeError for other dtypes."""
+        x = checks.real_array("x", x)
+        result = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        out, self.mask = self._kernels.leaky_relu_forward(
+            x.astype(checks.compute_dtype(result), copy=False), self.slope
+        )
+        return out.astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx: dout, and slope * dout where the mask is set.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        mask = self._remembered("mask")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, mask.shape, "forward's result")
+        result = dout.dtype if dout.dtype.kind == "f" else np.dtype(np.float64)
+        dx = self._kernels.leaky_relu_backward(dout.astype(checks.compute_dtype(result), copy=False), mask, self.slope)
+        return dx.astype(result, copy=False)
+
+
+class Identity(_Layer):
+    """x itself: the activation of an output layer for regression."""
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (any shape) -> a copy. Raises TypeError for dtypes that are not real numbers."""
+        return checks.real_array("x", x).copy()
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout -> a copy. Raises TypeError for dtypes that are not real numbers."""
+        return checks.real_array("dout", dout).copy()
+
+
+class _TargetLoss(_Layer):
+    """A loss of outputs x (N, M) and targets t (N, M): the mean over the batch, or with reduction="sum" the sum."""
+
+    def __init__(self, reduction: str = "mean", backend: str | None = None):
+        super().__init__(backend)
+        self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        self.loss: Any = None
+        self.y: Array | None = None
+        self.t: Array | None = None
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """x (N, M) or (N,), t the same shape -> the loss, a scalar in x's dtype; integers become float64.
+
+        Raises TypeError for other dtypes, ValueError for an empty batch and for shapes that differ.
+        """
+        x, t = checks.real_array("x", x), checks.real_array("t", t)
+        checks.same_shape("t", t, x.shape, "x")
+        if not x.size or not x.ndim:
+            raise ValueError(f"x must have at least one row, got shape {x.shape}")
+        self._check_targets(t)
+        result = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        dtype = checks.compute_dtype(result)
+        self.t = t.astype(dtype, copy=False)
+        total, y = self._loss(x.astype(dtype, copy=False), self.t)
+        self.y = y.astype(result, copy=False)
+        self.loss = result.type(total / self._divisor(y))
+        return self.loss
+
+    def backward(self, dout: float = 1) -> Array:
+        """dout * (y - t), (N, M), divided by N for the mean. Raises RuntimeError before any forward."""
+        y = self._remembered("y")
+        return ((y - self._remembered("t")) * (dout / self._divisor(y))).astype(y.dtype, copy=False)
+
+    def _divisor(self, y: Array) -> int:
+        return len(y) if self.reduction == "mean" else 1
+
+    def _check_targets(self, t: Array) -> None:
+        pass
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        raise NotImplementedError
+
+
+class IdentityWithLoss(_TargetLoss):
+    """The output layer for regression: y = x, and half the squared error, ½ Σ (y - t)². Remembers `loss`, `y`, `t`."""
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        difference = x - t
+        return float(np.sum(difference * difference, dtype=np.float64)) / 2, x
+
+
+class SigmoidWithLoss(_TargetLoss):
+    """Sigmoid and binary cross-entropy, Σ -t log y - (1 - t) log(1 - y): one or several yes-or-no outputs.
+
+    Targets are from 0 to 1. Remembers `loss`, `y` (the sigmoid) and `t`.
+    """
+
+    def _check_targets(self, t: Array) -> None:
+        checks.probabilities("t", t)
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        return self._kernels.sigmoid_cross_entropy_forward(x, t)

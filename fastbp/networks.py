@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: affine layers with activations between them, softmax with cross-entropy at the end.
+"""Multilayer perceptrons: affine layers with activations between them, and a loss at the end.
 
 All parameters are one flat vector, W1, b1, W2, b2, ...; `params` and the layers hold views of it.
 """
@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,9 +18,31 @@ from . import checks
 from .backends import get_backend
 from .checks import Array
 from .gradients import numerical_gradient
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import (
+    REDUCTIONS,
+    Affine,
+    Identity,
+    IdentityWithLoss,
+    LeakyRelu,
+    Relu,
+    Sigmoid,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+    Tanh,
+)
 
-ACTIVATIONS: dict[str, type[Relu] | type[Sigmoid]] = {"relu": Relu, "sigmoid": Sigmoid}
+ACTIVATIONS: dict[str, type[Any]] = {
+    "relu": Relu,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "leaky_relu": LeakyRelu,
+    "identity": Identity,
+}
+LOSSES: dict[str, type[Any]] = {
+    "cross_entropy": SoftmaxWithLoss,
+    "squared_error": IdentityWithLoss,
+    "binary_cross_entropy": SigmoidWithLoss,
+}
 DTYPES = ("float32", "float64")
 SCALES: dict[str, Callable[[int], float]] = {
     "he": lambda inputs: math.sqrt(2 / inputs),  # He et al. 2015, for ReLU
@@ -29,16 +51,30 @@ SCALES: dict[str, Callable[[int], float]] = {
 ROWS_AT_A_TIME = 1000  # in `accuracy`: the activations of a batch stay in the cache
 
 
+class Architecture(NamedTuple):
+    """A network as the backends take it: widths, the activation after each affine layer, the loss, mean or sum."""
+
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    loss: str
+    mean: bool
+
+
 class MLP:
     """A multilayer perceptron of any depth.
 
-    sizes: the widths from the input to the classes, e.g. (784, 50, 10). activation: "relu" or "sigmoid", after every
-    affine layer but the last. weight_init_std: the standard deviation of the initial weights, or "he", sqrt(2 / inputs),
-    or "xavier", sqrt(1 / inputs); biases start at 0. dtype: "float32" or "float64"; the same seed draws the same
-    weights for both. backend: "numba" or "numpy", None for the default. seed: for numpy.random.default_rng.
+    sizes: the widths from the input to the output, e.g. (784, 50, 10). activation: "relu", "sigmoid", "tanh",
+    "leaky_relu" or "identity", after every affine layer but the last; or a sequence of one for each of them.
+    weight_init_std: the standard deviation of the initial weights, or "he", sqrt(2 / inputs), or "xavier",
+    sqrt(1 / inputs); biases start at 0. dtype: "float32" or "float64"; the same seed draws the same weights for both.
+    backend: "numba" or "numpy", None for the default. seed: for numpy.random.default_rng.
+    loss: "cross_entropy", after a softmax, for classes; "squared_error", half of it, of the outputs themselves, for
+    regression; "binary_cross_entropy", after a sigmoid, for yes-or-no outputs. reduction: the loss is the "mean" over the
+    batch or the "sum".
 
     parameters: the flat vector (P,). params: {"W1": (in, out), "b1": (out,), ...}, views of it. layers: Affine1, Relu1,
-    ..., in order; last_layer: SoftmaxWithLoss. Change parameters in place: an array put into `params` is not seen.
+    ..., in order; last_layer: SoftmaxWithLoss, IdentityWithLoss or SigmoidWithLoss. Change parameters in place: an array
+    put into `params` is not seen.
 
     Raises TypeError and ValueError for bad arguments; the message lists what exists.
     """
@@ -46,26 +82,34 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         weight_init_std: float | str = 0.01,
         dtype: str | type | np.dtype[Any] = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        loss: str = "cross_entropy",
+        reduction: str = "mean",
     ):
         rng = np.random.default_rng(seed)
-        self._build(sizes, activation, weight_init_std, dtype, backend, rng.standard_normal)
+        self._build(sizes, activation, weight_init_std, dtype, backend, rng.standard_normal, loss, reduction)
 
     def _build(
         self,
         sizes: Sequence[int],
-        activation: str,
+        activation: str | Sequence[str],
         weight_init_std: float | str,
         dtype: str | type | np.dtype[Any],
         backend: str | None,
         standard_normal: Callable[[tuple[int, int]], Array],
+        loss: str = "cross_entropy",
+        reduction: str = "mean",
     ) -> None:
         self.sizes = _checked_sizes(sizes)
-        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
+        self.activations = (*_checked_activations(activation, len(self.sizes) - 2), "identity")
+        self.loss_name = checks.one_of("loss", loss, LOSSES)
+        self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        if (loss, reduction) == ("cross_entropy", "sum"):
+            raise ValueError("reduction must be 'mean' for the loss 'cross_entropy', as in the book, got 'sum'")
         self.dtype = np.dtype(checks.one_of("dtype", _dtype_name(dtype), DTYPES))
         scale = _checked_scale(weight_init_std)
         self.backend, self._kernels = get_backend(backend)
@@ -76,23 +120,30 @@ class MLP:
         self._make_layers()
 
     def _make_layers(self) -> None:
-        self.layers: OrderedDict[str, Affine | Relu | Sigmoid] = OrderedDict()
+        self.layers: OrderedDict[str, Any] = OrderedDict()
         for number in range(1, len(self.sizes)):
             if number > 1:
-                hidden = ACTIVATIONS[self.activation]
-                self.layers[f"{hidden.__name__}{number - 1}"] = hidden(self.backend)
+                hidden = ACTIVATIONS[self.activations[number - 2]]
+                self.layers[f"{hidden.__name__}{number - 1}"] = hidden(backend=self.backend)
             self.layers[f"Affine{number}"] = Affine(
                 self.params[f"W{number}"], self.params[f"b{number}"], backend=self.backend
             )
-        self.last_layer = SoftmaxWithLoss(self.backend)
+        last = LOSSES[self.loss_name]
+        reduction = {} if last is SoftmaxWithLoss else {"reduction": self.reduction}
+        self.last_layer = last(**reduction, backend=self.backend)
 
     @property
-    def activations(self) -> tuple[str, ...]:
-        """The name of the activation after each affine layer; "identity" after the last."""
-        return (self.activation,) * (len(self.sizes) - 2) + ("identity",)
+    def architecture(self) -> Architecture:
+        """What the backends need to know of the network besides its parameters."""
+        return Architecture(self.sizes, self.activations, self.loss_name, self.reduction == "mean")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether t holds classes, and there is an accuracy."""
+        return self.loss_name == "cross_entropy"
 
     def predict(self, x: ArrayLike) -> Array:
-        """x (N, ...) -> scores (N, classes), before the softmax, in the network's dtype.
+        """x (N, ...) -> scores (N, outputs), before the softmax or sigmoid, in the network's dtype.
 
         Raises TypeError for dtypes that are not real numbers, ValueError for another number of features.
         """
@@ -102,18 +153,23 @@ class MLP:
         return out
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
-        """x (N, ...), t: class indices (N,) or one-hot (N, classes) -> the mean cross-entropy.
+        """x (N, ...), t: class indices (N,) or one-hot (N, classes), or for the other losses targets (N, outputs).
 
-        Raises what predict and SoftmaxWithLoss.forward raise.
+        Raises what predict and the last layer's forward raise.
         """
+        if not self.classifies:
+            scores = self.predict(x)
+            return self.last_layer.forward(scores, checks.targets(t, *scores.shape))
         t = checks.real_array("t", t)
         return self.last_layer.forward(self.predict(x), t.astype(self.dtype) if t.ndim == 2 else t)
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """x (N, ...), t as in `loss` -> the share of rows whose largest score is their label's.
 
-        Raises what `loss` raises.
+        Raises what `loss` raises, and ValueError for a network that does not classify.
         """
+        if not self.classifies:
+            raise ValueError(f"a network with the loss {self.loss_name!r} has no classes, and so no accuracy")
         x = checks.rows("x", x, self.sizes[0])
         labels = checks.labels(t, len(x), self.sizes[-1])
         labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
@@ -200,6 +256,15 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     if len(checked) < 2:
         raise ValueError(f"sizes must hold at least two widths, input and output, got {sizes!r}")
     return checked
+
+
+def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
+    if isinstance(activation, str):
+        return (checks.one_of("activation", activation, ACTIVATIONS),) * hidden
+    names = tuple(checks.one_of(f"activation[{i}]", name, ACTIVATIONS) for i, name in enumerate(activation))
+    if len(names) != hidden:
+        raise ValueError(f"activation must name one for each of the {hidden} hidden layers, got {len(names)}")
+    return names
 
 
 def _checked_scale(weight_init_std: float | str) -> Callable[[int], float]:

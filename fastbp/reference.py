@@ -72,15 +72,103 @@ def softmax_cross_entropy_backward(y, t):
     return dx / y.dtype.type(len(y) or 1)
 
 
-def sgd_update(parameters, gradients, learning_rate):
-    """parameters (any shape, C-contiguous), gradients (the same): parameters -= learning_rate * gradients, in place."""
-    parameters -= parameters.dtype.type(learning_rate) * gradients
+def tanh_forward(x):
+    """x (any shape, float32 or float64) -> out, like x: tanh(x)."""
+    return np.tanh(x)
 
+
+def tanh_backward(dout, out):
+    """dout (any shape), out = tanh(x) (the same) -> dx = dout * (1 - out²)."""
+    return dout * (1 - out * out)
+
+
+def leaky_relu_forward(x, slope):
+    """x (any shape), slope -> out, mask, like x: out is slope * x where x <= 0, mask is True there. NaN passes."""
+    mask = x <= 0
+    return np.where(mask, x.dtype.type(slope) * x, x), mask
+
+
+def leaky_relu_backward(dout, mask, slope):
+    """dout (any shape), mask (the same), slope -> dx: dout, and slope * dout where the mask is True."""
+    return np.where(mask, dout.dtype.type(slope) * dout, dout)
+
+
+def sigmoid_cross_entropy_forward(x, t):
+    """x (any shape), t (the same) -> loss, y: the sum of -t log y - (1 - t) log(1 - y), a float, and y = sigmoid(x)."""
+    with np.errstate(invalid="ignore"):
+        losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    return float(losses.sum(dtype=np.float64)), sigmoid_forward(x)
+
+
+def optimizer_update(rule, parameters, gradients, state):
+    """One update in place: parameters (any shape, C-contiguous), gradients (the same), state (slots, the same).
+
+    rule.name: a key of CODES; rule.settings: (learning rate, momentum or decay or beta1, beta2, epsilon, weight decay);
+    rule.steps: how many updates were made before. Slots: none for "sgd", m and v for "adam", else one.
+    """
+    _RULES[rule.name](parameters, gradients, state, rule.steps + 1, *map(parameters.dtype.type, rule.settings))
+
+
+def _sgd(p, g, state, step, rate, *_):
+    p -= rate * g
+
+
+def _momentum(p, g, state, step, rate, momentum, *_):
+    v = state[0]
+    v *= momentum
+    v -= rate * g
+    p += v
+
+
+def _nesterov(p, g, state, step, rate, momentum, *_):
+    v = state[0]
+    p += momentum * momentum * v - (1 + momentum) * rate * g
+    v *= momentum
+    v -= rate * g
+
+
+def _adagrad(p, g, state, step, rate, decay, decay2, epsilon, *_):
+    h = state[0]
+    h += g * g
+    p -= rate * g / (np.sqrt(h) + epsilon)
+
+
+def _rmsprop(p, g, state, step, rate, decay, decay2, epsilon, *_):
+    h = state[0]
+    h *= decay
+    h += (1 - decay) * g * g
+    p -= rate * g / (np.sqrt(h) + epsilon)
+
+
+def _adam(p, g, state, step, rate, beta1, beta2, epsilon, weight_decay):
+    m, v = state
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    correction = np.sqrt(1 - float(beta2) ** step) / (1 - float(beta1) ** step)
+    p *= 1 - rate * weight_decay
+    p -= rate * p.dtype.type(correction) * m / (np.sqrt(v) + epsilon)
+
+
+_RULES = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+}
+
+SLOPE = 0.01  # of leaky_relu in networks
 
 _ACTIVATIONS = {
     "identity": (lambda x: x, lambda dout, out: dout),
     "relu": (lambda x: relu_forward(x)[0], lambda dout, out: relu_backward(dout, out <= 0)),
     "sigmoid": (sigmoid_forward, sigmoid_backward),
+    "tanh": (tanh_forward, tanh_backward),
+    "leaky_relu": (
+        lambda x: leaky_relu_forward(x, SLOPE)[0],
+        lambda dout, out: leaky_relu_backward(dout, out <= 0, SLOPE),
+    ),
 }
 
 
@@ -92,36 +180,64 @@ def prepare_data(x, divisor=None):
     return x if divisor is None else x.astype(np.float32) / np.float32(divisor)
 
 
-def count_correct(parameters, sizes, activations, x, t):
-    """parameters (P,), x = prepare_data(N, sizes[0]), t (N,) -> for how many rows the first largest score is t's."""
-    layers, hits = _matrices(parameters, sizes), 0
+def count_correct(parameters, architecture, x, t):
+    """parameters (P,), x = prepare_data(N, inputs), t (N,) -> for how many rows the first largest score is t's."""
+    layers, hits = _matrices(parameters, architecture.sizes), 0
     for first in range(0, len(x), 1000):  # in pieces that stay in the cache
         rows = slice(first, first + 1000)
-        hits += int(np.sum(_forward(layers, activations, x[rows])[-1].argmax(axis=1) == t[rows]))
+        hits += int(np.sum(_forward(layers, architecture.activations, x[rows])[-1].argmax(axis=1) == t[rows]))
     return hits
 
 
-def train_steps(parameters, sizes, activations, x, t, batches, learning_rate, losses, done):
-    """Gradient descent, in place, over `batches` (steps, batch size): row numbers of x = prepare_data(...) and t (n,).
+def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done):
+    """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
-    losses (steps,), float64, takes each batch's mean cross-entropy before its update; done (1,), int64, is increased
-    by the steps that were made.
+    t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
+    losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
+    that were made.
     """
+    sizes, activations = architecture.sizes, architecture.activations
     layers = _matrices(parameters, sizes)
     gradients = np.empty_like(parameters)
     slots = _matrices(gradients, sizes)
     for step, rows in enumerate(batches):
         outs = _forward(layers, activations, x[rows])
-        losses[step], y = softmax_cross_entropy_forward(outs[-1], t[rows])
-        delta = softmax_cross_entropy_backward(y, t[rows])
+        losses[step], delta = _LOSSES[architecture.loss](outs[-1], t[rows])
+        if architecture.mean:
+            losses[step] /= len(rows)
+            delta /= delta.dtype.type(len(rows))
         for layer in reversed(range(len(layers))):
             delta_before, slots[layer][0][...], slots[layer][1][...] = affine_backward(
                 delta, outs[layer], layers[layer][0]
             )
             if layer > 0:
                 delta = _ACTIVATIONS[activations[layer - 1]][1](delta_before, outs[layer])
-        sgd_update(parameters, gradients, learning_rate)
+        optimizer_update(rule._replace(steps=rule.steps + step), parameters, gradients, state)
         done[0] += 1
+
+
+def _cross_entropy(scores, t):
+    """The summed loss and its derivative by the scores."""
+    loss, y = softmax_cross_entropy_forward(scores, t)
+    y[np.arange(len(y)), t] -= 1
+    return loss * len(y), y
+
+
+def _squared_error(scores, t):
+    difference = scores - t
+    return float((difference * difference).sum(dtype=np.float64) / 2), difference
+
+
+def _binary_cross_entropy(scores, t):
+    loss, y = sigmoid_cross_entropy_forward(scores, t)
+    return loss, y - t
+
+
+_LOSSES = {
+    "cross_entropy": _cross_entropy,
+    "squared_error": _squared_error,
+    "binary_cross_entropy": _binary_cross_entropy,
+}
 
 
 def _matrices(parameters, sizes):

@@ -40,7 +40,7 @@ def _title(comparison: Comparison) -> str:
     hidden = "-".join(map(str, recipe.hidden))
     return (
         f"{recipe.iterations} iterations of {recipe.batch_size} samples, hidden {hidden}, {recipe.activation}, "
-        f"learning rate {recipe.learning_rate:g}"
+        f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}"
     )
 
 

@@ -14,27 +14,33 @@ from numpy.typing import ArrayLike
 from . import checks
 from .checks import Array
 from .networks import MLP
-from .optimizers import SGD
+from .optimizers import SGD, Optimizer
 from .progress import progress_bar
 
 NUMBERS_AT_A_TIME = 100_000  # drawn for the batches: 800 KB
+ROWS_AT_A_TIME = 1000  # in the loss of all rows
 SECONDS_PER_CALL = 0.1  # compiled code comes back this often, for Ctrl-C and the progress bar
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies, from 0 to 1, after the update of an iteration; test_accuracy is None without validation data."""
+    """Accuracies, from 0 to 1, after the update of an iteration; for networks that do not classify, losses.
+
+    What there is not is None: the test's without validation data.
+    """
 
     iteration: int
-    train_accuracy: float
-    test_accuracy: float | None
+    train_accuracy: float | None = None
+    test_accuracy: float | None = None
+    train_loss: float | None = None
+    test_loss: float | None = None
 
 
 @dataclass
 class History:
     """What a training run did.
 
-    losses (iterations,), float64: each batch's mean cross-entropy, of the forward pass before its update. train_seconds
+    losses (iterations,), float64: each batch's loss, of the forward pass before its update. train_seconds
     and evaluate_seconds: where the time went. interrupted: Ctrl-C ended the run; the history holds what was done.
     """
 
@@ -47,11 +53,13 @@ class History:
 
 @dataclass(frozen=True)
 class _Data:
-    """Checked data as the backend reads them best: `samples` rows x; labels t (samples,), int64."""
+    """Checked data: `samples` rows x as the backend reads them best, and as they are; labels or targets t."""
 
     samples: int
     x: Any
     t: Array
+    rows: Array
+    divide_by: float | None
 
 
 class Trainer:
@@ -63,13 +71,15 @@ class Trainer:
     np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script.
     """
 
-    def __init__(self, network: MLP, optimizer: SGD | None = None, batch_size: int = 100, seed: int | None = 0):
+    def __init__(self, network: MLP, optimizer: Optimizer | None = None, batch_size: int = 100, seed: int | None = 0):
         if not isinstance(network, MLP):
             raise TypeError(f"network must be a fastbp network (MLP, TwoLayerNet), got {type(network).__name__}")
         self.network = network
         self.optimizer = SGD(0.1) if optimizer is None else optimizer
-        if not isinstance(self.optimizer, SGD):
-            raise TypeError(f"optimizer must be a fastbp.SGD, got {type(optimizer).__name__}")
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be a fastbp optimizer (SGD, Momentum, Adam, ...), got {type(optimizer).__name__}"
+            )
         self.batch_size = checks.whole_number("batch_size", batch_size, at_least=1)
         self.seed = seed
         self._random: Any = np.random if seed is None else np.random.RandomState(seed)
@@ -88,7 +98,9 @@ class Trainer:
         divide_by: float | None = None,
         progress: bool = True,
     ) -> History:
-        """Train on x (N, ...) and t, class indices (N,) or one-hot (N, classes); returns the history of this call.
+        """Train on x (N, ...) and t; returns the history of this call.
+
+        t: class indices (N,) or one-hot (N, classes); for networks that do not classify, targets (N, outputs).
 
         iterations or epochs, one of them: how long. An epoch is N // batch_size batches drawn with replacement, or,
         with shuffle=True, every sample once in a new random order, the last batch being what is left.
@@ -102,6 +114,7 @@ class Trainer:
         Raises TypeError and ValueError for bad arguments, before anything is changed.
         """
         self._check_network()
+        self.optimizer.memory_of(self.network.parameters)
         divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
         train = self._data("x", x, t, divide_by)
         test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
@@ -140,8 +153,17 @@ class Trainer:
             raise ValueError(f"{name} must have at least one row, got none")
         keep = rows.dtype in (np.uint8, np.float32)
         rows = np.ascontiguousarray(rows, dtype=rows.dtype if keep else self.network.dtype)
-        labels = checks.class_indices(t, len(rows), self.network.sizes[-1])
-        return _Data(len(rows), self.network._kernels.prepare_data(rows, divide_by), labels)
+        prepared = self.network._kernels.prepare_data(rows, divide_by)
+        return _Data(len(rows), prepared, self._labels_or_targets(t, len(rows)), rows, divide_by)
+
+    def _labels_or_targets(self, t: ArrayLike, rows: int) -> Array:
+        network = self.network
+        if network.classifies:
+            return checks.class_indices(t, rows, network.sizes[-1])
+        targets = checks.targets(t, rows, network.sizes[-1])
+        if network.loss_name == "binary_cross_entropy":
+            checks.probabilities("t", targets)
+        return np.ascontiguousarray(targets, dtype=network.dtype)
 
     def _total_iterations(self, samples: int, iterations: int | None, epochs: int | None, shuffle: bool) -> int:
         if (iterations is None) == (epochs is None):
@@ -165,7 +187,8 @@ class _Run:
         advance: Callable[[int, str], None],
     ):
         self.network = trainer.network
-        self.learning_rate = trainer.optimizer.learning_rate
+        self.optimizer = trainer.optimizer
+        self.state = trainer.optimizer.memory_of(trainer.network.parameters)
         self.train, self.test = train, test
         self.evaluate_every = evaluate_every
         self.history, self.advance = history, advance
@@ -197,20 +220,21 @@ class _Run:
         return every - (int(self.done[0]) - 1) % every
 
     def _steps(self, batches: Array) -> float:
-        network, start = self.network, time.perf_counter()
+        network, start, before = self.network, time.perf_counter(), int(self.done[0])
         try:
             network._kernels.train_steps(
                 network.parameters,
-                network.sizes,
-                network.activations,
+                network.architecture,
                 self.train.x,
                 self.train.t,
                 batches,
-                self.learning_rate,
-                self.history.losses[self.done[0] : self.done[0] + len(batches)],
+                self.optimizer.rule,
+                self.state,
+                self.history.losses[before : before + len(batches)],
                 self.done,
             )
         finally:
+            self.optimizer.steps += int(self.done[0]) - before
             seconds = time.perf_counter() - start
             self.history.train_seconds += seconds
         return seconds
@@ -218,23 +242,36 @@ class _Run:
     def _evaluate(self) -> None:
         start = time.perf_counter()
         try:
-            accuracies = [None if data is None else self._accuracy(data) for data in (self.train, self.test)]
-            self.history.evaluations.append(Evaluation(int(self.done[0]) - 1, *accuracies))  # type: ignore[arg-type]
+            measure = self._accuracy if self.network.classifies else self._loss
+            values = [None if data is None else measure(data) for data in (self.train, self.test)]
+            names = ("train_accuracy", "test_accuracy") if self.network.classifies else ("train_loss", "test_loss")
+            self.history.evaluations.append(Evaluation(int(self.done[0]) - 1, **dict(zip(names, values, strict=True))))
         finally:
             self.history.evaluate_seconds += time.perf_counter() - start
 
     def _accuracy(self, data: _Data) -> float:
         network = self.network
-        hits = network._kernels.count_correct(network.parameters, network.sizes, network.activations, data.x, data.t)
-        return hits / data.samples
+        return network._kernels.count_correct(network.parameters, network.architecture, data.x, data.t) / data.samples
+
+    def _loss(self, data: _Data) -> float:
+        """The loss of all rows, in pieces whose activations stay in the cache."""
+        network, total = self.network, 0.0
+        for first in range(0, data.samples, ROWS_AT_A_TIME):
+            rows, t = data.rows[first : first + ROWS_AT_A_TIME], data.t[first : first + ROWS_AT_A_TIME]
+            x = rows if data.divide_by is None else rows.astype(np.float32) / np.float32(data.divide_by)
+            loss = float(network.loss(x, t))
+            total += loss * len(rows) if network.reduction == "mean" else loss
+        return total / data.samples if network.reduction == "mean" else total
 
     def _status(self) -> str:
         loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}"
         if not self.history.evaluations:
             return loss
         last = self.history.evaluations[-1]
-        test = "" if last.test_accuracy is None else f"  test {last.test_accuracy:.4f}"
-        return f"{loss}  train {last.train_accuracy:.4f}{test}"
+        train, test = (
+            (last.train_accuracy, last.test_accuracy) if self.network.classifies else (last.train_loss, last.test_loss)
+        )
+        return f"{loss}  train {train:.4f}" + ("" if test is None else f"  test {test:.4f}")
 
 
 def _with_replacement(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import Affine, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .networks import DTYPES, MLP
+from .optimizers import SGD
 from .training import Trainer
 
 
@@ -88,6 +89,24 @@ def _softmax(dtype: str) -> None:
         layer.backward()
 
 
+def _tanh(dtype: str) -> None:
+    layer = Tanh("numba")
+    layer.backward(layer.forward(np.ones(2, dtype)))
+
+
+def _leaky_relu(dtype: str) -> None:
+    layer = LeakyRelu(backend="numba")
+    layer.backward(layer.forward(np.ones(2, dtype)))
+
+
+def _sigmoid_with_loss(dtype: str) -> None:
+    SigmoidWithLoss(backend="numba").forward(np.ones(2, dtype), np.ones(2, dtype))
+
+
+def _optimizers(dtype: str) -> None:
+    SGD(backend="numba").update({"W": np.ones(2, dtype)}, {"W": np.ones(2, dtype)})
+
+
 WORK: dict[str, Callable[[str], None]] = {
     "training": _network,
     "training on floating data": _floating_data,
@@ -95,5 +114,9 @@ WORK: dict[str, Callable[[str], None]] = {
     "Relu": _relu,
     "Sigmoid": _sigmoid,
     "SoftmaxWithLoss": _softmax,
+    "Tanh": _tanh,
+    "LeakyRelu": _leaky_relu,
+    "SigmoidWithLoss": _sigmoid_with_loss,
+    "optimizers": _optimizers,
 }
 STEPS = len(WORK) * len(DTYPES)

@@ -5,23 +5,31 @@ look at bounds, so nothing else may reach them; people call fastbp.layers and fa
 """
 
 from .affine import affine_backward, affine_forward
+from .leaky_relu import leaky_relu_backward, leaky_relu_forward
+from .optimizers import optimizer_update
 from .relu import relu_backward, relu_forward
-from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
+from .sigmoid_cross_entropy import sigmoid_cross_entropy_forward
 from .softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from .tanh import tanh_backward, tanh_forward
 from .training_step import count_correct, prepare_data, train_steps
 
 __all__ = [
     "affine_backward",
     "affine_forward",
     "count_correct",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "optimizer_update",
     "prepare_data",
     "relu_backward",
     "relu_forward",
-    "sgd_update",
     "sigmoid_backward",
+    "sigmoid_cross_entropy_forward",
     "sigmoid_forward",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
+    "tanh_backward",
+    "tanh_forward",
     "train_steps",
 ]

@@ -17,35 +17,43 @@ from .matmul import SCRATCH
 
 # The columns of the table. Row l is layer l: its input's size, and that size rounded up to whole panels; the activation
 # behind it; where its W, its b, its input z and the derivative by that input begin in `memory`. The last row is the
-# scores. TRANSPOSED is room for one W.T, ROOM for the copies that threads make, ROOM_SIZE for each.
-SIZE, WIDTH, ACTIVATION, W, B, Z, DELTA, TRANSPOSED, ROOM, ROOM_SIZE = range(10)
+# scores. TRANSPOSED is room for one W.T, ROOM for the copies that threads make, ROOM_SIZE for each. All W and b are SPAN
+# numbers; where an optimizer needs more than them, their gradients follow SPAN after, then each slot of its state.
+SIZE, WIDTH, ACTIVATION, W, B, Z, DELTA, TRANSPOSED, ROOM, ROOM_SIZE, SPAN = range(11)
 
-IDENTITY, RELU, SIGMOID = 0, 1, 2
-CODES = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID}
+IDENTITY, RELU, SIGMOID, TANH, LEAKY_RELU = range(5)
+CODES = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH, "leaky_relu": LEAKY_RELU}
 
 
-def lay_out(parameters, sizes, activations, rows, threads):
-    """memory, table of a network with these parameters (P,), with room for `rows` rows of activations."""
+def lay_out(parameters, architecture, rows, threads, state=()):
+    """memory, table of a network with these parameters (P,), with room for `rows` rows of activations.
+
+    state (slots, P): an optimizer's; with any slots, there is room for the gradients too.
+    """
+    sizes, activations = architecture.sizes, architecture.activations
     panel = 2 * VECTOR_BYTES // parameters.itemsize
     widths = [-(-size // panel) * panel for size in sizes]
-    table = np.zeros((len(sizes), ROOM_SIZE + 1), np.int64)
+    table = np.zeros((len(sizes), SPAN + 1), np.int64)
     table[:, SIZE], table[:, WIDTH] = sizes, widths
     table[:-1, ACTIVATION] = [CODES[name] for name in activations]
-    end = 0
+    end, span = 0, sum((depth + 1) * wide for depth, wide in zip(sizes, widths[1:], strict=False))
     for column, lengths in (
         (W, [depth * wide for depth, wide in zip(sizes, widths[1:], strict=False)]),
         (B, widths[1:]),
+        (SPAN, [(1 + len(state)) * span] if len(state) else []),
         (Z, [rows * wide for wide in widths]),
         (DELTA, [0, *(rows * wide for wide in widths[1:])]),
     ):
         table[: len(lengths), column] = end + np.cumsum([0, *lengths[:-1]])
         end += sum(lengths)
-    table[:, TRANSPOSED] = end
+    table[:, TRANSPOSED], table[:, SPAN] = end, span
     end += max((a * b for a, b in itertools.pairwise(widths[1:])), default=0)
     shares = [-(-wide // panel // threads) if wide >= threads * panel else wide // panel for wide in widths[1:]]
     table[:, ROOM], table[:, ROOM_SIZE] = end, SCRATCH + rows * panel * max(shares)
     memory = aligned_zeros(end + threads * table[0, ROOM_SIZE], parameters.dtype)
     _pack(parameters, memory, table, panel)
+    for slot, values in enumerate(state, 2):
+        _pack(values, memory[slot * span :], table, panel)
     return memory, table
 
 

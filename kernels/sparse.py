@@ -1,7 +1,7 @@
 """Input that is mostly zeros, such as MNIST's images (81 %): the zeros are left out, once, and never multiplied.
 
 A row becomes its numbers that are not 0 and their columns. The first layer then reads one row of W for each of them:
-    z[r] = b + sum of value * W[column]          W[column] -= rate * value * delta[r]
+    z[r] = b + sum of value * W[column]          W[column] += alpha * value * delta[r]
 The sums are made in the same order as the dense product's, k rising, with the zeros missing. 0 * w is 0 for every w that
 is finite, so the result is the same as long as W is; the caller looks to that.
 
@@ -198,26 +198,29 @@ def add_numbers(memory, data, start, stop, w, step, out):
 
 
 @kernel(part=True)
-def update_sparse(memory, table, data, batches, rows, count, rate, first, end):
-    """The first layer's W, its panels from `first` to `end`, -= rate * the rows batches[rows], ... * their deltas."""
+def update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end):
+    """The first layer's W, its panels from `first` to `end`, += alpha * the rows batches[rows], ... * their deltas.
+
+    `to` is where from W: 0, or SPAN for its gradient.
+    """
     panel, wide = panel_width(memory), table[1, WIDTH]
     for block in range(data.blocks):
         for p in range(first, end, 2):
-            w = table[0, W] + (p * table[0, SIZE] + block * data.block) * panel
+            w = table[0, W] + to + (p * table[0, SIZE] + block * data.block) * panel
             step, delta = table[0, SIZE] * panel, table[1, DELTA] + p * panel
             for r in range(count):
                 place = batches[rows + r] * data.blocks + block
                 start, stop = data.starts[place], data.starts[place + 1]
                 if p + 1 < end:
-                    subtract_numbers(memory, data, start, stop, w, step, delta + r * wide, rate)
+                    add_to_panels(memory, data, start, stop, w, step, delta + r * wide, alpha)
                 else:
-                    subtract_from_one_panel(memory, data, start, stop, w, delta + r * wide, rate)
+                    add_to_one_panel(memory, data, start, stop, w, delta + r * wide, alpha)
 
 
 @kernel(part=True)
-def subtract_numbers(memory, data, start, stop, w, step, delta, rate):
-    """Rows of W, two panels, at w and w + step: -= rate * the quads from `start` to `stop` * delta."""
-    width, panel, factor = lanes(memory), panel_width(memory), fill(memory, -rate)
+def add_to_panels(memory, data, start, stop, w, step, delta, alpha):
+    """Rows of W, two panels, at w and w + step: += alpha * the quads from `start` to `stop` * delta."""
+    width, panel, factor = lanes(memory), panel_width(memory), fill(memory, alpha)
     d0, d1 = multiply(factor, load(memory, delta)), multiply(factor, load(memory, delta + width))
     delta += panel
     d2, d3 = multiply(factor, load(memory, delta)), multiply(factor, load(memory, delta + width))
@@ -234,8 +237,8 @@ def subtract_numbers(memory, data, start, stop, w, step, delta, rate):
 
 
 @kernel(part=True)
-def subtract_from_one_panel(memory, data, start, stop, w, delta, rate):
-    width, panel, factor = lanes(memory), panel_width(memory), fill(memory, -rate)
+def add_to_one_panel(memory, data, start, stop, w, delta, alpha):
+    width, panel, factor = lanes(memory), panel_width(memory), fill(memory, alpha)
     d0, d1 = multiply(factor, load(memory, delta)), multiply(factor, load(memory, delta + width))
     for place in range(start, stop):
         quad = at(data.quads, place)

@@ -9,7 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 from .compiler import kernel
-from .layout import ACTIVATION, DELTA, RELU, ROOM, ROOM_SIZE, SIGMOID, SIZE, TRANSPOSED, WIDTH, B, W, Z
+from .layout import (
+    ACTIVATION,
+    DELTA,
+    LEAKY_RELU,
+    RELU,
+    ROOM,
+    ROOM_SIZE,
+    SIGMOID,
+    SIZE,
+    SPAN,
+    TANH,
+    TRANSPOSED,
+    WIDTH,
+    B,
+    W,
+    Z,
+)
+from .leaky_relu import SLOPE
 from .matmul import (
     FEW_ROWS,
     ROW_BLOCK,
@@ -22,8 +39,10 @@ from .matmul import (
     panel_width,
     row_tile,
 )
+from .optimizers import update_numbers
 from .sigmoid import sigmoid
 from .simd import add, at, fill, fma, kept_apart, lanes, load, put, store, where_positive, zeros
+from .tanh import tanh
 
 
 @kernel(part=True)
@@ -78,6 +97,15 @@ def activate(memory, table, layer, first, end, low, high):
         for start in range(out + low * wide, out + high * wide, wide):
             for i in range(start, start + columns):
                 put(memory, i, sigmoid(at(memory, i)))
+    elif table[layer, ACTIVATION] == TANH:
+        for start in range(out + low * wide, out + high * wide, wide):
+            for i in range(start, start + columns):
+                put(memory, i, tanh(at(memory, i)))
+    elif table[layer, ACTIVATION] == LEAKY_RELU:
+        slope = memory.dtype.type(SLOPE)
+        for start in range(out + low * wide, out + high * wide, wide):
+            for i in range(start, start + columns):
+                put(memory, i, slope * at(memory, i) if at(memory, i) <= 0 else at(memory, i))
 
 
 @kernel(part=True)
@@ -110,7 +138,7 @@ def derive(memory, table, layer, first, end, low, high):
         (end - first) * panel,
         table[layer, Z] - table[layer, DELTA],
     )
-    one = memory.dtype.type(1)
+    one, slope = memory.dtype.type(1), memory.dtype.type(SLOPE)
     for start in range(out + low * wide, out + high * wide, wide):
         if activation == RELU:
             for i in range(start, start + columns, lanes(memory)):
@@ -118,6 +146,12 @@ def derive(memory, table, layer, first, end, low, high):
         elif activation == SIGMOID:
             for i in range(start, start + columns):
                 put(memory, i, at(memory, i) * (one - at(memory, i + to_z)) * at(memory, i + to_z))
+        elif activation == TANH:
+            for i in range(start, start + columns):
+                put(memory, i, at(memory, i) * (one - at(memory, i + to_z) * at(memory, i + to_z)))
+        elif activation == LEAKY_RELU:
+            for i in range(start, start + columns):
+                put(memory, i, slope * at(memory, i) if at(memory, i + to_z) <= 0 else at(memory, i))
 
 
 @kernel(part=True)
@@ -137,22 +171,25 @@ def transpose_panels(memory, table, layer, first, end):
 
 
 @kernel(part=True)
-def update_layer(memory, table, layer, first, end, low, high, rows, rate, thread):
-    """W -= rate * z.T @ delta, its panels from `first` to `end` and rows from `low` to `high`.
+def update_layer(memory, table, layer, first, end, low, high, rows, alpha, to, thread):
+    """W += alpha * z.T @ delta, its panels from `first` to `end` and rows from `low` to `high`.
 
-    The gradient itself is never written to memory. delta is copied to panel layout: its rows may lie a multiple of
-    4096 bytes apart, where a first-level cache has room for few. z.T is copied where a block of it is too large for that
-    cache. One core, GFLOP/s with neither, the first, both: 784-50, batch 100: 33, 63, 50; 784-512, batch 256: 42, 50, 67.
+    With alpha = -rate and to = 0 that is gradient descent, and the gradient itself is never written to memory. With
+    to = SPAN it is added to the gradients instead, from which an optimizer goes on.
+
+    delta is copied to panel layout: its rows may lie a multiple of 4096 bytes apart, where a first-level cache has room
+    for few. z.T is copied where a block of it is too large for that cache. One core, GFLOP/s with neither, the first,
+    both: 784-50, batch 100: 33, 63, 50; 784-512, batch 256: 42, 50, 67.
     """
     depth, width, wide, panel = table[layer, SIZE], table[layer, WIDTH], table[layer + 1, WIDTH], panel_width(memory)
-    z, w, rate = table[layer, Z] + low, table[layer, W] + (first * depth + low) * panel, -rate
+    z, w = table[layer, Z] + low, table[layer, W] + to + (first * depth + low) * panel
     if rows <= FEW_ROWS:
         for r in range(rows):
             for p in range(end - first):
                 outer_tile(
                     memory, z + r * width, np.intp(1), high - low,
                     memory, table[layer + 1, DELTA] + r * wide + (first + p) * panel,
-                    memory, w + p * depth * panel, panel, rate,
+                    memory, w + p * depth * panel, panel, alpha,
                 )  # fmt: skip
         return
     room = table[layer, ROOM] + thread * table[layer, ROOM_SIZE]
@@ -163,23 +200,51 @@ def update_layer(memory, table, layer, first, end, low, high, rows, rate, thread
     if rows <= SHORT:
         multiply_add(
             memory, z, np.intp(1), width, high - low, rows, memory, delta, panel, rows * panel, end - first,
-            memory, w, panel, depth * panel, rate,
+            memory, w, panel, depth * panel, alpha,
         )  # fmt: skip
     else:
         multiply_add_copied(
             memory, z, np.intp(1), width, high - low, rows, memory, delta, panel, rows * panel, end - first,
-            memory, w, panel, depth * panel, rate, memory, room,
+            memory, w, panel, depth * panel, alpha, memory, room,
         )  # fmt: skip
 
 
 @kernel(part=True)
-def update_bias(memory, table, layer, first, end, rows, rate):
-    """b -= rate * the sum of delta's rows, its panels from `first` to `end`."""
+def update_bias(memory, table, layer, first, end, rows, alpha, to):
+    """b += alpha * the sum of delta's rows, its panels from `first` to `end`; `to` as for W."""
     kept_apart()
     wide, panel = table[layer + 1, WIDTH], panel_width(memory)
     for j in range(first * panel, end * panel, lanes(memory)):
         total = zeros(memory)
         for r in range(rows):
             total = add(total, load(memory, table[layer + 1, DELTA] + r * wide + j))
-        bias = table[layer, B] + j
-        store(memory, bias, fma(fill(memory, -rate), total, load(memory, bias)))
+        bias = table[layer, B] + to + j
+        store(memory, bias, fma(fill(memory, alpha), total, load(memory, bias)))
+
+
+@kernel(part=True)
+def clear_gradients(memory, table, layer, first, end, low, high):
+    """The gradients of the same part of W as in update_layer, and of b where that part has W's first row."""
+    kept_apart()
+    depth, panel, span = table[layer, SIZE], panel_width(memory), table[layer, SPAN]
+    for p in range(first, end):
+        w = table[layer, W] + span + (p * depth + low) * panel
+        for i in range(w, w + (high - low) * panel, lanes(memory)):
+            store(memory, i, zeros(memory))
+    if low == 0 and high > 0:
+        for j in range(first * panel, end * panel, lanes(memory)):
+            store(memory, table[layer, B] + span + j, zeros(memory))
+
+
+@kernel(part=True)
+def optimize(memory, table, layer, first, end, low, high, code, settings, step):
+    """The optimizer's update of the same part of W, and of b."""
+    depth, panel, span = table[layer, SIZE], panel_width(memory), table[layer, SPAN]
+    for p in range(first, end):
+        w = table[layer, W] + (p * depth + low) * panel
+        update_numbers(
+            code, settings, step, memory, w, memory, w + span, memory, w + 2 * span, span, (high - low) * panel
+        )
+    if low == 0 and high > 0:
+        b, count = table[layer, B] + first * panel, (end - first) * panel
+        update_numbers(code, settings, step, memory, b, memory, b + span, memory, b + 2 * span, span, count)

@@ -1,8 +1,9 @@
 """A whole multilayer perceptron in compiled code: many training steps in one call, and how many rows it gets right.
 
-`parameters` is one flat vector, W1 (row-major), b1, W2, b2, ...; `sizes` are the widths from the input to the scores,
-`activations` one name for each affine layer ("identity" for the last); the output is softmax with cross-entropy. layout.py
-says how it all lies in memory, matmul.py how dense layers are multiplied, sparse.py how zeros in the input are skipped.
+`parameters` is one flat vector, W1 (row-major), b1, W2, b2, ... `architecture` has `sizes`, the widths from the input to
+the output; `activations`, one name for each affine layer ("identity" for the last); `loss`, the name of the loss of the
+scores (output.py); `mean`, whether it and the gradient are divided by the batch size. layout.py says how it all lies in
+memory, matmul.py how dense layers are multiplied, sparse.py how zeros in the input are skipped, optimizers.py the rules.
 
 Threads: for each layer, every thread has its own panels of W, the same ones forward and in the update, so that they stay
 in the cache of its core; a layer of fewer panels than threads is shared by rows.
@@ -18,11 +19,20 @@ import numpy as np
 
 from .arrays import flat
 from .compiler import kernel
-from .layout import DELTA, SIZE, WIDTH, B, W, Z, lay_out
+from .layout import SIZE, SPAN, WIDTH, B, W, Z, lay_out
 from .matmul import ROWS, panel_width
-from .softmax_cross_entropy import EPSILON, softmax_row
+from .optimizers import CODES, RATE, SGD
+from .output import DIVISOR, LOSSES, output_delta
 from .sparse import copy_dense_row, dense_rows, forward_sparse, prefetch_rows, prepare_rows, update_sparse
-from .step_layer import activate, backward_layer, forward_layer, update_bias, update_layer
+from .step_layer import (
+    activate,
+    backward_layer,
+    clear_gradients,
+    forward_layer,
+    optimize,
+    update_bias,
+    update_layer,
+)
 from .threads import begin, meet, run, share, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
@@ -54,29 +64,41 @@ def first_layer_is_finite(parameters, sizes):
     return bool(np.isfinite(parameters[: sizes[0] * sizes[1]]).all())
 
 
-def count_correct(parameters, sizes, activations, x, t):
-    """parameters (P,), x = prepare_data(N, sizes[0]), t (N,) -> for how many rows the first largest score is t's."""
+def count_correct(parameters, architecture, x, t):
+    """parameters (P,), x = prepare_data(N, inputs), t (N,) -> for how many rows the first largest score is t's."""
     threads = threads_for(len(t), ROWS_AT_A_TIME + 1)
-    network = lay_out(parameters, sizes, activations, threads * ROWS_AT_A_TIME, threads)
+    network = lay_out(parameters, architecture, threads * ROWS_AT_A_TIME, threads)
     hits = np.zeros(8 * threads, np.int64)
-    run(_count_correct, threads, *network, x.rows_for(parameters, sizes), np.arange(len(t)), flat(t), hits)
+    run(_count_correct, threads, *network, x.rows_for(parameters, architecture.sizes), np.arange(len(t)), flat(t), hits)
     return int(hits.sum())
 
 
-def train_steps(parameters, sizes, activations, x, t, batches, learning_rate, losses, done):
-    """Gradient descent, in place, over `batches` (steps, batch size): row numbers of x = prepare_data(...) and t (n,).
+def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done):
+    """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
-    losses (steps,), float64, takes each batch's mean cross-entropy before its update; done (1,), int64, is increased
-    by the steps that were made.
+    t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
+    losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
+    that were made.
     """
     batch = batches.shape[1]
     threads = threads_for(batch * len(parameters), WORTH_A_THREAD)
-    start, rows = parameters.copy(), x.rows_for(parameters, sizes)
-    arguments = (flat(t), flat(batches), batch, learning_rate, np.zeros(8 * threads), losses, flat(parameters), done)
-    run(_train_steps, threads, *lay_out(start, sizes, activations, batch, threads), rows, *arguments)
-    if rows is not x.dense_rows and not first_layer_is_finite(parameters, sizes):
+    labels, targets = (flat(t), parameters[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
+    output = np.array([LOSSES[architecture.loss], batch if architecture.mean else 1])
+    settings = np.array(rule.settings, np.float64)
+    before, state_before = parameters.copy(), state.copy()
+
+    def steps(rows):
+        run(
+            _train_steps, threads, *lay_out(before, architecture, batch, threads, state_before), rows, labels, targets,
+            flat(batches), batch, output, CODES[rule.name], settings, rule.steps, np.zeros(8 * threads), losses,
+            flat(parameters), flat(state), done,
+        )  # fmt: skip
+
+    rows = x.rows_for(parameters, architecture.sizes)
+    steps(rows)
+    if rows is not x.dense_rows and not first_layer_is_finite(parameters, architecture.sizes):
         done[0] -= len(batches)
-        run(_train_steps, threads, *lay_out(start, sizes, activations, batch, threads), x.dense_rows, *arguments)
+        steps(x.dense_rows)
 
 
 @kernel
@@ -116,10 +138,13 @@ def first_largest(memory, start, count):
 
 @kernel
 def _train_steps(
-    thread, threads, control, memory, table, data, t, batches, batch, learning_rate, summed, losses, parameters, done
+    thread, threads, control, memory, table, data, labels, targets, batches, batch, output, code, settings, steps_before,
+    summed, losses, parameters, state, done,
 ):  # fmt: skip
     begin(control, thread)
-    layers, rate, arrival = len(table) - 1, memory.dtype.type(learning_rate), 0
+    layers, arrival, plain = len(table) - 1, 0, code == SGD
+    alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
+    to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
     sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
     for step in range(len(losses)):
         rows = step * batch  # where this step's row numbers begin in `batches`
@@ -140,7 +165,7 @@ def _train_steps(
             arrival += 1
             if not meet(control, arrival, threads):
                 return
-        summed[8 * thread] = output_delta(memory, table, t, batches, rows, batch, low, high)
+        summed[8 * thread] = output_delta(memory, table, output, labels, targets, batches, rows, low, high)
         arrival += 1
         if not meet(control, arrival, threads):
             return
@@ -148,7 +173,7 @@ def _train_steps(
             loss = 0.0
             for other in range(threads):
                 loss += summed[8 * other]
-            losses[step] = loss / batch
+            losses[step] = loss / output[DIVISOR]
         for layer in range(layers - 1, 0, -1):
             first, end = share(table[layer, WIDTH] // panel, thread, threads)
             backward_layer(memory, table, layer, first, end, batch)
@@ -159,18 +184,26 @@ def _train_steps(
             first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
             if layer == 0 and sparse:
                 first, end = share(table[1, WIDTH] // panel, thread, threads)
+                top, bottom = 0, table[0, SIZE]
                 prefetch_rows(data, batches, rows + batch, batch)
-                update_sparse(memory, table, data, batches, rows, batch, rate, first, end)
-                update_bias(memory, table, layer, first, end, batch, rate)
+            if not plain:
+                clear_gradients(memory, table, layer, first, end, top, bottom)
+            if layer == 0 and sparse:
+                update_sparse(memory, table, data, batches, rows, batch, alpha, to, first, end)
             else:
-                update_layer(memory, table, layer, first, end, top, bottom, batch, rate, thread)
-                if top == 0 and bottom > 0:
-                    update_bias(memory, table, layer, first, end, batch, rate)
+                update_layer(memory, table, layer, first, end, top, bottom, batch, alpha, to, thread)
+            if top == 0 and bottom > 0:
+                update_bias(memory, table, layer, first, end, batch, alpha, to)
+            if not plain:
+                optimize(memory, table, layer, first, end, top, bottom, code, settings, steps_before + step + 1)
         arrival += 1
         if not meet(control, arrival, threads):
             return
     if thread == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
-        unpack_parameters(memory, table, parameters)
+        unpack(memory, table, 0, parameters, 0)
+        if not plain:
+            for start in range(0, len(state), len(parameters)):
+                unpack(memory, table, (2 + start // len(parameters)) * table[0, SPAN], state, start)
         done[0] += len(losses)
 
 
@@ -185,33 +218,16 @@ def shares(thread, threads, panels, rows):
 
 
 @kernel(part=True)
-def output_delta(memory, table, t, batches, rows, batch, low, high):
-    """delta = (softmax(scores) - one-hot t) / N, for the rows from `low` to `high`; returns their summed loss."""
-    layers = len(table) - 1
-    classes, wide = table[layers, SIZE], table[layers, WIDTH]
-    one, count, loss = memory.dtype.type(1), memory.dtype.type(batch), 0.0
-    for r in range(low, high):
-        y = table[layers, DELTA] + r * wide
-        softmax_row(memory, table[layers, Z] + r * wide, classes, memory, y)
-        label = y + t[batches[rows + r]]
-        loss -= np.log(memory[label] + memory.dtype.type(EPSILON))
-        memory[label] -= one
-        for j in range(classes):
-            memory[y + j] /= count
-    return loss
-
-
-@kernel(part=True)
-def unpack_parameters(memory, table, parameters):
-    """Every W in panel layout and every padded b -> the flat vector."""
-    at, panel = 0, panel_width(memory)
+def unpack(memory, table, offset, vector, start):
+    """Every W in panel layout and every padded b, or what lies `offset` after them -> the flat vector[start:]."""
+    panel = panel_width(memory)
     for layer in range(len(table) - 1):
         depth, columns = table[layer, SIZE], table[layer + 1, SIZE]
         for k in range(depth):
-            row = table[layer, W] + k * panel
+            row = table[layer, W] + offset + k * panel
             for j in range(columns):
-                parameters[at + j] = memory[row + j // panel * panel * depth + j % panel]
-            at += columns
+                vector[start + j] = memory[row + j // panel * panel * depth + j % panel]
+            start += columns
         for j in range(columns):
-            parameters[at + j] = memory[table[layer, B] + j]
-        at += columns
+            vector[start + j] = memory[table[layer, B] + offset + j]
+        start += columns

@@ -116,6 +116,8 @@ def test_every_vector_width_gives_the_same_numbers(tmp_path, width):
     code = """
 import numpy as np
 from fastbp import kernels, reference
+from fastbp.networks import Architecture
+from fastbp.optimizers import SGD
 rng = np.random.default_rng(0)
 x, W, b = (rng.standard_normal(shape) for shape in ((17, 40), (40, 37), (37,)))
 t = rng.integers(0, 37, 17)
@@ -128,8 +130,10 @@ for least in (0, 1.5):  # dense and sparse
     x[np.abs(x) < least] = 0
     parameters = start.copy(), start.copy()
     for module, array in zip((kernels, reference), parameters):
-        network = (40, 9, 5), ("relu", "identity"), module.prepare_data(x.astype(np.float32)), np.arange(17) % 5
-        module.train_steps(array, *network, np.arange(12).reshape(2, 6), 0.1, np.zeros(2), np.zeros(1, np.int64))
+        architecture = Architecture((40, 9, 5), ("tanh", "identity"), "cross_entropy", True)
+        data, t = module.prepare_data(x.astype(np.float32)), np.arange(17) % 5
+        batches, state, done = np.arange(12).reshape(2, 6), np.zeros((0, len(array)), np.float32), np.zeros(1, np.int64)
+        module.train_steps(array, architecture, data, t, batches, SGD(0.1).rule, state, np.zeros(2), done)
     np.testing.assert_allclose(*parameters, atol=1e-4)
 print("same")
 """

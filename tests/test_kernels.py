@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import kernels, reference
+from fastbp.networks import Architecture
+from fastbp.optimizers import Rule
 
 DTYPES = ("float64", "float32")
 SHAPES = [(7, 13, 5), (100, 784, 50), (1, 784, 50), (0, 6, 4), (6, 1, 1), (97, 33, 65), (1, 1, 1)]
@@ -169,16 +171,53 @@ def test_softmax_with_soft_labels_takes_the_first_maximum_for_the_loss():
     check_softmax(x, t)
 
 
+SETTINGS = (0.1, 0.9, 0.99, 1e-7, 0.01)  # learning rate, momentum or beta1, beta2, epsilon, weight decay
+SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adagrad": 1, "rmsprop": 1, "adam": 2}
+
+
+@pytest.mark.parametrize("shape", [(3,), (0,), (2, 5), (1001,)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(50,), (0,), (3, 5)])
-def test_sgd_update(shape, dtype):
-    rng = np.random.default_rng(5)
-    start, gradients = numbers(rng, shape, dtype), numbers(rng, shape, dtype)
-    updated = [start.copy(), start.copy()]
-    for module, parameters in zip((kernels, reference), updated, strict=True):
-        module.sgd_update(parameters, gradients, 0.1)
-    assert_parity(*updated)
-    assert not start.size or (updated[0] != start).any()
+@pytest.mark.parametrize("name", SLOTS)
+def test_optimizer_update(name, shape, dtype):
+    """Five updates in a row, so that the state counts."""
+    results = []
+    for module in (kernels, reference):
+        rng = np.random.default_rng(0)
+        parameters, state = rng.standard_normal(shape).astype(dtype), np.zeros((SLOTS[name], *shape), dtype)
+        for steps in range(5):
+            gradients = rng.standard_normal(shape).astype(dtype)
+            module.optimizer_update(Rule(name, SETTINGS, steps), parameters, gradients, state)
+        results.append((parameters, state))
+    for actual, expected in zip(*results, strict=True):
+        assert_parity(actual, expected, name)
+
+
+@pytest.mark.parametrize("shape", [(7,), (0, 3), (3, 4, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tanh_and_leaky_relu(shape, dtype):
+    rng = np.random.default_rng(0)
+    x, dout = (rng.standard_normal(shape).astype(dtype) * 3 for _ in range(2))
+    assert_agree("tanh_forward", x)
+    assert_agree("tanh_backward", dout, np.tanh(x))
+    assert_agree("leaky_relu_forward", x, np.float64(0.2))
+    assert_agree("leaky_relu_backward", dout, x <= 0, np.float64(0.2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 0.05, 1, 30, 1e30])
+def test_tanh_has_all_digits_at_every_size(scale, dtype):
+    x = np.concatenate([np.linspace(-1, 1, 1001), [np.nan, np.inf, -np.inf]]).astype(dtype) * np.dtype(dtype).type(
+        scale
+    )
+    actual, expected = kernels.tanh_forward(x), np.tanh(x)
+    np.testing.assert_allclose(actual, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sigmoid_cross_entropy(dtype):
+    x = np.array([[0.5, -2, 900, -900], [0, 3, -0.0, 1e-30]], dtype)
+    t = np.array([[1, 0, 1, 1], [0.5, 0.25, 0, 1]], dtype)
+    assert_agree("sigmoid_cross_entropy_forward", x, t)
 
 
 NETWORKS = [
@@ -201,10 +240,11 @@ def network(sizes, x_dtype, dtype, density, rows=300):
 
 def trained(module, parameters, sizes, activations, x, t, batches, learning_rate):
     parameters, losses, done = parameters.copy(), np.full(len(batches), np.nan), np.zeros(1, np.int64)
-    data = module.prepare_data(x)
-    module.train_steps(parameters, sizes, activations, data, t, batches, learning_rate, losses, done)
+    data, architecture = module.prepare_data(x), Architecture(sizes, activations, "cross_entropy", True)
+    rule, state = Rule("sgd", (learning_rate, 0.0, 0.0, 0.0, 0.0), 0), np.zeros((0, parameters.size), parameters.dtype)
+    module.train_steps(parameters, architecture, data, t, batches, rule, state, losses, done)
     assert done[0] == len(batches)
-    return parameters, losses, module.count_correct(parameters, sizes, activations, data, t)
+    return parameters, losses, module.count_correct(parameters, architecture, data, t)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -268,8 +308,9 @@ def test_one_row_that_is_not_finite_spoils_no_other(value):
     assert np.isfinite(mine).all()
     assert np.isfinite(losses).all()
     with np.errstate(all="ignore"):
-        expected = reference.count_correct(parameters, sizes, activations, x, t)
-    assert kernels.count_correct(parameters, sizes, activations, kernels.prepare_data(x), t) == expected
+        architecture = Architecture(sizes, activations, "cross_entropy", True)
+        expected = reference.count_correct(parameters, architecture, x, t)
+    assert kernels.count_correct(parameters, architecture, kernels.prepare_data(x), t) == expected
 
 
 @pytest.mark.parametrize("kinds", [3, 256, 257])
@@ -301,11 +342,61 @@ def test_images_of_bytes_are_read_as_if_divided(density):
     parameters, x, t = network(sizes, "uint8", "float64", density)
     batches = np.random.default_rng(0).integers(0, 300, (20, 10))
     results = []
+    architecture, rule = Architecture(sizes, activations, "cross_entropy", True), Rule("sgd", SETTINGS, 0)
     for images, divisor in ((x, 255), ((x / np.float32(255)).astype(np.float32), None)):
-        mine, losses = parameters.copy(), np.zeros(20)
+        mine, losses, state = parameters.copy(), np.zeros(20), np.zeros((0, parameters.size))
         data = kernels.prepare_data(images, divisor)
-        kernels.train_steps(mine, sizes, activations, data, t, batches, 0.1, losses, np.zeros(1, np.int64))
+        kernels.train_steps(mine, architecture, data, t, batches, rule, state, losses, np.zeros(1, np.int64))
         results.append((mine, losses))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
     np.testing.assert_array_equal(reference.prepare_data(x, 255), (x / np.float32(255)).astype(np.float32))
+
+
+LOSSES = ("cross_entropy", "squared_error", "binary_cross_entropy")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", SLOTS)
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_loss_with_every_optimizer(loss, name, density, dtype, monkeypatch):
+    """Two calls, so that the state is kept between them; three threads, more than the last layer has panels."""
+    monkeypatch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(kernels.threads, "_chosen", 3)
+    sizes, activations = (70, 40, 30, 5), ("tanh", "leaky_relu", "identity")
+    parameters, x, labels = network(sizes, dtype, dtype, density)
+    rng = np.random.default_rng(1)
+    t = labels if loss == "cross_entropy" else rng.random((len(x), 5)).astype(dtype)
+    batches, results = rng.integers(0, len(x), (20, 13)), []
+    for module in (kernels, reference):
+        mine, state = parameters.copy(), np.zeros((SLOTS[name], parameters.size), dtype)
+        losses, done, data = np.zeros(20), np.zeros(1, np.int64), module.prepare_data(x)
+        architecture = Architecture(sizes, activations, loss, loss != "squared_error")
+        for part in (slice(0, 7), slice(7, 20)):
+            rule = Rule(name, (0.002, *SETTINGS[1:]), part.start)
+            module.train_steps(mine, architecture, data, t, batches[part], rule, state, losses[part], done)
+        assert done[0] == 20
+        results.append((losses, mine, state))
+    tolerance = {"float64": 1e-11, "float32": 5e-3}[dtype]  # AdaGrad and Adam divide by gradients that are nearly 0
+    for actual, expected in zip(*results, strict=True):
+        scale = np.abs(expected).max(initial=1e-30)
+        np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=tolerance)
+
+
+def test_a_network_that_diverges_keeps_its_optimizers_state_as_numpy_does():
+    """Sparse steps are made again densely from where they began: from the state that was there then, too."""
+    sizes, activations = (70, 20, 5), ("relu", "identity")
+    parameters, x, t = network(sizes, "float64", "float64", 0.1)
+    batches = np.random.default_rng(0).integers(0, 300, (12, 10))
+    results = []
+    for module in (kernels, reference):
+        mine, state = parameters.copy(), np.full((1, parameters.size), 0.5)
+        rule, data = Rule("momentum", (1e200, 0.9, 0.0, 0.0, 0.0), 0), module.prepare_data(x)
+        architecture = Architecture(sizes, activations, "cross_entropy", True)
+        with np.errstate(all="ignore"):
+            module.train_steps(mine, architecture, data, t, batches, rule, state, np.zeros(12), np.zeros(1, np.int64))
+        results.append((mine, state))
+    for actual, expected in zip(*results, strict=True):
+        assert not np.isfinite(expected).all()
+        np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))

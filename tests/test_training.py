@@ -161,7 +161,12 @@ BAD = [
     ({}, {"evaluate_every": 0}, ValueError, "evaluate_every must be at least 1"),
     ({"batch_size": 0}, {}, ValueError, "batch_size must be at least 1, got 0"),
     ({"batch_size": 201}, {}, ValueError, "batch_size must be at most the number of samples, 200, got 201"),
-    ({"optimizer": "sgd"}, {}, TypeError, "optimizer must be a fastbp.SGD, got str"),
+    (
+        {"optimizer": "sgd"},
+        {},
+        TypeError,
+        r"optimizer must be a fastbp optimizer \(SGD, Momentum, Adam, ...\), got str",
+    ),
     ({}, {"validation": np.ones(3)}, TypeError, r"validation must be a pair \(x, t\), got ndarray"),
     ({}, {"validation": (np.ones((3, 4)), [0, 1, 2])}, ValueError, "validation x must have 12 features"),
 ]

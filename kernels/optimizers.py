@@ -1,0 +1,85 @@
+"""How gradients change parameters: one loop for each rule, over flat vectors, used alone and inside training steps.
+
+SGD                    p -= rate * g
+momentum               v = momentum * v - rate * g; p += v
+Nesterov               p += momentum^2 * v - (1 + momentum) * rate * g; v = momentum * v - rate * g    (Bengio et al. 2012)
+AdaGrad                h += g^2; p -= rate * g / (sqrt(h) + epsilon)                                   (Duchi et al. 2011)
+RMSprop                h = decay * h + (1 - decay) * g^2; p -= rate * g / (sqrt(h) + epsilon)         (Tieleman, Hinton 2012)
+Adam, AdamW            m += (1 - beta1) * (g - m); v += (1 - beta2) * (g^2 - v);
+                       p -= rate * weight_decay * p + rate_t * m / (sqrt(v) + epsilon),
+                       rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)     (Kingma, Ba 2015; Loshchilov, Hutter 2019)
+
+They are the book's (common/optimizer.py), where epsilon is 1e-7.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .arrays import flat
+from .compiler import kernel
+from .simd import at, kept_apart, put
+
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
+CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
+RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
+
+
+def optimizer_update(rule, parameters, gradients, state):
+    """One update in place: parameters (any shape, C-contiguous), gradients (the same), state (slots, the same).
+
+    rule.name: a key of CODES; rule.settings: (learning rate, momentum or decay or beta1, beta2, epsilon, weight decay);
+    rule.steps: how many updates were made before. Slots: none for "sgd", m and v for "adam", else one.
+    """
+    settings = np.array(rule.settings, np.float64)
+    _update(CODES[rule.name], settings, rule.steps + 1, flat(parameters), flat(gradients), flat(state))
+
+
+@kernel
+def _update(code, settings, step, parameters, gradients, state):
+    count = parameters.size
+    update_numbers(code, settings, step, parameters, 0, gradients, 0, state, 0, count, count)
+
+
+@kernel(part=True)
+def update_numbers(code, settings, step, p, p0, g, g0, s, s0, slot, count):
+    """`count` parameters from p[p0], their gradients from g[g0], their state from s[s0] and s[s0 + slot]."""
+    kept_apart()
+    rate, decay, decay2 = p.dtype.type(settings[RATE]), p.dtype.type(settings[DECAY]), p.dtype.type(settings[DECAY2])
+    epsilon, one = p.dtype.type(settings[EPSILON]), p.dtype.type(1)
+    if code == SGD:
+        for i in range(count):
+            put(p, p0 + i, at(p, p0 + i) - rate * at(g, g0 + i))
+    elif code == MOMENTUM:
+        for i in range(count):
+            v = decay * at(s, s0 + i) - rate * at(g, g0 + i)
+            put(s, s0 + i, v)
+            put(p, p0 + i, at(p, p0 + i) + v)
+    elif code == NESTEROV:
+        for i in range(count):
+            v, step_down = at(s, s0 + i), rate * at(g, g0 + i)
+            put(p, p0 + i, at(p, p0 + i) + decay * decay * v - (one + decay) * step_down)
+            put(s, s0 + i, decay * v - step_down)
+    elif code == ADAGRAD:
+        for i in range(count):
+            h = at(s, s0 + i) + at(g, g0 + i) * at(g, g0 + i)
+            put(s, s0 + i, h)
+            put(p, p0 + i, at(p, p0 + i) - rate * at(g, g0 + i) / (math.sqrt(h) + epsilon))
+    elif code == RMSPROP:
+        for i in range(count):
+            h = decay * at(s, s0 + i) + (one - decay) * at(g, g0 + i) * at(g, g0 + i)
+            put(s, s0 + i, h)
+            put(p, p0 + i, at(p, p0 + i) - rate * at(g, g0 + i) / (math.sqrt(h) + epsilon))
+    elif code == ADAM:
+        shrink = one - p.dtype.type(settings[RATE] * settings[WEIGHT_DECAY])
+        correction = math.sqrt(1 - settings[DECAY2] ** step) / (1 - settings[DECAY] ** step)
+        rate = p.dtype.type(settings[RATE] * correction)
+        for i in range(count):
+            m = at(s, s0 + i) + (one - decay) * (at(g, g0 + i) - at(s, s0 + i))
+            v = at(s, s0 + slot + i)
+            v += (one - decay2) * (at(g, g0 + i) * at(g, g0 + i) - v)
+            put(s, s0 + i, m)
+            put(s, s0 + slot + i, v)
+            put(p, p0 + i, shrink * at(p, p0 + i) - rate * m / (math.sqrt(v) + epsilon))
