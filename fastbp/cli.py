@@ -1,4 +1,4 @@
-"""The command line: fastbp compare | train | check | bench | warmup."""
+"""The command line: fastbp compare | train | check | bench | graph | demo | sweep | warmup."""
 
 from __future__ import annotations
 
@@ -147,6 +147,151 @@ def warmup() -> None:
             costs.append(cost)
             advance(len(costs), cost[0])
     report.print_all(report.costs_table(costs))
+
+
+@app.command()
+def graph(
+    example: Annotated[
+        str, typer.Argument(help="square-sum, network, or MODULE:FUNCTION: a function of yours to trace.")
+    ] = "square-sum",
+    plot: Annotated[Path | None, typer.Option(help="Draw it here (.svg, .png, .pdf; needs Graphviz).")] = None,
+) -> None:
+    """Show a computation graph with the values and gradients of a real forward and backward pass.
+
+    Without --plot it is printed in Graphviz's language.
+    """
+    from .graph import EXAMPLES, FORMATS
+
+    traced = EXAMPLES[example]() if example in EXAMPLES else _traced(example, list(EXAMPLES))
+    if plot is None:
+        print(traced.to_dot(), end="")
+        return
+    _check_file("--plot", plot)
+    if plot.suffix.lower() not in FORMATS:
+        _fail(f"--plot must end in {', '.join(FORMATS)}, got {plot}")
+    try:
+        traced.draw(plot)
+    except RuntimeError as error:
+        _fail(str(error))
+    print(f"{len(traced.operations)} operations, drawn in {plot}")
+
+
+def _traced(example: str, known: list[str]) -> Any:
+    """The graph of a call of MODULE:FUNCTION; a module may lie in the working directory."""
+    import importlib
+
+    from .graph import trace
+
+    module, _, function = example.partition(":")
+    if not function:
+        _fail(f"the graph must be one of {', '.join(known)} or MODULE:FUNCTION, got {example!r}")
+    sys.path.insert(0, "")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        _fail(f"{example}: {error}")
+    with trace() as traced:
+        call()
+    if not traced.operations:
+        _fail(f"{example} called no node or layer")
+    return traced
+
+
+demo = typer.Typer(no_args_is_help=True, help="Things to look at.")
+app.add_typer(demo, name="demo")
+
+
+@demo.command("optimizers")
+def demo_optimizers(plot: PlotFile = None) -> None:
+    """The ways of all optimizers on x² / 20 + y²."""
+    from . import report
+    from .demo_pictures import optimizers_table, plot_optimizers
+
+    _check_files(plot, None)
+    table, paths = optimizers_table()
+    report.print_all(table)
+    if plot is not None:
+        plot_optimizers(paths, plot)
+
+
+@demo.command("plane")
+def demo_plane(
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 100,
+    seed: Seed = 0,
+    plot: PlotFile = None,
+) -> None:
+    """A network of three hidden units learns a plane (needs the extra `demo`)."""
+    from .demo_pictures import plot_plane
+    from .demos import learn_plane
+
+    _check_files(plot, None)
+    try:
+        learned = learn_plane(epochs, seed)
+    except ModuleNotFoundError as error:
+        _fail(f"the plane needs {error.name}: pip install 'fastbp[demo]'")
+    if plot is not None:
+        plot_plane(*learned, plot)
+
+
+@app.command()
+def sweep(
+    learning_rate: Annotated[str, typer.Option(help="Values 0.01,0.1 or a range 0.001:1:log.")] = "0.001:1:log",
+    hidden: Annotated[str, typer.Option(help="Values such as 20,50,100-50.")] = "20,50,100",
+    batch_size: Annotated[str, typer.Option(help="Values.")] = "100",
+    activation: Annotated[str, typer.Option(help=f"Values, of {', '.join(ACTIVATIONS)}.")] = "relu",
+    optimizer: Annotated[str, typer.Option(help=f"Values, of {', '.join(OPTIMIZERS)}.")] = "sgd",
+    trials: Annotated[int, typer.Option(min=1, help="How many.")] = 40,
+    grid: Annotated[bool, typer.Option("--grid", help="Every combination instead of random ones.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images in each trial.")] = 2,
+    seed: Seed = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="the processors")] = None,
+    results: Annotated[
+        Path, typer.Option(help="Each trial is added here as it ends; those it holds already are not made again.")
+    ] = Path("sweep.jsonl"),
+    data_dir: DataDir = None,
+    plot: PlotFile = None,
+) -> None:
+    """Try hyper-parameters on MNIST: many short trainings, and which were best on images kept for validation."""
+    from . import report
+    from .demo_pictures import plot_sweep, sweep_table
+    from .kernels.threads import available_threads
+    from .progress import progress_bar
+    from .sweep import Choices, hidden_widths, plan, read_outcomes, run_trials
+
+    _check_files(plot, results)
+    chosen = _user_errors(
+        lambda: (
+            Choices.parse("--learning-rate", learning_rate, float),
+            Choices.parse("--hidden", hidden, hidden_widths),
+            Choices.parse("--batch-size", batch_size, int),
+            Choices.parse("--activation", activation, str),
+            Choices.parse("--optimizer", optimizer, str),
+        )
+    )
+    planned = _user_errors(lambda: plan(*chosen, trials=trials, grid=grid, epochs=epochs, seed=seed))
+    best = 0.0
+    folder = None if data_dir is None else str(data_dir)
+    with progress_bar("trials", len(planned)) as advance:
+        done = 0
+
+        def count(outcome: Any) -> None:
+            nonlocal done, best
+            done, best = done + 1, max(best, outcome.accuracy)
+            advance(done, f"best {best:.4f}")
+
+        try:
+            outcomes = _user_errors(lambda: run_trials(planned, results, jobs or available_threads(), folder, count))
+        except KeyboardInterrupt:
+            outcomes = None
+    if outcomes is None:
+        outcomes = [outcome for outcome in read_outcomes(results) if outcome.trial in set(planned)]
+    if outcomes:
+        report.print_all(sweep_table(outcomes))
+        if plot is not None:
+            plot_sweep(outcomes, plot)
+    if len(outcomes) < len(set(planned)):
+        print(f"Interrupted: {results} keeps what was done; the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()

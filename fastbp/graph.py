@@ -1,0 +1,434 @@
+"""Computation graphs with live values: nodes to wire by hand, and a trace of what forward and backward really did.
+
+    from fastbp.graph import AddLayer, MulLayer, Square, trace
+
+    square, scale, add = Square(), MulLayer(), AddLayer()
+    with trace() as graph:
+        z = add.forward(scale.forward(square.forward(8), 1 / 20), 3)
+        da, db = add.backward(1)
+        square.backward(scale.backward(da)[0])
+    graph.draw("graph.svg")
+
+Nodes take numbers and arrays, keep x (and y) from forward and dx (and dy) from backward, as in the book's chapter 5.
+"""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .layers import Affine, _Layer
+
+FORMATS = (".svg", ".png", ".pdf")
+
+
+class Node:
+    """An operation on x, or on x and y: `_value` is its result, `_derivatives` those of its operands times dout."""
+
+    symbol = ""
+    operands = 2
+
+    def __init__(self) -> None:
+        self.x: Any = None
+        self.y: Any = None
+        self.dx: Any = None
+        self.dy: Any = None
+        self._called = False
+
+    def forward(self, *operands: Any) -> Any:
+        """The result for x, or for x and y. Raises TypeError for another number of operands, or for no numbers."""
+        if len(operands) != self.operands:
+            raise TypeError(f"{type(self).__name__}.forward takes {self.operands} values, got {len(operands)}")
+        for name, value in zip("xy", operands, strict=False):
+            if np.asarray(value).dtype.kind not in "biuf":
+                raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}")
+        self.x, self.y = (*operands, None)[:2]
+        self._called = True
+        return self._value(*operands)
+
+    def backward(self, dout: Any = 1) -> Any:
+        """dout, the derivative by the result -> dx, or dx and dy. Raises RuntimeError before any forward."""
+        if not self._called:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
+        derivatives = [
+            _summed_to(value, operand)
+            for value, operand in zip(self._derivatives(dout), (self.x, self.y), strict=False)
+        ]
+        self.dx, self.dy = (*derivatives, None)[:2]
+        return derivatives[0] if self.operands == 1 else tuple(derivatives)
+
+    def _value(self, *operands: Any) -> Any:
+        raise NotImplementedError
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+
+def _summed_to(derivative: Any, operand: Any) -> Any:
+    """The derivative by an operand that was broadcast: summed over the axes along which it was repeated."""
+    shape = np.shape(operand)
+    if np.shape(derivative) == shape:
+        return derivative
+    array = np.asarray(derivative)
+    array = array.sum(axis=tuple(range(array.ndim - len(shape))))
+    stretched = tuple(i for i, (now, then) in enumerate(zip(array.shape, shape, strict=True)) if then == 1 and now != 1)
+    return array.sum(axis=stretched, keepdims=True) if stretched else array
+
+
+class AddLayer(Node):
+    """x + y."""
+
+    symbol = "+"
+
+    def _value(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        shape = np.broadcast_shapes(np.shape(self.x), np.shape(self.y))
+        dout = dout if np.shape(dout) == shape else np.broadcast_to(dout, shape)
+        return dout * 1, dout * 1
+
+
+class SubLayer(AddLayer):
+    """x - y."""
+
+    symbol = "−"
+
+    def _value(self, x: Any, y: Any) -> Any:
+        return x - y
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        dx, dy = super()._derivatives(dout)
+        return dx, -dy
+
+
+class MulLayer(Node):
+    """x * y."""
+
+    symbol = "×"
+
+    def _value(self, x: Any, y: Any) -> Any:
+        return x * y
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return dout * self.y, dout * self.x
+
+
+class DivLayer(Node):
+    """x / y."""
+
+    symbol = "÷"
+
+    def _value(self, x: Any, y: Any) -> Any:
+        return x / y
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return dout / self.y, -dout * self.x / self.y**2
+
+
+class Dot(Node):
+    """x @ y, of matrices (N, D) and (D, M) or vectors (D,)."""
+
+    symbol = "dot"
+
+    def _value(self, x: Any, y: Any) -> Any:
+        return np.asarray(x) @ np.asarray(y)
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        x, y, dout = np.asarray(self.x), np.asarray(self.y), np.asarray(dout)
+        if x.ndim == 1 and y.ndim == 1:
+            return dout * y, dout * x
+        if x.ndim == 1:
+            return y @ dout, np.outer(x, dout)
+        if y.ndim == 1:
+            return np.outer(dout, y), x.T @ dout
+        return dout @ y.T, x.T @ dout
+
+
+class _Unary(Node):
+    operands = 1
+
+
+class Square(_Unary):
+    """x²."""
+
+    symbol = "^2"
+
+    def _value(self, x: Any) -> Any:
+        return x**2
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return (dout * 2 * self.x,)
+
+
+class Exp(_Unary):
+    """e to the power of x."""
+
+    symbol = "exp"
+
+    def _value(self, x: Any) -> Any:
+        self.out = np.exp(x)
+        return self.out
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return (dout * self.out,)
+
+
+class Log(_Unary):
+    """The natural logarithm of x."""
+
+    symbol = "log"
+
+    def _value(self, x: Any) -> Any:
+        return np.log(x)
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return (dout / self.x,)
+
+
+class Sin(_Unary):
+    """The sine of x."""
+
+    symbol = "sin"
+
+    def _value(self, x: Any) -> Any:
+        return np.sin(x)
+
+    def _derivatives(self, dout: Any) -> tuple[Any, ...]:
+        return (dout * np.cos(self.x),)
+
+
+@dataclass(eq=False)
+class Value:
+    """A number or array on an edge: a copy, and, after backward, its gradient. `name`: of a parameter, such as W."""
+
+    value: Any
+    gradient: Any = None
+    name: str = ""
+
+
+@dataclass(eq=False)
+class Operation:
+    """One call of forward, and of backward where there was one: its label, and the values that go in and come out."""
+
+    label: str
+    inputs: list[Value]
+    output: Value
+    owner: Any = None
+
+
+@dataclass
+class Graph:
+    """What a `trace` recorded, in the order of the forward calls."""
+
+    operations: list[Operation] = field(default_factory=list)
+
+    @property
+    def values(self) -> list[Value]:
+        """Every value once: first those that go into an operation, then its result."""
+        found = {id(v): v for operation in self.operations for v in (*operation.inputs, operation.output)}
+        return list(found.values())
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language: left to right, values above gradients on each edge."""
+        lines = [
+            "digraph {",
+            "  rankdir=LR",
+            '  node [fontname="Helvetica"]',
+            '  edge [fontname="Helvetica", fontsize=11]',
+        ]
+        producers = {id(operation.output): f"o{i}" for i, operation in enumerate(self.operations)}
+        used = {id(value) for operation in self.operations for value in operation.inputs}
+        for i, operation in enumerate(self.operations):
+            lines.append(f"  o{i} [label={_quoted(operation.label)}, shape={_shape(operation.label)}]")
+        for i, value in enumerate(self.values):
+            source = producers.get(id(value))
+            if source is None:
+                source = f"v{i}"
+                lines.append(
+                    f"  {source} [label={_quoted(value.name)}, shape={'plaintext' if value.name else 'point'}]"
+                )
+            targets = [f"o{j}" for j, o in enumerate(self.operations) for v in o.inputs if v is value]
+            if id(value) not in used:
+                targets = [f"e{i}"]
+                lines.append(f'  e{i} [label="", shape=point]')
+            lines += [f"  {source} -> {target} [label={_edge_label(value)}]" for target in targets]
+        return "\n".join([*lines, "}", ""])
+
+    def draw(self, path: str | Path) -> Path:
+        """Draw the graph as .svg, .png or .pdf; returns the path.
+
+        Raises ValueError for another ending, and RuntimeError where Graphviz, the program or the Python package (extra
+        `graph`), is missing.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in FORMATS:
+            raise ValueError(f"path must end in {', '.join(FORMATS)}, got {path}")
+        path.write_bytes(self._rendered(path.suffix.lower()[1:]))
+        return path
+
+    def _rendered(self, kind: str) -> bytes:
+        try:
+            import graphviz
+        except ModuleNotFoundError:
+            raise RuntimeError("drawing graphs needs the package graphviz: pip install 'fastbp[graph]'") from None
+        if shutil.which("dot") is None:
+            raise RuntimeError(
+                "drawing graphs needs the program Graphviz, which is not installed: see https://graphviz.org/download; "
+                "Graph.to_dot() works without it"
+            )
+        return graphviz.Source(self.to_dot()).pipe(format=kind)
+
+    def _repr_svg_(self) -> str | None:
+        """For notebooks; without Graphviz they show the repr instead."""
+        try:
+            return self._rendered("svg").decode()
+        except RuntimeError:
+            return None
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _shape(label: str) -> str:
+    return "circle" if len(label) <= 3 else "box"
+
+
+def _edge_label(value: Value) -> str:
+    above = html.escape(describe(value.value))
+    below = "" if value.gradient is None else html.escape(describe(value.gradient))
+    return f'<<font color="black">{above}</font><br/><font color="#c44e52">{below or " "}</font>>'
+
+
+def describe(value: Any) -> str:
+    """A number to five digits, an array by its shape and its norm."""
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return f"{array.item():.5g}" if array.dtype.kind == "f" else str(array.item())
+    norm = float(np.sqrt(np.sum(np.square(array, dtype=np.float64))))
+    return f"{'×'.join(map(str, array.shape))} ‖{norm:.3g}‖"
+
+
+class _Recorder:
+    """Links calls by the very objects that one returns and another takes; keeps them alive, so that an id stays theirs."""
+
+    def __init__(self) -> None:
+        self.graph, self._known, self._alive = Graph(), {}, []  # type: ignore[var-annotated]
+
+    def _value_of(self, thing: Any, name: str = "") -> Value:
+        value = self._known.get(id(thing))
+        if value is None and isinstance(thing, np.ndarray) and thing.base is not None:
+            whole = self._known.get(id(thing.base))  # the same numbers in another shape
+            value = whole if whole is not None and np.size(whole.value) == thing.size else None
+        return value or self._new(thing, name)
+
+    def _new(self, thing: Any, name: str = "") -> Value:
+        value = self._known[id(thing)] = Value(np.array(thing) if isinstance(thing, np.ndarray) else thing, name=name)
+        self._alive.append(thing)
+        return value
+
+    def forward(self, owner: Any, operands: tuple[Any, ...], result: Any) -> None:
+        inputs = [self._value_of(operand) for operand in operands]
+        if isinstance(owner, Affine):
+            inputs += [self._value_of(owner.W, "W"), self._value_of(owner.b, "b")]
+        label = getattr(owner, "symbol", "") or type(owner).__name__
+        self.graph.operations.append(Operation(label, inputs, self._new(result), owner))
+
+    def backward(self, owner: Any, dout: Any, result: Any) -> None:
+        for operation in reversed(self.graph.operations):
+            if operation.owner is owner:
+                break
+        else:
+            return
+        if operation.output.gradient is None:
+            operation.output.gradient = _copied(dout)
+        gradients = list(result) if isinstance(result, tuple) else [result]
+        if isinstance(owner, Affine):
+            gradients += [owner.dW, owner.db]
+        for value, gradient in zip(operation.inputs, gradients, strict=False):
+            value.gradient = _copied(gradient) if value.gradient is None else value.gradient + gradient
+
+
+def _copied(value: Any) -> Any:
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _subclasses(cls: Any) -> Iterator[Any]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _subclasses(child)
+
+
+@contextmanager
+def trace(*more: type) -> Iterator[Graph]:
+    """Record every forward and backward call of nodes and layers inside the `with` block, and yield the graph.
+
+    Recorded are this module's nodes, fastbp's layers, networks made of them and subclasses of them all; `more` names
+    further classes with forward and backward, the user's own. A value is recognised where the very object that one
+    forward returned goes into another. Values are copies: what is changed in place later is not seen. Where backward is
+    called several times for one value, its gradients add up.
+    """
+    recorder = _Recorder()
+    classes = dict.fromkeys(cls for base in (Node, _Layer, *more) for cls in _subclasses(base))
+    originals = [
+        (cls, name, cls.__dict__[name]) for cls in classes for name in ("forward", "backward") if name in cls.__dict__
+    ]
+    depth = [0]
+    for cls, name, original in originals:
+        setattr(cls, name, _recording(original, name, recorder, depth))
+    try:
+        yield recorder.graph
+    finally:
+        for cls, name, original in originals:
+            setattr(cls, name, original)
+
+
+def _recording(original: Any, name: str, recorder: _Recorder, depth: list[int]) -> Any:
+    def call(self: Any, *arguments: Any, **named: Any) -> Any:
+        depth[0] += 1
+        try:
+            result = original(self, *arguments, **named)
+        finally:
+            depth[0] -= 1
+        if depth[0] == 0:  # a method that calls its parent's is one call
+            operands = (*arguments, *named.values())
+            if name == "forward":
+                recorder.forward(self, operands, result)
+            else:
+                recorder.backward(self, operands[0] if operands else 1, result)
+        return result
+
+    return call
+
+
+def square_sum(x: Any = 8, y: Any = 1) -> Graph:
+    """z = x² / 20 + y² at (8, 1), forward and backward."""
+    squares, scale, add = (Square(), Square()), MulLayer(), AddLayer()
+    with trace() as graph:
+        add.forward(scale.forward(squares[0].forward(x), 1 / 20), squares[1].forward(y))
+        dx, dy = add.backward(1)
+        squares[0].backward(scale.backward(dx)[0])
+        squares[1].backward(dy)
+    return graph
+
+
+def network_batch() -> Graph:
+    """The MNIST network of the book, 784-50-10, on one batch of 100 random images."""
+    from .networks import MLP
+
+    rng = np.random.default_rng(0)
+    network = MLP((784, 50, 10), dtype="float64", backend="numpy", seed=0)
+    with trace() as graph:
+        network.gradient(rng.random((100, 784)), rng.integers(0, 10, 100))
+    return graph
+
+
+EXAMPLES = {"square-sum": square_sum, "network": network_batch}
