@@ -1,4 +1,4 @@
-"""The code of both READMEs is run, and is the same but for its comments."""
+"""The code of both READMEs and of the pages in docs/ is run, and is the same in both languages but for its comments."""
 
 import io
 import re
@@ -41,3 +41,26 @@ def test_both_languages_show_the_same_code_and_commands():
     ]
     assert commands[0] == commands[1]
     assert len(commands[0]) == 3
+
+
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".ja.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_run_and_say_the_same(page, capsys):
+    japanese = page.replace(".md", ".ja.md")
+    blocks = [python_blocks(f"docs/{name}") for name in (page, japanese)]
+    assert list(map(code_tokens, blocks[0])) == list(map(code_tokens, blocks[1]))
+    names = {}
+    for block in blocks[0]:
+        exec(block, names)
+    text = [(ROOT / "docs" / name).read_text("utf-8") for name in (page, japanese)]
+    pictures = [re.findall(r"\]\((images/.*?)\)", part) for part in text]
+    assert pictures[0] == pictures[1]
+    assert all((ROOT / "docs" / picture).exists() for picture in pictures[0])
+    commands = [re.findall(r"```console\n(.*?)```", part, re.DOTALL) for part in text]
+    assert commands[0] == commands[1]
+
+
+def test_there_are_pages():
+    assert len(PAGES) >= 5
