@@ -15,6 +15,8 @@ from .layers import (
 )
 from .networks import MLP, TwoLayerNet
 from .optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from .saving import load, load_book_params
+from .tensor_files import SavedFileError
 from .training import Evaluation, History, Trainer
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Nesterov",
     "RMSprop",
     "Relu",
+    "SavedFileError",
     "Sigmoid",
     "SigmoidWithLoss",
     "SoftmaxWithLoss",
@@ -41,6 +44,8 @@ __all__ = [
     "TwoLayerNet",
     "check_gradients",
     "default_backend",
+    "load",
+    "load_book_params",
     "numerical_gradient",
     "set_default_backend",
     "set_num_threads",

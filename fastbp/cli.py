@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 import threading
 import warnings
@@ -101,13 +102,22 @@ def train(
     evaluate_every: EvaluateEvery = 600,
     seed: Seed = 0,
     data_dir: DataDir = None,
+    save: Annotated[Path | None, typer.Option(help="Save the network here (.safetensors).")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Keep the run here, every 600 iterations.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, if it is there.")] = False,
     plot: PlotFile = None,
     json: JsonFile = None,
 ) -> None:
     """Train one network and show its accuracies and times."""
+    if resume and checkpoint is None:
+        _fail("--resume needs --checkpoint, the file to go on from")
+    for option, path in (("--save", save), ("--checkpoint", checkpoint)):
+        _check_file(option, path)
+        if path is not None and importlib.util.find_spec("safetensors") is None:
+            _fail(f"{option} needs safetensors: pip install 'fastbp[save]'")
     recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
     spec = _user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
-    _carry_out(recipe, [spec], data_dir, plot, json)
+    _carry_out(recipe, [spec], data_dir, plot, json, checkpoint=checkpoint, resume=resume, save=save)
 
 
 @app.command()
@@ -178,8 +188,6 @@ def graph(
 
 def _traced(example: str, known: list[str]) -> Any:
     """The graph of a call of MODULE:FUNCTION; a module may lie in the working directory."""
-    import importlib
-
     from .graph import trace
 
     module, _, function = example.partition(":")
@@ -327,7 +335,7 @@ def _recipe(
 
 
 def _carry_out(
-    recipe: Recipe, specs: list[RunSpec], data_dir: Path | None, plot: Path | None, json: Path | None
+    recipe: Recipe, specs: list[RunSpec], data_dir: Path | None, plot: Path | None, json: Path | None, **saving: Any
 ) -> Comparison:
     """Make the runs, show them, save them; what can go wrong with the files is found before the runs."""
     from . import report
@@ -340,7 +348,7 @@ def _carry_out(
     loading.join()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
-        comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-"))
+        comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-", **saving))
     if comparison.runs and str(json) != "-":
         parities = [report.parity_line(parity) for parity in comparison.parities]
         report.print_all(report.comparison_table(comparison), *parities)

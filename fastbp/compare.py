@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,10 +160,20 @@ def compare_runs(a: Run, b: Run) -> Parity:
     return Parity(a.spec, b.spec, float(differences.max(initial=0)), tolerance, min(breaks, default=None))
 
 
-def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *, progress: bool = True) -> Comparison:
+def compare(
+    recipe: Recipe,
+    specs: Sequence[RunSpec],
+    train: Part,
+    test: Part,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    save: Path | None = None,
+    progress: bool = True,
+) -> Comparison:
     """Make every run of `specs` on the images and labels of `train` and `test`, from the same weights and batches.
 
-    Images of uint8 are divided by 255.
+    Images of uint8 are divided by 255. checkpoint, resume: as for Trainer.fit; save: where the last network goes.
     Ctrl-C ends the run at hand and leaves out those after it.
     Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
     """
@@ -174,14 +185,20 @@ def compare(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *
     for spec in specs:
         if comparison.interrupted:
             break
-        history = _trainer(recipe, spec, train).fit(
+        trainer = _trainer(recipe, spec, train)
+        history = trainer.fit(
             *train,
             iterations=recipe.iterations,
             validation=test,
             evaluate_every=recipe.evaluate_every,
             divide_by=_divisor(train),
+            on_nonfinite="ignore",
+            checkpoint=checkpoint,
+            resume=resume,
             progress=progress,
         )
+        if save is not None:
+            trainer.network.save(save)
         comparison.interrupted = history.interrupted
         if len(history.losses):
             comparison.runs.append(Run(spec, compile_seconds.get(spec, 0.0), history))

@@ -212,7 +212,9 @@ def _train(trial: Trial) -> Outcome:
     per_epoch = max(1, len(x) // trial.batch_size)
     accuracies, losses = [], []
     for _ in range(trial.epochs):
-        history = trainer.fit(x, t, iterations=per_epoch, evaluate_every=None, divide_by=255, progress=False)
+        history = trainer.fit(
+            x, t, iterations=per_epoch, evaluate_every=None, divide_by=255, on_nonfinite="ignore", progress=False
+        )
         loss = float(np.mean(history.losses))
         losses.append(loss if math.isfinite(loss) else None)
         accuracies.append(network.accuracy(validation[0].astype(np.float32) / np.float32(255), validation[1]))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from .checks import Array
 from .networks import MLP
 from .optimizers import SGD, Optimizer
@@ -96,6 +100,10 @@ class Trainer:
         evaluate_every: int | None = 600,
         shuffle: bool = False,
         divide_by: float | None = None,
+        on_nonfinite: str = "raise",
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 600,
+        resume: bool = False,
         progress: bool = True,
     ) -> History:
         """Train on x (N, ...) and t; returns the history of this call.
@@ -106,16 +114,22 @@ class Trainer:
         with shuffle=True, every sample once in a new random order, the last batch being what is left.
         validation: another (x, t) for the test accuracy. evaluate_every: measure the accuracies on all data after the
         update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. divide_by: of images x of
-        uint8, 255 for instance: they are kept as they are, and read as np.float32(x) / np.float32(divide_by). progress:
-        show a bar (with the extra `cli` installed).
+        uint8, 255 for instance: they are kept as they are, and read as np.float32(x) / np.float32(divide_by).
+        on_nonfinite: where a loss is NaN or infinite, "raise" FloatingPointError, the network and the optimizer being as
+        at the last evaluation, or at the start; or "ignore" it, as NumPy would. checkpoint: a file that takes the whole
+        run after every `checkpoint_every` iterations and at its end (extra `save`); with resume=True and the same
+        arguments, a run that was killed goes on from there, if the file exists, and ends bit for bit as if it had never
+        stopped. progress: show a bar (with the extra `cli` installed).
 
         Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
 
-        Raises TypeError and ValueError for bad arguments, before anything is changed.
+        Raises TypeError and ValueError for bad arguments, before anything is changed, and SavedFileError for a checkpoint
+        that is damaged or of another run.
         """
         self._check_network()
         self.optimizer.memory_of(self.network.parameters)
         divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
+        checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
         train = self._data("x", x, t, divide_by)
         test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
         if self.batch_size > train.samples:
@@ -125,16 +139,48 @@ class Trainer:
         total = self._total_iterations(train.samples, iterations, epochs, shuffle)
         if evaluate_every is not None:
             evaluate_every = checks.whole_number("evaluate_every", evaluate_every, at_least=1)
-        batches = _shuffled if shuffle else _with_replacement
-        stream = batches(self._random, train.samples, self.batch_size, total)
+        checkpoint_every = checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
+        path = None if checkpoint is None else Path(checkpoint)
+        if resume and path is None:
+            raise ValueError("resume needs checkpoint, the file to go on from")
+        settings = {} if path is None else self._settings(train, test, total, shuffle, evaluate_every)
+        saved = read_checkpoint(path, settings) if resume and path is not None and path.exists() else None
+        if saved is not None:
+            self._random.set_state(saved.random)
+        start = self._random.get_state(legacy=True) if self.seed is not None else np.random.get_state(legacy=True)
         self.history = History(losses=np.empty(total))
         name = f"{self.network.backend}:{self.network.dtype}"
         with progress_bar(name, total, shown=progress) as advance:
-            _Run(self, train, test, evaluate_every, self.history, advance).until_done(stream, total)
+            run = _Run(self, train, test, evaluate_every, self.history, advance, on_nonfinite == "raise")
+            if path is not None:
+                run.save_to(path, checkpoint_every, settings, start)
+            if saved is not None:
+                run.restore(saved)
+            batches = _shuffled if shuffle else _with_replacement
+            run.until_done(batches(self._random, train.samples, self.batch_size, total))
         if self.history.interrupted:
             done = len(self.history.losses)
             warnings.warn(f"Training was interrupted after {done} of {total} iterations", RuntimeWarning, stacklevel=2)
         return self.history
+
+    def _settings(
+        self, train: _Data, test: _Data | None, total: int, shuffle: bool, evaluate_every: int | None
+    ) -> dict[str, Any]:
+        """What decides every number of a run but its parameters: two runs that agree in it are the same run."""
+        network, rule = self.network, self.optimizer.rule
+        return {
+            "network": network.architecture,
+            "dtype": network.dtype.name,
+            "optimizer": rule.name,
+            "optimizer_settings": rule.settings,
+            "iterations": total,
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "evaluate_every": evaluate_every,
+            "seed": self.seed,
+            "train_digest": _digest(train),
+            "test_digest": None if test is None else _digest(test),
+        }
 
     def _check_network(self) -> None:
         network = self.network
@@ -174,6 +220,12 @@ class Trainer:
         return checks.whole_number("epochs", epochs, at_least=1) * per_epoch
 
 
+def _digest(data: _Data) -> int:
+    """A checksum of the rows and of what is to be learned of them."""
+    start = zlib.crc32(repr(data.divide_by).encode())
+    return zlib.crc32(data.t.data, zlib.crc32(data.rows.data, start))
+
+
 class _Run:
     """One call of fit: takes batches from a stream, gives them to the backend in portions, evaluates in between."""
 
@@ -185,6 +237,7 @@ class _Run:
         evaluate_every: int | None,
         history: History,
         advance: Callable[[int, str], None],
+        stop_at_nonfinite: bool,
     ):
         self.network = trainer.network
         self.optimizer = trainer.optimizer
@@ -192,14 +245,46 @@ class _Run:
         self.train, self.test = train, test
         self.evaluate_every = evaluate_every
         self.history, self.advance = history, advance
+        self.stop_at_nonfinite = stop_at_nonfinite
+        self.save: Callable[[], None] | None = None
+        self.save_every = len(history.losses)
+        self._keep()
         self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
 
-    def until_done(self, stream: Iterator[Array], total: int) -> None:
+    def save_to(self, path: Path, every: int, settings: dict[str, Any], random: Any) -> None:
+        """Write a checkpoint to `path` after every so many iterations, and at the end."""
+
+        def save() -> None:
+            history, done = self.history, int(self.done[0])
+            evaluations = [asdict(evaluation) for evaluation in history.evaluations]
+            seconds = history.train_seconds, history.evaluate_seconds
+            arrays = self.network.parameters, self.state
+            steps, losses = self.optimizer.steps, history.losses[:done]
+            write_checkpoint(path, Checkpoint(settings, *arrays, steps, losses, evaluations, seconds, random))
+
+        self.save, self.save_every = save, every
+
+    def restore(self, saved: Checkpoint) -> None:
+        done = len(saved.losses)
+        self.network.parameters[...], self.state[...] = saved.parameters, saved.state
+        self.optimizer.steps = saved.optimizer_steps
+        self.history.losses[:done], self.done[0] = saved.losses, done
+        self.history.evaluations[:] = [Evaluation(**evaluation) for evaluation in saved.evaluations]
+        self.history.train_seconds, self.history.evaluate_seconds = saved.seconds
+        self._keep()
+
+    def until_done(self, stream: Iterator[Array]) -> None:
+        """Train on what the stream has after the iterations that are done."""
+        passed = 0
         try:
             for batches in stream:
-                self._take(batches)
+                fresh = batches[max(0, int(self.done[0]) - passed) :]
+                passed += len(batches)
+                self._take(fresh)
         except KeyboardInterrupt:
             self.history.interrupted = True
+            if self.save is not None:
+                self.save()
         finally:
             self.history.losses = self.history.losses[: self.done[0]]
 
@@ -207,13 +292,42 @@ class _Run:
         """Train on batches (steps, batch size), a portion at a time; a portion ends where an evaluation is due."""
         portion = 1
         while len(batches):
-            steps = min(portion, len(batches), self._until_evaluation())
+            until_save = self.save_every - int(self.done[0]) % self.save_every
+            steps = min(portion, len(batches), self._until_evaluation(), until_save)
             seconds = self._steps(batches[:steps])
             batches = batches[steps:]
             portion = max(1, min(2 * portion, int(steps * SECONDS_PER_CALL / max(seconds, 1e-9))))
+            if self.stop_at_nonfinite:
+                self._check_losses(int(self.done[0]) - steps)
             if self.evaluate_every and (self.done[0] - 1) % self.evaluate_every == 0:
                 self._evaluate()
+                self._keep()
+            if self.save is not None and (
+                self.done[0] % self.save_every == 0 or self.done[0] == len(self.history.losses)
+            ):
+                self.save()
             self.advance(int(self.done[0]), self._status())
+
+    def _keep(self) -> None:
+        """Remember the network and the optimizer as they are now."""
+        self.kept = self.network.parameters.copy(), self.state.copy(), self.optimizer.steps
+
+    def _check_losses(self, start: int) -> None:
+        """Raises FloatingPointError where a loss from iteration `start` on is not finite; the network is as it was kept."""
+        losses = self.history.losses[start : self.done[0]]
+        if np.isfinite(losses).all():
+            return
+        iteration = start + int(np.argmin(np.isfinite(losses)))
+        spoiled = [key for key, value in self.network.params.items() if not np.isfinite(value).all()]
+        self.network.parameters[...], self.state[...], self.optimizer.steps = self.kept
+        self.done[0] = iteration + 1
+        finite = np.isfinite(self.train.rows).all()
+        cause = f"learning_rate={self.optimizer.learning_rate:g} is probably too large" if finite else "x is not finite"
+        raise FloatingPointError(
+            f"the loss of iteration {iteration} is {self.history.losses[iteration]}: {cause}"
+            + (f"; {spoiled[0]} is not finite any more" if spoiled and finite else "")
+            + ". The network is as at the last evaluation; on_nonfinite='ignore' goes on all the same"
+        )
 
     def _until_evaluation(self) -> int:
         every = self.evaluate_every or len(self.history.losses)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import fastbp
 from fastbp import __version__, kernels
 from fastbp.cli import app
 from fastbp.compare import Comparison, Recipe, Run, RunSpec, compare, compare_runs
@@ -198,3 +199,21 @@ def test_ctrl_c_shows_what_was_done(small_data):
     assert "Interrupted" in errors
     assert "iterations / s" in output
     assert "Traceback" not in errors
+
+
+def test_train_saves_and_goes_on(small_data, tmp_path):
+    options = ("train", "--dtype", "float64", "--checkpoint", tmp_path / "run.ckpt", "--json", "-")
+    whole = small(small_data, *options, "--save", tmp_path / "model.safetensors")
+    assert whole.exit_code == 0, whole.output
+    again = small(small_data, *options, "--resume")
+    first, second = (json.loads(result.stdout)["runs"][0] for result in (whole, again))
+    assert first["losses"] == second["losses"]
+    network = fastbp.load(tmp_path / "model.safetensors")
+    assert network.sizes == (36, 50, 10)
+    assert first["evaluations"][0]["train_accuracy"] > 0
+    result = small(small_data, "train", "--resume")
+    assert result.exit_code == 2
+    assert "--resume needs --checkpoint" in result.stderr
+    other = small(small_data, *options, "--resume", "--seed", "9")
+    assert other.exit_code == 2
+    assert "is of a run with seed=0, this one has seed=9" in other.stderr

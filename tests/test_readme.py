@@ -24,7 +24,8 @@ def code_tokens(block):
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
-def test_the_code_runs(name, capsys):
+def test_the_code_runs(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in python_blocks(name):
         exec(block, names)

@@ -10,7 +10,7 @@ import pytest
 from conftest import in_layout
 
 import fastbp
-from fastbp import MLP, SGD, Trainer, TwoLayerNet
+from fastbp import MLP, SGD, Momentum, Trainer, TwoLayerNet
 
 BACKENDS = ("numpy", "numba")
 
@@ -283,3 +283,33 @@ def test_bad_divisors_are_refused(x, divide_by, error, message):
     network = MLP((12, 6, 5), seed=0)
     with pytest.raises(error, match=message):
         Trainer(network, batch_size=7).fit(x, [0] * 9, iterations=1, divide_by=divide_by, progress=False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_is_not_finite_stops_the_training(backend):
+    x, t = data()
+    network = MLP((12, 9, 5), dtype="float64", backend=backend, seed=0)
+    trainer = Trainer(network, Momentum(0.01), batch_size=10)
+    trainer.fit(x, t, iterations=20, progress=False)
+    good, memory, trainer.optimizer.learning_rate = network.parameters.copy(), trainer.optimizer.rule, 1e200
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(FloatingPointError, match="the loss of iteration [1-4] is ") as caught,
+    ):
+        trainer.fit(x, t, iterations=50, progress=False, evaluate_every=None)
+    assert "learning_rate=1e+200 is probably too large" in str(caught.value)
+    np.testing.assert_array_equal(network.parameters, good)
+    assert trainer.optimizer.steps == memory.steps == 20
+    assert not np.isfinite(trainer.history.losses[-1])
+    assert np.isfinite(trainer.history.losses[:-1]).all()
+    with np.errstate(all="ignore"):
+        history = trainer.fit(x, t, iterations=50, progress=False, on_nonfinite="ignore")
+    assert len(history.losses) == 50
+    assert not np.isfinite(network.parameters).all()
+
+
+def test_x_that_is_not_finite_is_named():
+    x, t = data()
+    x[7, 3] = np.nan
+    with pytest.raises(FloatingPointError, match="is nan: x is not finite"):
+        Trainer(MLP((12, 9, 5), seed=0), batch_size=50).fit(x, t, iterations=50, progress=False)

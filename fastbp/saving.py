@@ -1,0 +1,102 @@
+"""Networks on disk: safetensors files, weights by name, and what the network is in the metadata.
+
+Nothing is pickled; the one pickle that can be read, the book's params.pkl, goes through an unpickler that knows arrays only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import checks
+from .checks import Array
+from .networks import FORMAT, MLP
+from .tensor_files import SavedFileError, read_tensors
+
+
+def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
+    """The network that MLP.save wrote to `path`, on any backend.
+
+    Raises FileNotFoundError, and SavedFileError (a ValueError) for a file that is truncated, from another program, of a
+    newer version, or whose weights do not fit or are not finite. Needs safetensors (extra `save`).
+    """
+    tensors, metadata = read_tensors(Path(path))
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format of fastbp's")
+        raise SavedFileError(
+            f"{path}: was not written by MLP.save of this version: it names {found}, expected {FORMAT!r}"
+        )
+    try:
+        described = json.loads(metadata["architecture"])
+        network = MLP(
+            described["sizes"],
+            described["activations"],
+            0.0,
+            described["dtype"],
+            backend,
+            loss=described["loss"],
+            reduction=described["reduction"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SavedFileError(f"{path}: describes no network that exists: {error}") from error
+    for key, parameter in network.params.items():
+        parameter[...] = _fitting(path, key, tensors, parameter)
+    return network
+
+
+def _fitting(path: Any, key: str, tensors: dict[str, Array], parameter: Array) -> Array:
+    if key not in tensors:
+        raise SavedFileError(f"{path}: {key} is missing")
+    value = tensors[key]
+    if value.shape != parameter.shape or value.dtype != parameter.dtype:
+        expected = f"{parameter.dtype} of shape {parameter.shape}"
+        raise SavedFileError(f"{path}: {key} must be {expected}, found {value.dtype} of shape {value.shape}")
+    if not np.isfinite(value).all():
+        raise SavedFileError(f"{path}: {key} holds NaN or infinity")
+    return value
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Finds what NumPy needs to rebuild an array, and nothing else."""
+
+    ALLOWED: ClassVar = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("numpy.core.numeric", "_frombuffer"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_book_params(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The dict of arrays in a params.pkl as the book's scripts write it: {"W1": ..., "b1": ..., ...}.
+
+    Put them into a network with `network.params[key][...] = array`. Only arrays are unpickled: a file that asks for
+    anything else is refused with SavedFileError, before any of it is called.
+    """
+    try:
+        with open(path, "rb") as file:
+            params = _ArraysOnly(file).load()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except Exception as error:
+        raise SavedFileError(f"{path}: is no dict of arrays as the book's scripts pickle it: {error}") from error
+    if not isinstance(params, dict) or not all(isinstance(value, np.ndarray) for value in params.values()):
+        raise SavedFileError(f"{path}: is no dict of arrays, but {type(params).__name__}")
+    for key, value in params.items():
+        checks.floating_array(f"{path}: {key!r}", value)
+    return params
