@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastbp import MLP, Adam, Momentum, SavedFileError, Trainer
+from fastbp.runs import Run
 
 BACKENDS = ("numpy", "numba")
 
@@ -53,10 +54,10 @@ def test_a_run_that_died_goes_on(backend, shuffle, stop, tmp_path, monkeypatch):
             raise Stopped
         return steps(self, batches)
 
-    steps = sys.modules["fastbp.training"]._Run._steps
+    steps = Run._steps
     options = {"backend": backend, "shuffle": shuffle, "checkpoint": tmp_path / "run.ckpt", "checkpoint_every": 7}
     with monkeypatch.context() as context:
-        context.setattr("fastbp.training._Run._steps", dies)
+        context.setattr("fastbp.runs.Run._steps", dies)
         with pytest.raises(Stopped):
             fit(**options)
     resumed = fit(**options, resume=True)
@@ -138,9 +139,22 @@ def test_damaged_checkpoints_and_missing_arguments(tmp_path):
         fit(checkpoint=path, checkpoint_every=0)
 
 
+def test_ctrl_c_before_an_evaluation_does_not_lose_it(tmp_path, monkeypatch):
+    whole = fit()
+
+    def interrupted(self, data):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("fastbp.runs.Run._accuracy", interrupted)
+        with pytest.warns(RuntimeWarning, match="interrupted after 1 of 100"):
+            fit(checkpoint=tmp_path / "run.ckpt")
+    assert_the_same(whole, fit(checkpoint=tmp_path / "run.ckpt", resume=True))
+
+
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
     whole = fit()
-    steps, calls = sys.modules["fastbp.training"]._Run._steps, []
+    steps, calls = Run._steps, []
 
     def interrupted(self, batches):
         calls.append(len(batches))
@@ -149,7 +163,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
         return steps(self, batches)
 
     with monkeypatch.context() as context:
-        context.setattr("fastbp.training._Run._steps", interrupted)
+        context.setattr("fastbp.runs.Run._steps", interrupted)
         with pytest.warns(RuntimeWarning, match="interrupted"):
             _, history = fit(checkpoint=tmp_path / "run.ckpt")
     assert 0 < len(history.losses) < 100
