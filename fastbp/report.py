@@ -205,6 +205,6 @@ def _plot_times(axes: Any, comparison: Comparison) -> None:
         if index:
             text += f", {runs[0].seconds / max(run.seconds, 1e-9):.1f}x"
         axes.text(left[index], index, text, va="center")
-    axes.set(title="Seconds (compile: first run only)", xlim=(0, left.max() * 1.4))
+    axes.set(title="Seconds (compile: first run only)", xlim=(0, float(np.max(left)) * 1.4))
     axes.invert_yaxis()
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=3, frameon=False)

@@ -57,8 +57,8 @@ def _read_part(folder: Path, part: str, digests: dict[str, str]) -> Part:
     labels, label_path = _read(folder, f"{part}-labels-idx1-ubyte", 1, digests)
     if len(images) != len(labels):
         raise DatasetError(f"{label_path}: has {len(labels)} labels for the {len(images)} images of {image_path.name}")
-    if labels.max() >= CLASSES:
-        raise DatasetError(f"{label_path}: holds the label {labels.max()}, expected 0 to {CLASSES - 1}")
+    if np.max(labels) >= CLASSES:
+        raise DatasetError(f"{label_path}: holds the label {np.max(labels)}, expected 0 to {CLASSES - 1}")
     return images, labels
 
 
