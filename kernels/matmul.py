@@ -6,8 +6,8 @@ its loop loads two vectors of b and six numbers of a, and does 12 multiply-adds.
 - `b` is read a panel at a time. In *panel layout* the panels lie one after the other, [panel][k][column], padded with
   zeros on the right, so that every load is a full, contiguous vector: `pack` makes it. A row-major matrix whose rows
   are padded to whole panels serves as well, with other steps.
-- `a` is read a number at a time. Where its k runs along the rows in memory it is read in place; where it is transposed,
-  or of another dtype, a block of it is copied first, in the order in which the tiles read it.
+- `a` is read a number at a time, where it is in memory. Where it is of another dtype, or transposed and deep, a block of
+  it is copied first, in the order in which the tiles read it.
 - `c` is written a panel wide too; its rows are padded like b's.
 
 The blocks are Goto's (Anatomy of High-Performance Matrix Multiplication, 2008): K_BLOCK rows of a panel of b stay in the
