@@ -214,7 +214,10 @@ class MLP:
             "reduction": self.reduction,
             "dtype": self.dtype.name,
         }
-        write_tensors(Path(path), dict(self.params), {"format": FORMAT, "architecture": json.dumps(description)})
+        from . import __version__
+
+        metadata = {"format": FORMAT, "fastbp": __version__, "architecture": json.dumps(description)}
+        write_tensors(Path(path), dict(self.params), metadata)
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """The gradient of the loss by central differences, two losses for each parameter: slow, for checking."""
