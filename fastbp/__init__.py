@@ -1,5 +1,6 @@
 """fastbp: backpropagation written by hand in NumPy, at compiled speed, with proof that the answers did not change."""
 
+from ._version import __version__
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .gradients import check_gradients, numerical_gradient
 from .layers import (
@@ -42,6 +43,7 @@ __all__ = [
     "Tanh",
     "Trainer",
     "TwoLayerNet",
+    "__version__",
     "check_gradients",
     "default_backend",
     "load",
@@ -51,5 +53,3 @@ __all__ = [
     "set_num_threads",
     "use_backend",
 ]
-
-__version__ = "0.1.0"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from ._version import __version__
 from .backends import get_backend
 from .checks import Array
 from .gradients import numerical_gradient
@@ -214,8 +215,6 @@ class MLP:
             "reduction": self.reduction,
             "dtype": self.dtype.name,
         }
-        from . import __version__
-
         metadata = {"format": FORMAT, "fastbp": __version__, "architecture": json.dumps(description)}
         write_tensors(Path(path), dict(self.params), metadata)
 
