@@ -128,8 +128,10 @@ def _elementwise(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"float16": np.float32, "bool": np.uint8}.get(dtype.name, dtype))
 
 
-class Sigmoid(_Layer):
-    """1 / (1 + exp(-x)). `out` remembers the result."""
+class _ByOut(_Layer):
+    """An activation whose derivative is a function of its result; `name` is that of its kernels."""
+
+    name = ""
 
     def __init__(self, backend: str | None = None):
         super().__init__(backend)
@@ -139,12 +141,12 @@ class Sigmoid(_Layer):
         """x (any shape) -> the same shape, in the dtype of np.exp(x). Raises TypeError for other dtypes."""
         x = checks.real_array("x", x)
         result = np.exp(np.empty(0, x.dtype)).dtype
-        out = self._kernels.sigmoid_forward(x.astype(checks.compute_dtype(result), copy=False))
+        out = getattr(self._kernels, f"{self.name}_forward")(x.astype(checks.compute_dtype(result), copy=False))
         self.out = out.astype(result, copy=False)
         return self.out
 
     def backward(self, dout: ArrayLike) -> Array:
-        """dout, of forward's shape -> dx = dout * (1 - out) * out.
+        """dout, of forward's shape -> dx.
 
         Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
         """
@@ -153,8 +155,20 @@ class Sigmoid(_Layer):
         checks.same_shape("dout", dout, out.shape, "forward's result")
         result = np.result_type(dout, out)
         dtype = checks.compute_dtype(result)
-        dx = self._kernels.sigmoid_backward(dout.astype(dtype, copy=False), out.astype(dtype, copy=False))
-        return dx.astype(result, copy=False)
+        backward = getattr(self._kernels, f"{self.name}_backward")
+        return backward(dout.astype(dtype, copy=False), out.astype(dtype, copy=False)).astype(result, copy=False)
+
+
+class Sigmoid(_ByOut):
+    """1 / (1 + exp(-x)). `out` remembers the result; dx = dout * (1 - out) * out."""
+
+    name = "sigmoid"
+
+
+class Tanh(_ByOut):
+    """The hyperbolic tangent. `out` remembers the result; dx = dout * (1 - out²)."""
+
+    name = "tanh"
 
 
 class SoftmaxWithLoss(_Layer):
@@ -205,35 +219,6 @@ class SoftmaxWithLoss(_Layer):
         if scores.ndim == 1:
             t = t.reshape(1, -1) if t.size == scores.size > 1 else t.reshape(-1)
         return rows, checks.labels(t, *rows.shape)
-
-
-class Tanh(_Layer):
-    """The hyperbolic tangent. `out` remembers the result."""
-
-    def __init__(self, backend: str | None = None):
-        super().__init__(backend)
-        self.out: Array | None = None
-
-    def forward(self, x: ArrayLike) -> Array:
-        """x (any shape) -> the same shape, in the dtype of np.tanh(x). Raises TypeError for other dtypes."""
-        x = checks.real_array("x", x)
-        result = np.tanh(np.empty(0, x.dtype)).dtype
-        out = self._kernels.tanh_forward(x.astype(checks.compute_dtype(result), copy=False))
-        self.out = out.astype(result, copy=False)
-        return self.out
-
-    def backward(self, dout: ArrayLike) -> Array:
-        """dout, of forward's shape -> dx = dout * (1 - out²).
-
-        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
-        """
-        out = checks.floating_array("out", self._remembered("out"))
-        dout = checks.real_array("dout", dout)
-        checks.same_shape("dout", dout, out.shape, "forward's result")
-        result = np.result_type(dout, out)
-        dtype = checks.compute_dtype(result)
-        dx = self._kernels.tanh_backward(dout.astype(dtype, copy=False), out.astype(dtype, copy=False))
-        return dx.astype(result, copy=False)
 
 
 class LeakyRelu(_Layer):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from rich.text import Text
 
 from .checking import Check
 from .compare import Comparison, Parity, Run
+from .files import write_atomically
 
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
@@ -113,25 +112,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     if str(path) == "-":
         print(text)
     else:
-        _replace(path, text.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        write_atomically(path, text.encode())
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> None:
@@ -160,7 +141,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
     _plot_times(time_axes, comparison)
     image = BytesIO()
     figure.savefig(image, format=path.suffix.lstrip(".").lower(), dpi=120)
-    _replace(path, image.getvalue())
+    write_atomically(path, image.getvalue())
 
 
 def _smoothed(losses: np.ndarray, window: int = 100) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,13 @@
-"""Arrays by name in safetensors files, which appear in one step: where the disk is full or the process is killed, the old
-file stays whole."""
+"""Arrays by name in safetensors files."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from .checks import Array
+from .files import write_atomically
 
 
 class SavedFileError(ValueError):
@@ -21,23 +19,7 @@ def write_tensors(path: Path, tensors: dict[str, Array], metadata: dict[str, str
     from safetensors.numpy import save
 
     content = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, metadata)
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.absolute().parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_atomically(path, content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
