@@ -7,7 +7,7 @@ dtype is another or where it is transposed and deep. Products of very few rows d
 Threads have panels of columns of their own, or, where those do not divide well, rows.
 
 What holds it back: OpenBLAS, whose threads wait in its own code, starts them sooner (5 us; here about 30, most of it
-Python's), and 50 columns are computed as 64. From 1024 columns on it is a draw.
+Python's), and 50 columns are computed as 64. At 1024 columns it reaches 0.87 to 0.98 of NumPy's speed.
 """
 
 from __future__ import annotations

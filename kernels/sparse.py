@@ -12,7 +12,7 @@ are read at once, a *quad*; what is left free in the last quad of a block is 0 *
 
 All of it together, float32 recipe, two threads: training 1.3 to 1.8 times as fast, evaluating 2.2 times. Tried and lost:
 blocks and codes with one sum for each vector instead of two (no gain: each addition waits for the one before it); blocks
-of 12, 16, 20 or 28 KB (5 to 15 % slower); the next batch prefetched row by row between the updates (30 us a step).
+of 12, 16, 20, 28 or 32 KB (7 to 13 % slower); the next batch prefetched row by row between the updates (30 us a step).
 """
 
 from __future__ import annotations

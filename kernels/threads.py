@@ -5,8 +5,8 @@ begins with none. No threading layer is needed: Numba's own would cost 2 s of co
 its `workqueue` layer ends the process when two threads enter it.
 
 Starting a thread costs 0.3 ms, waking one 0.1 ms. So a helper stays, and after a call looks out for the next one for
-another 0.1 ms before it sleeps. A barrier takes 0.2 us. Tried and lost: waking a helper for each call by a lock alone
-(a product of 175 us took 330 in two threads), or by a queue (twice the lock's time).
+another 0.1 to 0.3 ms before it sleeps. A barrier takes 0.2 us. Tried and lost: waking a helper for each call by a lock
+alone (a product of 175 us took 180 to 210 in two threads), or by a queue (twice the lock's time).
 
 A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
 early would leave the others waiting. It calls `begin` first and ends at a barrier, `meet`: where the first thread has
@@ -29,7 +29,7 @@ from .compiler import kernel
 from .simd import kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
-LOOKS = 100_000  # at the next call's `control`, 0.1 to 0.2 ms, before a helper sleeps
+LOOKS = 100_000  # at the next call's `control`, 0.1 to 0.3 ms, before a helper sleeps
 ARRIVALS, GAVE_UP, BEGUN = 0, 8, 16  # a cache line apart
 
 _chosen: int | None = None
