@@ -3,6 +3,7 @@
 from ._version import __version__
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .gradients import check_gradients, numerical_gradient
+from .image_layers import Convolution, Pooling
 from .layers import (
     Affine,
     Identity,
@@ -16,6 +17,7 @@ from .layers import (
 )
 from .networks import MLP, TwoLayerNet
 from .optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from .regularization_layers import BatchNormalization, Dropout
 from .saving import load, load_book_params
 from .tensor_files import SavedFileError
 from .training import Evaluation, History, Trainer
@@ -27,6 +29,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "Affine",
+    "BatchNormalization",
+    "Convolution",
+    "Dropout",
     "Evaluation",
     "History",
     "Identity",
@@ -34,6 +39,7 @@ __all__ = [
     "LeakyRelu",
     "Momentum",
     "Nesterov",
+    "Pooling",
     "RMSprop",
     "Relu",
     "SavedFileError",

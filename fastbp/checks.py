@@ -60,6 +60,33 @@ def weights_and_bias(W: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
     return W, np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[1:])
 
 
+def filters_and_bias(W: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+    """W (FN, C, FH, FW) and b (FN,), or one number for all. Raises TypeError for other dtypes, ValueError for shapes."""
+    W = floating_array("W", W)
+    b = real_array("b", b)
+    if W.ndim != 4 or 0 in W.shape:
+        raise ValueError(f"W must have shape (filters, channels, height, width), none of them 0, got {W.shape}")
+    if b.shape not in {(), (1,), (len(W),)}:
+        raise ValueError(f"b must have shape ({len(W)},) to fit W of shape {W.shape}, got {b.shape}")
+    return W, np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[:1])
+
+
+def images(name: str, value: ArrayLike, channels: int | None = None) -> Array:
+    """`value` as images (N, C, H, W). Raises ValueError for another rank or another number of channels."""
+    array = real_array(name, value)
+    if array.ndim != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), got {array.shape}")
+    if channels is not None and array.shape[1] != channels:
+        raise ValueError(f"{name} must have {channels} channels, got {array.shape[1]} (shape {array.shape})")
+    return array
+
+
+def window_fits(shape: tuple[int, ...], window: tuple[int, ...], pad: int) -> None:
+    """Raises ValueError where a window (height, width) is larger than images of `shape` with their padding."""
+    if any(size + 2 * pad < wide for size, wide in zip(shape[2:], window, strict=True)):
+        raise ValueError(f"x must be at least as large as the window {tuple(window)} with a pad of {pad}, got {shape}")
+
+
 def rows(name: str, value: ArrayLike, features: int) -> Array:
     """`value` with every row flattened, (N, features). Raises ValueError when that is not its number of features."""
     array = real_array(name, value)
@@ -156,6 +183,13 @@ def below_one(name: str, value: Any) -> float:
     """`value` as a float from 0 up to, not including, 1. Raises TypeError for what is no number, ValueError for the rest."""
     if not_negative(name, value) >= 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+    return float(value)
+
+
+def ratio(name: str, value: Any) -> float:
+    """`value` as a float from 0 to 1. Raises TypeError for what is no number, ValueError for the rest."""
+    if not_negative(name, value) > 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
     return float(value)
 
 

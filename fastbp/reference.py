@@ -31,9 +31,10 @@ def relu_forward(x):
     return out, mask
 
 
-def relu_backward(dout, mask):
-    """dout (any shape), mask (the same) -> dx: dout, and 0 where the mask is True."""
-    dx = dout.copy()
+def relu_backward(dout, mask, out=None):
+    """dout (any shape), mask (the same) -> dx: dout, and 0 where the mask is True; `out`, which may be dout, or new."""
+    dx = np.empty_like(dout) if out is None else out
+    dx[...] = dout
     dx[mask] = 0
     return dx
 
@@ -98,6 +99,111 @@ def sigmoid_cross_entropy_forward(x, t):
     with np.errstate(invalid="ignore"):
         losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
     return float(losses.sum(dtype=np.float64)), sigmoid_forward(x)
+
+
+def dropout_forward(x, draws, ratio, scale):
+    """x (any shape), draws (the same, float64) -> out, mask: mask = draws > ratio, out = x * mask * scale."""
+    mask = draws > ratio
+    return x * mask * x.dtype.type(scale), mask
+
+
+def dropout_backward(dout, mask, scale):
+    """dout (any shape), mask (the same) -> dx = dout * mask * scale."""
+    return dout * mask * dout.dtype.type(scale)
+
+
+def batch_normalization_forward(x, gamma, beta, epsilon):
+    """x (N, D), gamma, beta (D,) -> out = gamma * xn + beta (N, D), xc, xn (N, D), std, mean, variance (D,).
+
+    xc = x - mean, std = sqrt(variance + epsilon), xn = xc / std; mean and (biased) variance are those of the columns.
+    """
+    mean = x.mean(axis=0)
+    xc = x - mean
+    variance = np.mean(xc * xc, axis=0)
+    std = np.sqrt(variance + x.dtype.type(epsilon))
+    xn = xc / std
+    return gamma * xn + beta, xc, xn, std, mean, variance
+
+
+def batch_normalization_apply(x, gamma, beta, mean, variance, epsilon):
+    """x (N, D), the rest (D,) -> gamma * (x - mean) / sqrt(variance + epsilon) + beta, (N, D)."""
+    return gamma * ((x - mean) / np.sqrt(variance + x.dtype.type(epsilon))) + beta
+
+
+def batch_normalization_backward(dout, gamma, xc, xn, std):
+    """dout (N, D), gamma (D,), the rest from forward -> dx (N, D), dgamma, dbeta (D,)."""
+    rows = dout.dtype.type(len(dout) or 1)
+    dxn = gamma * dout
+    dstd = -np.sum(dxn * xc / (std * std), axis=0)
+    dxc = dxn / std + 2 / rows * xc * (dstd / (2 * std))
+    return dxc - dxc.sum(axis=0) / rows, np.sum(xn * dout, axis=0), dout.sum(axis=0)
+
+
+def im2col(x, filter_h, filter_w, stride, pad, dtype):
+    """x (N, C, H, W) -> (N * OH * OW, C * filter_h * filter_w) in `dtype`: a row for each patch of x, zeros around it.
+
+    OH = (H + 2 pad - filter_h) // stride + 1.
+    """
+    patches = _windows(_with_zeros(x, pad), (filter_h, filter_w), stride)  # (N, C, OH, OW, filter_h, filter_w)
+    return patches.transpose(0, 2, 3, 1, 4, 5).astype(dtype).reshape(-1, x.shape[1] * filter_h * filter_w)
+
+
+def col2im(col, x_shape, filter_h, filter_w, stride, pad):
+    """col, as im2col gives it -> (x_shape): the numbers of all patches added where they came from, in col's dtype."""
+    count, channels, height, width = x_shape
+    x = np.zeros((count, channels, height + 2 * pad, width + 2 * pad), col.dtype)
+    rows = (height + 2 * pad - filter_h) // stride + 1, (width + 2 * pad - filter_w) // stride + 1
+    patches = col.reshape(count, *rows, channels, filter_h, filter_w).transpose(0, 3, 1, 2, 4, 5)
+    for y, i in np.ndindex(filter_h, filter_w):
+        x[:, :, y : y + stride * rows[0] : stride, i : i + stride * rows[1] : stride] += patches[..., y, i]
+    return x[:, :, pad : pad + height, pad : pad + width]
+
+
+def _with_zeros(x, pad):
+    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+
+
+def _windows(x, window, stride):
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
+    return windows[:, :, ::stride, ::stride]
+
+
+def convolution_forward(x, W, b, stride, pad):
+    """x (N, C, H, W), W (FN, C, FH, FW), b (FN,) -> out (N, FN, OH, OW), padded (N, C, H + 2 pad, W + 2 pad).
+
+    OH = (H + 2 pad - FH) // stride + 1. Both results have W's dtype; `padded` is what backward wants of x.
+    """
+    padded = _with_zeros(x, pad).astype(W.dtype, copy=False)
+    out = np.tensordot(_windows(padded, W.shape[2:], stride), W, ((1, 4, 5), (1, 2, 3))) + b
+    return out.transpose(0, 3, 1, 2), padded
+
+
+def convolution_backward(dout, padded, W, stride, pad):
+    """dout (N, FN, OH, OW), padded and W as forward had them -> dx (N, C, H, W), dW (like W), db (FN,)."""
+    dW = np.tensordot(dout, _windows(padded, W.shape[2:], stride), ((0, 2, 3), (0, 2, 3)))
+    dcol = np.tensordot(dout, W, (1, 0)).reshape(-1, W[0].size)  # (N * OH * OW, C * FH * FW)
+    count, channels, height, width = padded.shape
+    x_shape = count, channels, height - 2 * pad, width - 2 * pad
+    return col2im(dcol, x_shape, W.shape[2], W.shape[3], stride, pad), dW, dout.sum(axis=(0, 2, 3))
+
+
+def pooling_forward(x, pool_h, pool_w, stride, pad):
+    """x (N, C, H, W) -> out (N, C, OH, OW), arg_max (N * OH * OW * C,): the place of the first maximum in its window.
+
+    OH = (H + 2 pad - pool_h) // stride + 1; the padding is zeros. NaN is larger than any number. `arg_max` counts from 0
+    to pool_h * pool_w - 1, and lies in memory as `out` does: (N, OH, OW, C).
+    """
+    windows = _windows(_with_zeros(x, pad), (pool_h, pool_w), stride).transpose(0, 2, 3, 1, 4, 5)
+    windows = windows.reshape(*windows.shape[:4], pool_h * pool_w)
+    return windows.max(axis=-1).transpose(0, 3, 1, 2), windows.argmax(axis=-1).reshape(-1)
+
+
+def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
+    """dout (N, C, OH, OW), arg_max as forward gave it -> dx (x_shape): each number of dout where its maximum was."""
+    numbers = dout.transpose(0, 2, 3, 1)
+    places = np.arange(pool_h * pool_w) == arg_max.reshape(numbers.shape)[..., None]
+    col = np.where(places, numbers[..., None], dout.dtype.type(0))
+    return col2im(col, x_shape, pool_h, pool_w, stride, pad)
 
 
 def optimizer_update(rule, parameters, gradients, state):

@@ -5,8 +5,17 @@ look at bounds, so nothing else may reach them; people call fastbp.layers and fa
 """
 
 from .affine import affine_backward, affine_forward
+from .batch_normalization import (
+    batch_normalization_apply,
+    batch_normalization_backward,
+    batch_normalization_forward,
+)
+from .convolution import convolution_backward, convolution_forward
+from .dropout import dropout_backward, dropout_forward
+from .im2col import col2im, im2col
 from .leaky_relu import leaky_relu_backward, leaky_relu_forward
 from .optimizers import optimizer_update
+from .pooling import pooling_backward, pooling_forward
 from .relu import relu_backward, relu_forward
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_cross_entropy import sigmoid_cross_entropy_forward
@@ -17,10 +26,21 @@ from .training_step import count_correct, prepare_data, train_steps
 __all__ = [
     "affine_backward",
     "affine_forward",
+    "batch_normalization_apply",
+    "batch_normalization_backward",
+    "batch_normalization_forward",
+    "col2im",
+    "convolution_backward",
+    "convolution_forward",
     "count_correct",
+    "dropout_backward",
+    "dropout_forward",
+    "im2col",
     "leaky_relu_backward",
     "leaky_relu_forward",
     "optimizer_update",
+    "pooling_backward",
+    "pooling_forward",
     "prepare_data",
     "relu_backward",
     "relu_forward",

@@ -62,3 +62,26 @@ def matrix(array):
     if array.flags.c_contiguous or not array.flags.f_contiguous:
         return flat(array), array.shape[1], 1
     return flat(array.T), 1, array.shape[0]
+
+
+class _From:
+    """An array's memory from its first element on, as a flat and writable array of unknown length."""
+
+    def __init__(self, array, first):
+        self._array = array  # keeps the memory alive
+        self.__array_interface__ = {"data": (first, False), "shape": (1,), "typestr": array.dtype.str, "version": 3}
+
+
+def strided(array):
+    """An array of any rank and layout -> its memory as a flat array, the steps along its axes in elements.
+
+    Element (i, j, ...) lies at i * steps[0] + j * steps[1] + ..., which may be below 0. Nothing is copied, unless
+    elements are not aligned.
+    """
+    size, flags = array.itemsize, array.flags
+    if not flags.aligned or any(step % size for step in array.strides):
+        array = np.ascontiguousarray(array)
+    steps = tuple([step // size for step in array.strides])
+    if flags.carray:
+        return array.reshape(-1), steps
+    return np.asarray(_From(array, array.__array_interface__["data"][0])), steps

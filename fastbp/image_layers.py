@@ -1,0 +1,124 @@
+"""Layers over images (N, C, H, W), of the book ゼロから作るDeep Learning: Convolution and Pooling, on either backend."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .checks import Array
+from .layers import _Layer, _operand
+
+
+class Convolution(_Layer):
+    """Cross-correlation with FN filters, and a bias: each patch of x times each filter.
+
+    W (FN, C, FH, FW) and b (FN,), or one number for all, are kept, not copied. After backward, `dW` and `db` hold their
+    gradients; `x` is the input, `col` its patches (N * OH * OW, C * FH * FW), made when asked for, `col_W` the filters
+    as a matrix (C * FH * FW, FN).
+
+    Raises TypeError and ValueError for other dtypes and shapes, and for a stride below 1 or a pad below 0.
+    """
+
+    def __init__(self, W: Array, b: ArrayLike, stride: int = 1, pad: int = 0, backend: str | None = None):
+        super().__init__(backend)
+        checks.filters_and_bias(W, b)
+        self.W = W
+        self.b = b
+        self.stride = checks.whole_number("stride", stride, at_least=1)
+        self.pad = checks.whole_number("pad", pad, at_least=0)
+        self.x: Array | None = None
+        self.col_W: Array | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+        self._padded: Array | None = None
+
+    @property
+    def col(self) -> Array | None:
+        """The patches of the last forward's input, or None before it."""
+        if self._padded is None:
+            return None
+        return self._kernels.im2col(self._padded, self.W.shape[2], self.W.shape[3], self.stride, 0, self._padded.dtype)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (N, C, H, W) -> (N, FN, OH, OW), OH = (H + 2 pad - FH) // stride + 1.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for shapes that do not fit.
+        """
+        W, b = checks.filters_and_bias(self.W, self.b)
+        images = checks.images("x", x, W.shape[1])
+        checks.window_fits(images.shape, W.shape[2:], self.pad)
+        result = np.result_type(images, W, b)
+        dtype = checks.compute_dtype(result)
+        W = W.astype(dtype, copy=False)
+        out, self._padded = self._kernels.convolution_forward(
+            _operand(images, dtype), W, b.astype(dtype), self.stride, self.pad
+        )
+        self.x, self.col_W = images, W.reshape(len(W), -1).T
+        return out.astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout (N, FN, OH, OW) -> dx, of forward's x; sets dW and db.
+
+        Raises RuntimeError before any forward, TypeError and ValueError as forward does.
+        """
+        padded, x = self._remembered("_padded"), self._remembered("x")
+        W, _ = checks.filters_and_bias(self.W, self.b)
+        checks.images("x", x, W.shape[1])
+        checks.window_fits(padded.shape, W.shape[2:], 0)
+        dout = checks.real_array("dout", dout)
+        high, wide = (
+            (size - window) // self.stride + 1 for size, window in zip(padded.shape[2:], W.shape[2:], strict=True)
+        )
+        checks.same_shape("dout", dout, (len(padded), len(W), high, wide), "forward's result")
+        dtype = checks.compute_dtype(np.result_type(padded, W, dout))
+        dx, dW, db = self._kernels.convolution_backward(
+            dout.astype(dtype, copy=False), padded.astype(dtype, copy=False), W.astype(dtype, copy=False),
+            self.stride, self.pad,
+        )  # fmt: skip
+        self.dW = dW.astype(np.result_type(x, dout), copy=False)
+        self.db = db.astype(dout.dtype, copy=False)
+        return dx.astype(np.result_type(dout, W), copy=False)
+
+
+class Pooling(_Layer):
+    """Max pooling. `arg_max` (N * OH * OW * C,) remembers the place of the first maximum in each window.
+
+    The padding is zeros, which take part. Raises TypeError and ValueError for windows and strides below 1, a pad below 0.
+    """
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):
+        super().__init__(backend)
+        self.pool_h = checks.whole_number("pool_h", pool_h, at_least=1)
+        self.pool_w = checks.whole_number("pool_w", pool_w, at_least=1)
+        self.stride = checks.whole_number("stride", stride, at_least=1)
+        self.pad = checks.whole_number("pad", pad, at_least=0)
+        self.x: Array | None = None
+        self.arg_max: Array | None = None
+        self._shape: tuple[int, ...] | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (N, C, H, W) -> (N, C, OH, OW), in x's dtype, OH = (H + 2 pad - pool_h) // stride + 1.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for shapes that do not fit.
+        """
+        images = checks.images("x", x)
+        checks.window_fits(images.shape, (self.pool_h, self.pool_w), self.pad)
+        self.x = images
+        computed = images.astype(checks.compute_dtype(images.dtype), copy=False)
+        out, self.arg_max = self._kernels.pooling_forward(computed, self.pool_h, self.pool_w, self.stride, self.pad)
+        self._shape = out.shape
+        return out.astype(images.dtype, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout (N, C, OH, OW) -> dx, of forward's x: each number where its maximum was.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        x, arg_max = self._remembered("x"), self._remembered("arg_max")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, self._remembered("_shape"), "forward's result")
+        checks.same_shape("arg_max", arg_max, (dout.size,), "forward's result")
+        computed = dout.astype(checks.compute_dtype(dout.dtype), copy=False)
+        dx = self._kernels.pooling_backward(computed, arg_max, x.shape, self.pool_h, self.pool_w, self.stride, self.pad)
+        return dx.astype(dout.dtype, copy=False)

@@ -1,0 +1,160 @@
+"""Dropout and BatchNormalization, of the book ゼロから作るDeep Learning, on either backend.
+
+Each has, as an opt-in, the variant that other libraries have: Dropout(inverted=True) scales while training instead of
+when predicting, BatchNormalization(per_channel=True) normalises the channels of images instead of every pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .checks import Array
+from .layers import _Layer
+
+EPSILON = 10e-7  # of batch normalisation: the book's
+
+
+class Dropout(_Layer):
+    """While training, each number is dropped with probability `dropout_ratio`; `mask` remembers which were kept.
+
+    The mask is np.random.rand(*x.shape) > dropout_ratio, as the book draws it. When predicting, numbers are multiplied
+    by 1 - dropout_ratio; with inverted=True they are left, and divided by it while training.
+    Raises TypeError and ValueError for a ratio that is not a number from 0 to 1, or with inverted=True below 1.
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5, inverted: bool = False, backend: str | None = None):
+        super().__init__(backend)
+        check = checks.below_one if inverted else checks.ratio
+        self.dropout_ratio = check("dropout_ratio", dropout_ratio)
+        self.inverted = inverted
+        self.mask: Array | None = None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """x (any shape) -> the same shape; integers become float64. Raises TypeError for other dtypes."""
+        x, result = _floating("x", x)
+        if not train_flg:
+            return x.copy() if self.inverted else (x * x.dtype.type(1 - self.dropout_ratio)).astype(result, copy=False)
+        computed = x.astype(checks.compute_dtype(result), copy=False)
+        draws = np.asarray(np.random.rand(*x.shape))
+        out, self.mask = self._kernels.dropout_forward(computed, draws, self.dropout_ratio, self._scale())
+        return out.astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx: 0 where the mask is not set.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        mask = self._remembered("mask")
+        dout, result = _floating("dout", dout)
+        checks.same_shape("dout", dout, mask.shape, "forward's result")
+        computed = dout.astype(checks.compute_dtype(result), copy=False)
+        return self._kernels.dropout_backward(computed, mask, self._scale()).astype(result, copy=False)
+
+    def _scale(self) -> float:
+        return 1 / (1 - self.dropout_ratio) if self.inverted else 1.0
+
+
+def _floating(name: str, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
+    array = checks.real_array(name, value)
+    result = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+    return array.astype(result, copy=False), result
+
+
+class BatchNormalization(_Layer):
+    """(x - mean) / sqrt(variance + 10e-7) * gamma + beta, by column (Ioffe and Szegedy, 2015; biased variance).
+
+    x (N, D); or images (N, C, H, W), taken as the book takes them, (N, C * H * W), or with per_channel=True as
+    (N * H * W, C). gamma and beta (D,) are kept, not copied. While training, the mean and variance are the batch's, and
+    `running_mean` and `running_var`, which begin at 0, follow them: running = momentum * running + (1 - momentum) * new.
+    When predicting, they are used. After backward, `dgamma` and `dbeta` (D,) hold the gradients.
+    """
+
+    def __init__(
+        self,
+        gamma: Array,
+        beta: Array,
+        momentum: float = 0.9,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+        per_channel: bool = False,
+        backend: str | None = None,
+    ):
+        super().__init__(backend)
+        self.gamma, self.beta = gamma, beta
+        self.momentum = checks.ratio("momentum", momentum)
+        self.running_mean, self.running_var = running_mean, running_var
+        self.per_channel = per_channel
+        self.input_shape: tuple[int, ...] | None = None
+        self.batch_size: int | None = None
+        self.xc: Array | None = None
+        self.xn: Array | None = None
+        self.std: Array | None = None
+        self.dgamma: Array | None = None
+        self.dbeta: Array | None = None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """x (N, D) or (N, C, H, W) -> the same shape.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for other shapes and for an empty batch.
+        """
+        x, result = _floating("x", x)
+        columns = self._columns("x", x)
+        if not len(columns):
+            raise ValueError(f"x must have at least one row, got shape {x.shape}")
+        gamma, beta = (self._vector(name, columns) for name in ("gamma", "beta"))
+        if self.running_mean is None or self.running_var is None:
+            self.running_mean, self.running_var = np.zeros((2, columns.shape[1]))
+        mean, variance = (self._vector(name, columns) for name in ("running_mean", "running_var"))
+        result = np.result_type(result, gamma, beta)
+        dtype = checks.compute_dtype(result)
+        columns, gamma, beta = (array.astype(dtype, copy=False) for array in (columns, gamma, beta))
+        self.input_shape = x.shape
+        if not train_flg:
+            out = self._kernels.batch_normalization_apply(
+                columns, gamma, beta, mean.astype(dtype), variance.astype(dtype), EPSILON
+            )
+            return self._images(out).astype(result, copy=False)
+        forward = self._kernels.batch_normalization_forward
+        out, self.xc, self.xn, self.std, new_mean, new_variance = forward(columns, gamma, beta, EPSILON)
+        self.batch_size = len(columns)
+        self.running_mean = self.momentum * mean + (1 - self.momentum) * new_mean
+        self.running_var = self.momentum * variance + (1 - self.momentum) * new_variance
+        return self._images(out).astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx; sets dgamma and dbeta.
+
+        Raises RuntimeError before a forward that trained, ValueError for another shape, TypeError for other dtypes.
+        """
+        xc, xn, std = (self._remembered(name) for name in ("xc", "xn", "std"))
+        dout, result = _floating("dout", dout)
+        checks.same_shape("dout", dout, self._remembered("input_shape"), "forward's result")
+        columns = self._columns("dout", dout)
+        checks.same_shape("dout", columns, xc.shape, "the batch that forward trained with")
+        gamma = self._vector("gamma", columns)
+        arrays = (array.astype(xc.dtype, copy=False) for array in (columns, gamma))
+        dx, self.dgamma, self.dbeta = self._kernels.batch_normalization_backward(*arrays, xc, xn, std)
+        return self._images(dx).astype(np.result_type(result, gamma), copy=False)
+
+    def _columns(self, name: str, x: Array) -> Array:
+        if x.ndim not in (2, 4):
+            raise ValueError(f"{name} must have shape (N, D) or (N, C, H, W), got {x.shape}")
+        if x.ndim == 4 and self.per_channel:
+            return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+        return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+    def _images(self, columns: Array) -> Array:
+        """Columns back in the shape of the input."""
+        shape = self._remembered("input_shape")
+        if len(shape) == 4 and self.per_channel:
+            return columns.reshape(shape[0], *shape[2:], shape[1]).transpose(0, 3, 1, 2)
+        return columns.reshape(shape)
+
+    def _vector(self, name: str, columns: Array) -> Array:
+        vector = checks.floating_array(name, getattr(self, name))
+        checks.same_shape(name, vector, columns.shape[1:], "x's columns")
+        return vector
