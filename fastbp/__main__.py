@@ -6,6 +6,11 @@ import sys
 
 
 def main() -> None:
+    if sys.argv[1:2] in (["run"], ["audit"]):  # they need no extra, and start without what the other commands need
+        from .dropin import command
+
+        getattr(command, sys.argv[1])(sys.argv[2:])
+        return
     try:
         from .cli import app
     except ModuleNotFoundError as error:

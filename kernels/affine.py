@@ -31,6 +31,7 @@ from .matmul import (
     row_tile,
 )
 from .simd import add, add_up, at, fma, lanes, load, put, zeros
+from .sparse_affine import is_sparse, sparse_forward, sparse_weights_gradient
 from .threads import begin, meet, run, share, threads_for
 
 WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a second one costs more than it brings
@@ -38,7 +39,8 @@ WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a secon
 
 def affine_forward(x, W, b):
     """x (N, D), W (D, M), b (M,) -> out = x @ W + b, (N, M), in the dtype of W and b."""
-    return _product(*matrix(x), *matrix(W), flat(b), x.shape[0], x.shape[1], W.shape[1])
+    out = sparse_forward(x, W, b) if is_sparse(x, W) else None
+    return _product(*matrix(x), *matrix(W), flat(b), *x.shape, W.shape[1]) if out is None else out
 
 
 def affine_backward(dout, x, W):
@@ -48,7 +50,9 @@ def affine_backward(dout, x, W):
     w, w_row, w_column = matrix(W)
     x_, x_row, x_column = matrix(x)
     dx = _product(d, d_row, d_column, w, w_column, w_row, np.zeros(depth, dtype), rows, columns, depth)
-    dW = _product(x_, x_column, x_row, d, d_row, d_column, np.zeros(columns, dtype), depth, rows, columns)
+    dW = sparse_weights_gradient(dout, x) if is_sparse(x, W) else None
+    if dW is None:
+        dW = _product(x_, x_column, x_row, d, d_row, d_column, np.zeros(columns, dtype), depth, rows, columns)
     db = np.empty(columns, dtype)
     _sum_rows(d, d_row, d_column, db, rows)
     return dx, dW, db

@@ -1,4 +1,8 @@
-"""ReLU: max(x, 0), and the mask that its gradient needs."""
+"""ReLU: max(x, 0), and the mask that its gradient needs.
+
+Numbers are chosen by their bits, & 0 or & -1: a choice between floating point numbers becomes a branch, and for numbers
+without order half of the branches are mispredicted (8 ns each, against 1).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ import numpy as np
 
 from .arrays import flat, strided
 from .compiler import kernel
-from .simd import at, put
+from .simd import as_number, at, put
 from .threads import begin, meet, run, share, threads_for
 
-WORTH_A_THREAD = 1_000_000  # numbers; below, a second thread costs more than it brings
+WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
 
 
 def relu_forward(x):
@@ -18,9 +22,9 @@ def relu_forward(x):
     threads = threads_for(x.size, WORTH_A_THREAD)
     if x.ndim == 4 and not x.flags.c_contiguous:
         memory, steps = strided(x)
-        run(_forward_strided, threads, memory, steps, x.shape, flat(out), flat(mask))
+        run(_forward_strided, threads, memory, _bits(memory), steps, x.shape, _bits(flat(out)), _bits(flat(mask)))
     else:
-        run(_forward, threads, flat(x), flat(out), flat(mask))
+        run(_forward, threads, flat(x), _bits(flat(x)), _bits(flat(out)), _bits(flat(mask)))
     return out, mask
 
 
@@ -29,52 +33,56 @@ def relu_backward(dout, mask, out=None):
     dx = np.empty(dout.shape, dout.dtype) if out is None else out
     threads = threads_for(dx.size, WORTH_A_THREAD)
     if dx.ndim == 4 and not (dout.flags.c_contiguous and dx.flags.c_contiguous):
-        run(_backward_strided, threads, *strided(dout), dout.shape, flat(mask), *strided(dx))
+        (memory, steps), (dx_memory, dx_steps) = strided(dout), strided(dx)
+        run(
+            _backward_strided, threads, _bits(memory), steps, dout.shape, _bits(flat(mask)), _bits(dx_memory), dx_steps
+        )  # fmt: skip
     elif dx.flags.carray:
-        run(_backward, threads, flat(dout), flat(mask), flat(dx))
+        run(_backward, threads, _bits(flat(dout)), _bits(flat(mask)), _bits(flat(dx)))
     else:
         dx[...] = relu_backward(dout, mask)
     return dx
 
 
+def _bits(memory):
+    """Flat memory as signed integers."""
+    return memory.view(f"i{memory.itemsize}")
+
+
 @kernel
-def _forward(thread, threads, control, x, out, mask):
+def _forward(thread, threads, control, x, x_bits, out, mask):
     begin(control, thread)
-    zero = x.dtype.type(0)
     first, end = share(x.size, thread, threads)
     for i in range(first, end):
-        masked = at(x, i) <= zero
+        masked = out.dtype.type(at(x, i) <= x.dtype.type(0))
         put(mask, i, masked)
-        put(out, i, zero if masked else at(x, i))
+        put(out, i, at(x_bits, i) & (masked - out.dtype.type(1)))
     meet(control, 1, threads)
 
 
 @kernel
-def _forward_strided(thread, threads, control, x, steps, shape, out, mask):
+def _forward_strided(thread, threads, control, x, x_bits, steps, shape, out, mask):
     """x (N, C, H, W) in any layout, out and mask in C order: what a convolution gives lies as (N, H, W, C)."""
     begin(control, thread)
-    zero = x.dtype.type(0)
-    first, end = share(shape[0] * shape[1], thread, threads)
-    for image in range(first, end):
-        start = image // shape[1] * steps[0] + image % shape[1] * steps[1]
-        target = image * shape[2] * shape[3]
-        for y in range(shape[2]):
+    first, end = share(shape[0] * shape[2], thread, threads)
+    for line in range(first, end):
+        n, y = line // shape[2], line % shape[2]
+        for c in range(shape[1]):
+            start = n * steps[0] + c * steps[1] + y * steps[2]
+            target = ((n * shape[1] + c) * shape[2] + y) * shape[3]
             for i in range(shape[3]):
-                number = at(x, start + y * steps[2] + i * steps[3])
-                masked = number <= zero
-                put(mask, target, masked)
-                put(out, target, zero if masked else number)
-                target += 1
+                masked = as_number(at(x, start + i * steps[3]) <= x.dtype.type(0))
+                put(mask, target + i, masked)
+                put(out, target + i, at(x_bits, start + i * steps[3]) & (masked - 1))
     meet(control, 1, threads)
 
 
 @kernel
 def _backward(thread, threads, control, dout, mask, dx):
     begin(control, thread)
-    zero = dout.dtype.type(0)
     first, end = share(dout.size, thread, threads)
     for i in range(first, end):
-        put(dx, i, zero if at(mask, i) else at(dout, i))
+        put(dx, i, at(dout, i) & (dx.dtype.type(at(mask, i)) - dx.dtype.type(1)))
     meet(control, 1, threads)
 
 
@@ -82,14 +90,14 @@ def _backward(thread, threads, control, dout, mask, dx):
 def _backward_strided(thread, threads, control, dout, steps, shape, mask, dx, dx_steps):
     """dout and dx (N, C, H, W) in any layout, the mask in C order."""
     begin(control, thread)
-    zero = dout.dtype.type(0)
-    first, end = share(shape[0] * shape[1], thread, threads)
-    for image in range(first, end):
-        n, c, place = image // shape[1], image % shape[1], image * shape[2] * shape[3]
-        source, target = n * steps[0] + c * steps[1], n * dx_steps[0] + c * dx_steps[1]
-        for y in range(shape[2]):
+    first, end = share(shape[0] * shape[2], thread, threads)
+    for line in range(first, end):
+        n, y = line // shape[2], line % shape[2]
+        for c in range(shape[1]):
+            source = n * steps[0] + c * steps[1] + y * steps[2]
+            target = n * dx_steps[0] + c * dx_steps[1] + y * dx_steps[2]
+            place = ((n * shape[1] + c) * shape[2] + y) * shape[3]
             for i in range(shape[3]):
-                number = at(dout, source + y * steps[2] + i * steps[3])
-                put(dx, target + y * dx_steps[2] + i * dx_steps[3], zero if at(mask, place) else number)
-                place += 1
+                kept = dx.dtype.type(at(mask, place + i)) - dx.dtype.type(1)
+                put(dx, target + i * dx_steps[3], at(dout, source + i * steps[3]) & kept)
     meet(control, 1, threads)

@@ -281,3 +281,15 @@ def largest_lane(typing_context, vector):
         return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
     return dtype(vector), codegen
+
+
+@intrinsic
+def as_number(typing_context, condition):
+    """A condition as 0 or 1, to compute with. LLVM is not told which values it has: it would make a branch of it."""
+
+    def codegen(context, builder, signature, arguments):
+        number = builder.zext(arguments[0], ir.IntType(64))
+        no_operation = ir.InlineAsm(ir.FunctionType(ir.IntType(64), [ir.IntType(64)]), "", "=r,0")
+        return builder.call(no_operation, [number])
+
+    return types.int64(condition), codegen

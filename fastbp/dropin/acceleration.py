@@ -1,0 +1,194 @@
+"""Putting the compiled kernels under the book's layers, where they are defined: `accelerate()` and `accelerated()`.
+
+Two places of Python see every definition: the built-in function that makes classes, and the loader that has executed a
+module. While accelerating, both look at what has been defined. A class that is recognised as one of the book's editions
+keeps its name, its constructor, its attributes and its place; only its `forward` and `backward` are exchanged for ones
+that use the kernels where they can, and the class's own methods where not. Anything else is left as it is.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from . import calls
+from .editions import Edition
+from .fast_functions import FUNCTIONS
+from .fast_layers import LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
+from .recognition import class_edition, function_edition
+
+KIND = "__fastbp_kind__"  # on functions: which of the book's they are
+
+
+@dataclass
+class Found:
+    """A class or function that was looked at: whether it was accelerated, and if not, why."""
+
+    file: str
+    line: int
+    name: str
+    edition: Edition | None
+    accelerated: bool
+    reason: str = ""
+
+
+class _State:
+    """What is accelerated now, and what has been found: of the whole process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self.wrap: calls.Wrapper = calls.plain
+        self.found: list[Found] = []
+
+
+_state = _State()
+_build_class: Callable[..., Any] = builtins.__build_class__
+_exec_module = SourceFileLoader.exec_module
+
+
+def accelerate(wrap: calls.Wrapper | None = None) -> list[Found]:
+    """Accelerate the book's layers and functions in everything that is imported or defined from now on.
+
+    `from common.layers import *` after it gives layers with the same names, attributes and numbers, several times
+    faster; classes that differ from the book's in what they do are left alone. What exists already is not changed.
+    Returns the list to which every class and function that is looked at is added.
+    """
+    with _state.lock:
+        _state.depth += 1
+        if wrap is not None:
+            _state.wrap = wrap
+        vars(kernels).clear()
+        builtins.__build_class__ = _make_class
+        SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign]
+    return _state.found
+
+
+def stop_accelerating() -> None:
+    """Leave alone what is defined from now on; what has been accelerated stays so."""
+    with _state.lock:
+        _state.depth = max(0, _state.depth - 1)
+        if not _state.depth:
+            builtins.__build_class__ = _build_class
+            SourceFileLoader.exec_module = _exec_module  # type: ignore[method-assign]
+            _state.wrap = calls.plain
+
+
+@contextmanager
+def accelerated() -> Iterator[list[Found]]:
+    """`accelerate()` for what is imported or defined in the `with` block; it stays accelerated afterwards."""
+    found = accelerate()
+    try:
+        yield found
+    finally:
+        stop_accelerating()
+
+
+def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
+    made = _build_class(body, name, *bases, **keywords)
+    if type(made) is type and {"forward", "backward"} <= vars(made).keys() and isinstance(body, FunctionType):
+        _consider_class(made, body)
+    return made
+
+
+def _consider_class(made: type, body: FunctionType) -> None:
+    code = body.__code__
+    found = Found(code.co_filename, code.co_firstlineno, made.__name__, None, False)
+    _state.found.append(found)
+    if made.__bases__ != (object,):
+        found.reason = f"a subclass of {made.__bases__[0].__name__}"
+        return
+    found.edition = class_edition(code, made.__name__, body.__globals__)
+    if found.edition is None:
+        found.reason = "not the book's code" if made.__name__ in LAYERS else "a layer of your own"
+        return
+    fast = OTHER_EDITIONS.get(found.edition.note) or LAYERS[found.edition.kind]
+    exchange_methods(made, fast, body.__globals__, found, _state.wrap)
+
+
+def exchange_methods(
+    made: type, fast: Fast, module: dict[str, Any], found: Found | None = None, wrap: calls.Wrapper = calls.plain
+) -> None:
+    """Accelerate a class whose code is known; `module` is where its functions are looked up, at the first call."""
+    if found is not None:
+        found.accelerated = True
+    for name, method in fast.methods.items():
+        own = vars(made)[name]
+        setattr(made, name, wrap(f"{made.__name__}.{name}", _once_checked(method, fast, module, found), own))
+    if fast is LAYERS["Convolution"]:
+        made.col = Patches()  # type: ignore[attr-defined]
+        made.__getstate__ = state_with_patches  # type: ignore[method-assign, assignment]
+
+
+def _once_checked(method: calls.Method, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:
+    """The method, if the functions that the user's class calls are the book's as well; looked at in the first call."""
+    if not fast.functions:
+        return method
+    stock: bool | None = None
+
+    @functools.wraps(method)
+    def checked(*arguments: Any) -> Any:
+        nonlocal stock
+        if stock is None:
+            other = _other_function(fast.functions, module)
+            stock = other is None
+            if found is not None and other is not None:
+                found.accelerated, found.reason = False, f"its {other} is not the book's"
+        return method(*arguments) if stock else calls.PASS
+
+    return checked
+
+
+def _other_function(names: tuple[str, ...], module: dict[str, Any]) -> str | None:
+    """The first of the names that stands for something else than the book's function of that name, or None."""
+    if module.get("np", np) is not np:
+        return "np"
+    for name in names:
+        function = module.get(name)
+        if kind_of(function) != name:
+            return name
+    return None
+
+
+def kind_of(function: Any) -> str | None:
+    """Which of the book's functions this is, or None."""
+    if hasattr(function, KIND):
+        return getattr(function, KIND)
+    edition = function_edition(function) if isinstance(function, FunctionType) else None
+    return edition.kind if edition else None
+
+
+def _execute_module(loader: SourceFileLoader, module: Any) -> None:
+    _exec_module(loader, module)
+    if module.__name__.partition(".")[0] == __name__.partition(".")[0]:
+        return
+    for name in FUNCTIONS:
+        function = vars(module).get(name)
+        if isinstance(function, FunctionType) and function.__globals__ is vars(module) and not hasattr(function, KIND):
+            _consider_function(function, name)
+
+
+def _consider_function(function: FunctionType, name: str) -> None:
+    edition = function_edition(function)
+    found = Found(function.__code__.co_filename, function.__code__.co_firstlineno, name, edition, edition is not None)
+    _state.found.append(found)
+    if edition is None or edition.kind not in FUNCTIONS:
+        found.accelerated, found.reason = False, "not the book's code"
+        return
+    function.__globals__[name] = fast_function(function, edition.kind, _state.wrap)
+
+
+def fast_function(function: calls.Method, kind: str, wrap: calls.Wrapper = calls.plain) -> calls.Method:
+    """The function, accelerated; `kind` is the book's name for it."""
+    made = wrap(kind, FUNCTIONS[kind], function)
+    setattr(made, KIND, kind)
+    return made

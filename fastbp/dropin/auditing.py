@@ -1,0 +1,141 @@
+"""Every accelerated call computed twice, by the user's own code and by the kernels, and the results compared."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import calls
+from .fast_layers import PASS, Method
+
+TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the largest magnitude in the array
+_LAZY = {"col"}  # of Convolution: made when asked for, from what is compared anyway
+
+
+class DifferenceFound(BaseException):
+    """The kernels gave another answer. Not an Exception: a script's own `except Exception` must not hide it."""
+
+
+@dataclass
+class Audit(calls.Count):
+    """Calls of one method that were computed twice; `seconds` on the kernels, `own_seconds` by the user's code."""
+
+    own_seconds: float = 0.0
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+@dataclass
+class Auditor:
+    """Wraps methods so that both ways are taken. A difference beyond the tolerance raises DifferenceFound."""
+
+    tolerance: float | None = None
+    audits: dict[str, Audit] = field(default_factory=dict)
+    _inside: threading.local = field(default_factory=threading.local)
+
+    def __call__(self, name: str, fast: Method, own: Method) -> Method:
+        audit = self.audits.setdefault(name, Audit())
+        least, most = calls._arguments(fast)
+
+        @functools.wraps(own)
+        def both(*arguments: Any, **named: Any) -> Any:
+            if getattr(self._inside, "own", False) or named or not least <= len(arguments) <= most:
+                return own(*arguments, **named)
+            audit.calls += 1
+            return self._both(name, audit, fast, own, arguments)
+
+        return both
+
+    def _both(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
+        copies = tuple(map(_copy, arguments))
+        random = np.random.get_state()
+        start = time.perf_counter()
+        self._inside.own = True
+        try:
+            expected = own(*copies)
+        except Exception:
+            np.random.set_state(random)
+            return own(*arguments)  # the same exception, with the user's own objects
+        finally:
+            self._inside.own = False
+        own_seconds = time.perf_counter() - start
+        random_after = np.random.get_state()
+        np.random.set_state(random)
+        start = time.perf_counter()
+        result = fast(*arguments)
+        seconds = time.perf_counter() - start
+        if result is PASS:
+            audit.passed += 1
+            return own(*arguments)
+        audit.seconds += seconds
+        audit.own_seconds += own_seconds
+        pairs: list[tuple[str, Any, Any]] = [("result", result, expected), ("random state", np.random.get_state()[1:3], random_after[1:3])]
+        for place, (argument, copy) in enumerate(zip(arguments, copies, strict=True)):
+            pairs += (
+                _attributes(argument, copy)
+                if hasattr(argument, "__dict__")
+                else [(f"argument {place}", argument, copy)]
+            )
+        for what, actual, wanted in pairs:
+            self._compare(f"{name}, call {audit.calls}", what, audit, actual, wanted)
+        return result
+
+    def _compare(self, where: str, what: str, audit: Audit, actual: Any, wanted: Any) -> None:
+        if isinstance(wanted, tuple):
+            for one, other in zip(actual, wanted, strict=True):
+                self._compare(where, what, audit, one, other)
+            return
+        if not isinstance(wanted, np.ndarray | np.generic | int | float):
+            return
+        one, other = np.asarray(actual), np.asarray(wanted)
+        if one.shape != other.shape or one.dtype != other.dtype:
+            raise DifferenceFound(
+                f"{where}: {what} is {other.dtype} of shape {other.shape} by your code, "
+                f"{one.dtype} of shape {one.shape} by fastbp"
+            )
+        if not one.size:
+            return
+        with np.errstate(all="ignore"):
+            difference = np.where((one == other) | (_is_nan(one) & _is_nan(other)), 0, np.abs(one - 1.0 * other))
+        difference = np.where(_is_nan(difference), np.inf, difference)
+        finite = np.abs(other[np.isfinite(other)].astype(np.float64)) if other.dtype.kind == "f" else np.abs(other)
+        scale = float(np.max(finite, initial=0)) or 1.0
+        worst = float(np.max(difference))
+        audit.absolute, audit.relative = max(audit.absolute, worst), max(audit.relative, worst / scale)
+        if worst > self._tolerance(other.dtype) * scale:
+            index = tuple(map(int, np.unravel_index(int(np.argmax(difference)), difference.shape)))
+            raise DifferenceFound(
+                f"{where}: {what}{list(index) if index else ''} is {other[index]!r} by your code, {one[index]!r} by fastbp"
+            )
+
+    def _tolerance(self, dtype: np.dtype[Any]) -> float:
+        if dtype.kind != "f":
+            return 0.0
+        return TOLERANCES.get(dtype.itemsize, 0.0) if self.tolerance is None else self.tolerance
+
+
+def _is_nan(array: Any) -> Any:
+    return array != array
+
+
+def _copy(argument: Any) -> Any:
+    """What the user's code may change without anybody noticing: a copy of an array, a layer with the same attributes."""
+    if isinstance(argument, np.ndarray):
+        return argument.copy(order="K")
+    if hasattr(argument, "__dict__") and not isinstance(argument, type):
+        double = object.__new__(type(argument))
+        double.__dict__.update(vars(argument))
+        return double
+    return argument
+
+
+def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
+    for name, wanted in vars(double).items():
+        if name not in _LAZY and not name.startswith("_fastbp"):
+            yield name, getattr(layer, name), wanted

@@ -1,0 +1,46 @@
+"""The editions of the book's layers and functions, by the digest of their code (see `recognition`).
+
+They are all that the public history of the book's repository has, oreilly-japan/deep-learning-from-scratch, from July 2016
+to November 2024. Where editions differ in what they compute, the note says how; each keeps its own behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Edition(NamedTuple):
+    """What a definition is: `kind` is the book's name for it."""
+
+    kind: str
+    note: str = ""
+
+
+NO_EPSILON = "2016: log(y) without 1e-7"
+CHANNELS = "July 2016: images as (C, N * H * W)"
+
+EDITIONS = {
+    "b28a854e08b261deef2ac8dc": Edition("Relu"),
+    "c46314d6db3a2bd5f36ccfb3": Edition("Sigmoid"),
+    "002776e5b87d8233a935f362": Edition("Affine"),
+    "9de9066d0303848298ec049c": Edition("SoftmaxWithLoss"),
+    "1fffafd23fdf6e7410e8ff37": Edition("Dropout"),
+    "7b7984907273702093032e74": Edition("BatchNormalization", CHANNELS),
+    "1be73f78a3bf5a279814fc90": Edition("BatchNormalization"),
+    "e3ea5993d854c4aeab5266ab": Edition("Convolution", "July 2016"),
+    "a85cdb0b2e5710554a3c119e": Edition("Convolution"),
+    "0f24f671f42b1879f68b364f": Edition("Pooling", "until 2020: stride=1"),
+    "b6af64d92b12f2ee155f1594": Edition("Pooling"),
+    "931c359f0604d3356284d3b1": Edition("sigmoid"),
+    "2507eafbc032fb7fddd8491a": Edition("softmax", "until 2020"),
+    "4902c29b4823fa30caf93d8b": Edition("softmax"),
+    "eb002e4a43112def9e31195c": Edition("cross_entropy_error", NO_EPSILON),
+    "37a83b7d0d1b53a13aa21367": Edition("cross_entropy_error"),
+    "c6bb8545004409a92116b627": Edition("im2col"),
+    "25a1ab6e6dde49e89d8f78b5": Edition("col2im"),
+    "e5d75cd79a9807a59057659f": Edition("SGD"),
+    "22e8517a5e8e921b894469ad": Edition("Momentum"),
+    "275eb0f89dcffe1f743e2e83": Edition("AdaGrad"),
+    "1810cfcbcddb2452f0ac89bf": Edition("RMSprop"),
+    "cdbfc1a9c0322f8bb691a9ef": Edition("Adam"),
+}

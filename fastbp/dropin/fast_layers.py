@@ -1,0 +1,347 @@
+"""The book's layers on the compiled kernels: what takes the place of their `forward` and `backward`.
+
+Each function does what the book's method does, to the same attributes, for the arguments that the kernels are made for:
+plain arrays of fitting shapes, float64 as in the book's networks, float32 and uint8 where they are inputs. For anything
+else it returns PASS before it has changed anything, and the method of the user's own class runs. So whatever NumPy makes
+of odd arguments, its errors included, stays as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..backends import get_backend
+from .editions import CHANNELS, NO_EPSILON
+
+PASS: Any = object()
+FLOAT = np.dtype(np.float64)
+_INPUTS = (FLOAT, np.dtype(np.float32), np.dtype(np.uint8))  # what a product takes beside float64 weights
+_PATCHES = "_fastbp_patches"  # the attribute that remembers a convolution's input
+
+Method = Callable[..., Any]
+
+
+class _Kernels:
+    """The default backend's kernels, looked up (and Numba imported) at the first call."""
+
+    def __getattr__(self, name: str) -> Any:
+        module: ModuleType = get_backend()[1]
+        for kernel in module.__dict__:
+            if callable(module.__dict__[kernel]):
+                setattr(self, kernel, module.__dict__[kernel])
+        return getattr(module, name)
+
+
+kernels = _Kernels()
+
+
+def is_array(value: Any, dtype: np.dtype[Any] = FLOAT) -> bool:
+    """A plain array of exactly this dtype; subclasses, masked arrays for one, do things of their own."""
+    return type(value) is np.ndarray and value.dtype == dtype
+
+
+def _is_floating(value: Any) -> bool:
+    return type(value) is np.ndarray and (value.dtype == FLOAT or value.dtype == np.float32)
+
+
+def as_float(value: Any) -> Any:
+    """A plain array of real numbers as float64, as assigning it to a float64 array converts it; else None."""
+    if type(value) is not np.ndarray or value.dtype.kind not in "biuf" or value.itemsize > 8:
+        return None
+    return value if value.dtype == FLOAT else value.astype(FLOAT)
+
+
+def is_count(*values: Any, at_least: int) -> bool:
+    return all(type(value) is int and value >= at_least for value in values)
+
+
+def _fits(x: Any, W: Any) -> bool:
+    """Whether x (N, ...) has rows that W (D, M), float32 or float64, can take, and the product has W's dtype."""
+    if type(x) is not np.ndarray or type(W) is not np.ndarray or W.ndim != 2 or x.ndim < 2 or not len(x):
+        return False
+    if x.size != len(x) * W.shape[0] or not W.size:
+        return False
+    return x.dtype in _INPUTS if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
+
+
+def affine_forward(self: Any, x: Any) -> Any:
+    W, b = self.W, self.b
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
+        return PASS
+    self.original_x_shape = x.shape
+    self.x = x = x.reshape(x.shape[0], -1)
+    return kernels.affine_forward(x, W, b)
+
+
+def affine_backward(self: Any, dout: Any) -> Any:
+    x, W, shape = self.x, self.W, self.original_x_shape
+    if not (_fits(x, W) and x.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(x), W.shape[1])):
+        return PASS
+    if type(shape) is not tuple or shape[0] != len(x) or math.prod(shape) != x.size:
+        return PASS
+    dx, self.dW, self.db = kernels.affine_backward(dout, x, W)
+    return dx.reshape(shape)
+
+
+def relu_forward(self: Any, x: Any) -> Any:
+    if not _is_floating(x) or not x.ndim:
+        return PASS
+    out, self.mask = kernels.relu_forward(x)
+    return out
+
+
+def relu_backward(self: Any, dout: Any) -> Any:
+    """In place, as the book's: dout itself is what comes back."""
+    mask = self.mask
+    if not (
+        _is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape and dout.flags.writeable
+    ):
+        return PASS
+    return kernels.relu_backward(dout, mask, dout)
+
+
+def sigmoid_forward(self: Any, x: Any) -> Any:
+    if not _is_floating(x) or not x.ndim:
+        return PASS
+    self.out = kernels.sigmoid_forward(x)
+    return self.out
+
+
+def sigmoid_backward(self: Any, dout: Any) -> Any:
+    out = self.out
+    if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
+        return PASS
+    return kernels.sigmoid_backward(dout, out)
+
+
+def _labels(t: Any, shape: tuple[int, ...]) -> Any:
+    """Labels of scores (N, C) as indices (N,), where the book's layer would take them so; else None."""
+    if type(t) is not np.ndarray or t.dtype.kind not in "biuf":
+        return None
+    if t.shape == shape and t.size:
+        return t.argmax(axis=1)
+    if t.shape != shape[:1] or t.size in (0, shape[0] * shape[1]) or t.dtype.kind not in "iu":
+        return None
+    return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
+
+
+def softmax_with_loss_forward(self: Any, x: Any, t: Any) -> Any:
+    labels = _labels(t, x.shape) if _is_floating(x) and x.ndim == 2 else None
+    if labels is None:
+        return PASS
+    loss, y = kernels.softmax_cross_entropy_forward(x, labels)
+    self.t, self.y, self.loss = t, y, x.dtype.type(loss)
+    return self.loss
+
+
+def softmax_with_loss_forward_without_epsilon(self: Any, x: Any, t: Any) -> Any:
+    """The softmax, and the loss by the user's own cross_entropy_error."""
+    labels = _labels(t, x.shape) if _is_floating(x) and x.ndim == 2 else None
+    if labels is None:
+        return PASS
+    self.t, self.y = t, kernels.softmax_cross_entropy_forward(x, labels)[1]
+    self.loss = type(self).forward.__wrapped__.__globals__["cross_entropy_error"](self.y, t)
+    return self.loss
+
+
+def softmax_with_loss_backward(self: Any, dout: Any = 1) -> Any:
+    y, t = self.y, self.t
+    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
+        return PASS
+    if t.shape == y.shape and t.size and t.dtype.kind in "biuf" and np.result_type(y, t) == y.dtype:
+        return kernels.softmax_cross_entropy_backward(y, t.astype(y.dtype, copy=False))
+    labels = _labels(t, y.shape) if t.ndim == 1 else None
+    return PASS if labels is None else kernels.softmax_cross_entropy_backward(y, labels)
+
+
+def dropout_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
+    if not (_is_floating(x) and x.ndim and train_flg and isinstance(self.dropout_ratio, int | float)):
+        return PASS
+    out, self.mask = kernels.dropout_forward(x, np.random.rand(*x.shape), self.dropout_ratio, 1.0)
+    return out
+
+
+def dropout_backward(self: Any, dout: Any) -> Any:
+    mask = self.mask
+    if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+        return PASS
+    return kernels.dropout_backward(dout, mask, 1.0)
+
+
+def batch_normalization_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
+    if not is_array(x) or x.ndim not in (2, 4) or not x.size:
+        return PASS
+    columns = (x.size // len(x),)
+    vectors = [self.gamma, self.beta]
+    if self.running_mean is not None:
+        vectors += [self.running_mean, self.running_var]
+    if not all(is_array(vector) and vector.shape == columns for vector in vectors):
+        return PASS
+    if not isinstance(self.momentum, int | float):
+        return PASS
+    self.input_shape = x.shape
+    rows = x.reshape(x.shape[0], -1)
+    if self.running_mean is None:
+        self.running_mean, self.running_var = np.zeros(columns), np.zeros(columns)
+    if not train_flg:
+        mean, variance = self.running_mean, self.running_var
+        out = kernels.batch_normalization_apply(rows, self.gamma, self.beta, mean, variance, 10e-7)
+        return out.reshape(x.shape)
+    out, xc, xn, std, mean, variance = kernels.batch_normalization_forward(rows, self.gamma, self.beta, 10e-7)
+    self.batch_size, self.xc, self.xn, self.std = x.shape[0], xc, xn, std
+    self.running_mean = self.momentum * self.running_mean + (1 - self.momentum) * mean
+    self.running_var = self.momentum * self.running_var + (1 - self.momentum) * variance
+    return out.reshape(x.shape)
+
+
+def batch_normalization_backward(self: Any, dout: Any) -> Any:
+    if not is_array(dout) or dout.ndim not in (2, 4) or not dout.size or dout.shape != self.input_shape:
+        return PASS
+    rows = dout.reshape(dout.shape[0], -1)
+    columns = rows.shape[1:]
+    if self.batch_size != len(rows) or not (is_array(self.gamma) and self.gamma.shape == columns):
+        return PASS
+    xc, xn, std = self.xc, self.xn, self.std
+    if not all(is_array(array) for array in (xc, xn, std)) or (xc.shape, xn.shape, std.shape) != (
+        rows.shape, rows.shape, columns,
+    ):  # fmt: skip
+        return PASS
+    dx, self.dgamma, self.dbeta = kernels.batch_normalization_backward(rows, self.gamma, xc, xn, std)
+    return dx.reshape(dout.shape)
+
+
+def _only_rows(method: Method) -> Method:
+    """For the edition that takes images in another way: only inputs (N, D)."""
+
+    @functools.wraps(method)
+    def rows_only(self: Any, x: Any, *rest: Any) -> Any:
+        return PASS if np.ndim(x) != 2 else method(self, x, *rest)
+
+    return rows_only
+
+
+def convolution_forward(self: Any, x: Any) -> Any:
+    W, b, stride, pad = self.W, self.b, self.stride, self.pad
+    if not (is_array(W) and W.ndim == 4 and W.size and is_array(b) and b.shape == W.shape[:1]):
+        return PASS
+    if not is_count(stride, at_least=1) or not is_count(pad, at_least=0):
+        return PASS
+    images = as_float(x)
+    if images is None or x.ndim != 4 or not x.size or x.shape[1] != W.shape[1]:
+        return PASS
+    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3]:
+        return PASS
+    out, padded = kernels.convolution_forward(images, W, b, stride, pad)
+    self.x = x
+    self.col_W = col_W = W.reshape(W.shape[0], -1).T
+    vars(self).pop("col", None)
+    vars(self)[_PATCHES] = padded, col_W, W.shape, stride, pad
+    return out
+
+
+def convolution_backward(self: Any, dout: Any) -> Any:
+    state = vars(self)
+    if _PATCHES not in state or not is_array(dout):
+        return PASS
+    padded, col_W, shape, stride, pad = state[_PATCHES]
+    if self.col_W is not col_W or self.stride != stride or self.pad != pad or self.W.shape != shape:
+        return PASS
+    high, wide = ((padded.shape[axis] - shape[axis]) // stride + 1 for axis in (2, 3))
+    if dout.shape != (padded.shape[0], shape[0], high, wide):
+        return PASS
+    if np.shape(self.x) != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
+        return PASS
+    dx, self.dW, self.db = kernels.convolution_backward(dout, padded, col_W.T.reshape(shape), stride, pad)
+    return dx
+
+
+class Patches:
+    """The attribute `col` of a convolution: the matrix of patches, made when somebody asks for it."""
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        state = vars(layer)
+        if _PATCHES in state and "col" not in state:
+            padded, _, shape, stride, _ = state[_PATCHES]
+            state["col"] = kernels.im2col(padded, shape[2], shape[3], stride, 0, FLOAT)
+        try:
+            return state["col"]
+        except KeyError:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute 'col'") from None
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        vars(layer).pop(_PATCHES, None)
+        vars(layer)["col"] = value
+
+    def __delete__(self, layer: Any) -> None:
+        vars(layer).pop(_PATCHES, None)
+        del vars(layer)["col"]
+
+
+def state_with_patches(self: Any) -> dict[str, Any]:
+    """For pickle and copy: the attributes that the user's own class has, `col` among them."""
+    state = dict(vars(self))
+    if state.pop(_PATCHES, None) is not None:
+        state["col"] = self.col
+    return state
+
+
+def pooling_forward(self: Any, x: Any) -> Any:
+    if not is_count(self.pool_h, self.pool_w, self.stride, at_least=1) or self.pad != 0:
+        return PASS
+    images = as_float(x)
+    if images is None or x.ndim != 4 or not x.size or x.shape[2] < self.pool_h or x.shape[3] < self.pool_w:
+        return PASS
+    out, self.arg_max = kernels.pooling_forward(images, self.pool_h, self.pool_w, self.stride, 0)
+    self.x = x
+    return out
+
+
+def pooling_backward(self: Any, dout: Any) -> Any:
+    numbers, x, arg_max, window = as_float(dout), self.x, self.arg_max, (self.pool_h, self.pool_w)
+    if numbers is None or not is_count(*window, self.stride, at_least=1) or self.pad != 0:
+        return PASS
+    if type(x) is not np.ndarray or x.ndim != 4 or x.shape[2] < window[0] or x.shape[3] < window[1]:
+        return PASS
+    rows = ((x.shape[axis + 2] - window[axis]) // self.stride + 1 for axis in (0, 1))
+    if (
+        dout.shape != (*x.shape[:2], *rows)
+        or not is_array(arg_max, np.dtype(np.int64))
+        or arg_max.shape != (dout.size,)
+    ):
+        return PASS
+    return kernels.pooling_backward(numbers, arg_max, x.shape, *window, self.stride, 0)
+
+
+class Fast:
+    """How a kind of layer is accelerated: its methods, and the functions of its module that they stand for."""
+
+    def __init__(self, forward: Method, backward: Method, *functions: str):
+        self.methods = {"forward": forward, "backward": backward}
+        self.functions = functions
+
+
+LAYERS = {
+    "Affine": Fast(affine_forward, affine_backward),
+    "Relu": Fast(relu_forward, relu_backward),
+    "Sigmoid": Fast(sigmoid_forward, sigmoid_backward, "sigmoid"),
+    "SoftmaxWithLoss": Fast(softmax_with_loss_forward, softmax_with_loss_backward, "softmax", "cross_entropy_error"),
+    "Dropout": Fast(dropout_forward, dropout_backward),
+    "BatchNormalization": Fast(batch_normalization_forward, batch_normalization_backward),
+    "Convolution": Fast(convolution_forward, convolution_backward, "im2col", "col2im"),
+    "Pooling": Fast(pooling_forward, pooling_backward, "im2col", "col2im"),
+}
+
+OTHER_EDITIONS = {
+    CHANNELS: Fast(_only_rows(batch_normalization_forward), _only_rows(batch_normalization_backward)),
+    NO_EPSILON: Fast(
+        softmax_with_loss_forward_without_epsilon, softmax_with_loss_backward, "softmax", "cross_entropy_error"
+    ),
+}
