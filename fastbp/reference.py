@@ -191,7 +191,7 @@ def pooling_forward(x, pool_h, pool_w, stride, pad):
     """x (N, C, H, W) -> out (N, C, OH, OW), arg_max (N * OH * OW * C,): the place of the first maximum in its window.
 
     OH = (H + 2 pad - pool_h) // stride + 1; the padding is zeros. NaN is larger than any number. `arg_max` counts from 0
-    to pool_h * pool_w - 1, and lies in memory as `out` does: (N, OH, OW, C).
+    to pool_h * pool_w - 1, in the order (N, OH, OW, C).
     """
     windows = _windows(_with_zeros(x, pad), (pool_h, pool_w), stride).transpose(0, 2, 3, 1, 4, 5)
     windows = windows.reshape(*windows.shape[:4], pool_h * pool_w)

@@ -77,7 +77,7 @@ def _padded(x, pad_y, pad_x, dtype):
 
 
 def _correlate(x, padded, pad_y, pad_x, stride, rows, window, weights, w_at, w_step, bias, columns):
-    """Copy x into `padded`, and out (N, columns, *rows) = patches of it @ weights + bias, in memory (N, *rows, columns).
+    """Copy x into `padded`; out (N, columns, *rows) = patches of it @ weights + bias.
 
     weights[w_at[k] + column * w_step] belongs to column k of the patches.
     """
@@ -86,15 +86,15 @@ def _correlate(x, padded, pad_y, pad_x, stride, rows, window, weights, w_at, w_s
     k_at = _places((padded.shape[1], *window), inside[1:], 1)
     row_at = _places((1, *rows), inside[1:], stride)
     count, depth = len(padded), len(k_at)
-    out = np.empty((count, *rows, columns), weights.dtype)
-    panel = 2 * VECTOR_BYTES // weights.itemsize
+    out = np.empty((count, columns, *rows), weights.dtype)
+    line = -(-columns * weights.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // weights.itemsize
     threads = min(threads_for(out.size * depth, WORTH_A_THREAD), max(count, 1))
-    room = scratch(-(-columns // panel) * panel * depth + threads * ROW_BLOCK * panel, weights.dtype)
+    room = scratch(line * (depth + threads * ROW_BLOCK), weights.dtype)
     run(
         _patches_times, threads, memory, steps, x.shape, around, inside, padded.shape, (pad_y, pad_x), row_at, k_at,
         weights, w_at, w_step, bias, out.reshape(-1), columns, room,
     )  # fmt: skip
-    return out.transpose(0, 3, 1, 2)
+    return out
 
 
 @lru_cache(maxsize=256)
@@ -121,10 +121,12 @@ def _patches_times(
     thread, threads, control, x, steps, shape, padded, inside, sizes, pads, row_at, k_at, weights, w_at, w_step, bias,
     out, columns, room,
 ):  # fmt: skip
+    """This thread's images: padded, and ROW_BLOCK rows at a time multiplied in `block` and turned into `out`."""
     begin(control, thread)
     width, depth, rows = panel_width(out), len(k_at), len(row_at)
-    panels, full, rest = (columns + width - 1) // width, columns // width, columns % width
-    edge = panels * width * depth + thread * ROW_BLOCK * width
+    panels = (columns + width - 1) // width
+    line = panels * width
+    block = line * depth + thread * ROW_BLOCK * line
     first_panel, end_panel = share(panels, thread, threads)
     for panel in range(first_panel, end_panel):
         pack_through(weights, panel * width * w_step, w_at, w_step, min(width, columns - panel * width), room,
@@ -132,28 +134,29 @@ def _patches_times(
     if not meet(control, 1, threads):
         return
     first, end = share(sizes[0], thread, threads)
-    block = even_block(depth)
+    deep = even_block(depth)
     for n in range(first, end):
         copy_padded(x, n * steps[0], steps, shape, padded, n * inside[0], inside, sizes, pads)
         for top in range(0, rows, ROW_BLOCK):
-            count, c0 = min(ROW_BLOCK, rows - top), (n * rows + top) * columns
+            count = min(ROW_BLOCK, rows - top)
             for r in range(count):
-                for j in range(columns - rest):
-                    put(out, c0 + r * columns + j, at(bias, j))
-                for j in range(rest):
-                    put(room, edge + r * width + j, at(bias, columns - rest + j))
-            for k in range(0, depth, block):
-                deep = min(block, depth - k)
-                for panel in range(full):
-                    strips_through(padded, n * inside[0], row_at, top, count, k_at, k, deep, room,
-                                   (panel * depth + k) * width, out, c0 + panel * width, columns)  # fmt: skip
-                if rest > 0:
-                    strips_through(padded, n * inside[0], row_at, top, count, k_at, k, deep, room,
-                                   (full * depth + k) * width, room, edge, width)  # fmt: skip
-            for r in range(count):
-                for j in range(rest):
-                    put(out, c0 + (r + 1) * columns - rest + j, at(room, edge + r * width + j))
+                for j in range(columns):
+                    put(room, block + r * line + j, at(bias, j))
+            for k in range(0, depth, deep):
+                for panel in range(panels):
+                    strips_through(padded, n * inside[0], row_at, top, count, k_at, k, min(deep, depth - k), room,
+                                   (panel * depth + k) * width, room, block + panel * width, line)  # fmt: skip
+            turn(room, block, line, count, columns, out, n * columns * rows + top, rows)
     meet(control, 2, threads)
+
+
+@kernel(part=True)
+def turn(block, b0, line, rows, columns, out, o0, out_step):
+    """out[o0 + column * out_step + row] = block[b0 + row * line + column]."""
+    kept_apart()
+    for j in range(columns):
+        for r in range(rows):
+            put(out, o0 + j * out_step + r, at(block, b0 + r * line + j))
 
 
 @kernel(part=True)
@@ -309,16 +312,18 @@ def pack_pixels(dout, d0, steps, wide, top, count, filters, panel, p0):
     """One panel [pixel][filter] of `count` pixels of dout from `top` on, padded with zeros."""
     kept_apart()
     width = panel_width(panel)
-    y, x = top // wide, top % wide
-    for r in range(count):
-        source = d0 + y * steps[2] + x * steps[3]
-        for f in range(filters):
-            put(panel, p0 + r * width + f, at(dout, source + f * steps[1]))
-        for f in range(filters, width):
+    for f in range(filters):
+        source = d0 + f * steps[1]
+        if steps[2] == wide * steps[3]:
+            for r in range(count):
+                put(panel, p0 + r * width + f, at(dout, source + (top + r) * steps[3]))
+        else:
+            for r in range(count):
+                y, x = (top + r) // wide, (top + r) % wide
+                put(panel, p0 + r * width + f, at(dout, source + y * steps[2] + x * steps[3]))
+    for f in range(filters, width):
+        for r in range(count):
             put(panel, p0 + r * width + f, 0)
-        x += 1
-        if x == wide:
-            y, x = y + 1, 0
 
 
 @kernel(part=True)

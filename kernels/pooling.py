@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import flat, strided
+from .arrays import flat, scratch, strided
 from .compiler import kernel
-from .simd import as_number, at, put
+from .simd import at, choose_later, every_second, fill, lanes, load, put, store
 from .threads import begin, meet, run, share, threads_for
 
 WORTH_A_THREAD = 200_000  # numbers
@@ -16,16 +16,17 @@ def pooling_forward(x, pool_h, pool_w, stride, pad):
     """x (N, C, H, W) -> out (N, C, OH, OW), arg_max (N * OH * OW * C,): the place of the first maximum in its window.
 
     OH = (H + 2 pad - pool_h) // stride + 1; the padding is zeros. NaN is larger than any number. `arg_max` counts from 0
-    to pool_h * pool_w - 1, and lies in memory as `out` does: (N, OH, OW, C).
+    to pool_h * pool_w - 1, in the order (N, OH, OW, C).
     """
     count, channels, height, width = x.shape
     rows = (height + 2 * pad - pool_h) // stride + 1, (width + 2 * pad - pool_w) // stride + 1
-    out = np.empty((count, *rows, channels), x.dtype)
+    out = np.empty((count, channels, *rows), x.dtype)
     arg_max = np.empty(out.size, np.int64)
     memory, steps = strided(x)
     threads = threads_for(x.size, WORTH_A_THREAD)
-    run(_forward, threads, memory, steps, x.shape, out.reshape(-1), arg_max, rows, (pool_h, pool_w), stride, pad)
-    return out.transpose(0, 3, 1, 2), arg_max
+    places = scratch(threads * rows[1], x.dtype)
+    run(_forward, threads, memory, steps, x.shape, flat(out), arg_max, places, rows, (pool_h, pool_w), stride, pad)
+    return out, arg_max
 
 
 def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
@@ -39,39 +40,53 @@ def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
 
 
 @kernel
-def _forward(thread, threads, control, x, steps, shape, out, arg_max, rows, window, stride, pad):
+def _forward(thread, threads, control, x, steps, shape, out, arg_max, places, rows, window, stride, pad):
     begin(control, thread)
     first, end = share(shape[0] * rows[0], thread, threads)
+    pairs = pad == 0 and stride == 2 and window[0] == 2 and window[1] == 2 and steps[3] == 1
     for line in range(first, end):
         n, top = line // rows[0], line % rows[0] * stride - pad
         for c in range(shape[1]):
-            start, target = n * steps[0] + c * steps[1] + top * steps[2], line * rows[1] * shape[1] + c
-            if pad == 0 and window[0] == 2 and window[1] == 2:
-                pool_pairs(x, start, steps[2], steps[3], stride, rows[1], out, arg_max, target, shape[1])
-            else:
-                for i in range(rows[1]):
-                    left = i * stride - pad
-                    largest, place = pool_window(
-                        x, start + left * steps[3], steps[2], steps[3], top, left, shape[2], shape[3], window
-                    )
-                    put(out, target, largest)
-                    put(arg_max, target, place)
-                    target += shape[1]
+            start = n * steps[0] + c * steps[1] + top * steps[2]
+            target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
+            place_at, done = line * rows[1] * shape[1] + c, 0
+            if pairs:
+                done = pool_pairs(x, start, steps[2], rows[1], out, target, places, thread * rows[1])
+                for i in range(done):
+                    put(arg_max, place_at + i * shape[1], np.int64(at(places, thread * rows[1] + i)))
+            for i in range(done, rows[1]):
+                left = i * stride - pad
+                largest, place = pool_window(
+                    x, start + left * steps[3], steps[2], steps[3], top, left, shape[2], shape[3], window
+                )
+                put(out, target + i, largest)
+                put(arg_max, place_at + i * shape[1], place)
     meet(control, 1, threads)
 
 
 @kernel(part=True)
-def pool_pairs(x, start, row_step, step, stride, count, out, arg_max, target, target_step):
-    """A line of windows of 2 x 2, by far the most frequent: without branches, half of which would be mispredicted."""
-    for _ in range(count):
-        below = start + row_step
-        upper = as_number(is_larger(at(x, start + step), at(x, start)))
-        lower = as_number(is_larger(at(x, below + step), at(x, below)))
-        down = as_number(is_larger(at(x, below + lower * step), at(x, start + upper * step)))
-        right = upper + down * (lower - upper)
-        put(out, target, at(x, start + down * row_step + right * step))
-        put(arg_max, target, 2 * down + right)
-        start, target = start + stride * step, target + target_step
+def pool_pairs(x, start, row_step, count, out, target, places, p0):
+    """`count` windows of 2 x 2 side by side, if they fill a vector; how many were done. The last vector may overlap.
+
+    Scalar code mispredicts half of its branches: 30 ns a window, against 5.
+    """
+    width = lanes(x)
+    if count < width:
+        return 0
+    for i in range(0, count, width):
+        i = min(i, count - width)
+        upper, lower = start + 2 * i, start + 2 * i + row_step
+        a, b = load(x, upper), load(x, upper + width)
+        left, right = every_second(a, b, 0), every_second(a, b, 1)
+        a, b = load(x, lower), load(x, lower + width)
+        left_below, right_below = every_second(a, b, 0), every_second(a, b, 1)
+        top = choose_later(right, left, right, left)
+        top_place = choose_later(right, left, fill(x, 1), fill(x, 0))
+        below = choose_later(right_below, left_below, right_below, left_below)
+        below_place = choose_later(right_below, left_below, fill(x, 3), fill(x, 2))
+        store(out, target + i, choose_later(below, top, below, top))
+        store(places, p0 + i, choose_later(below, top, below_place, top_place))
+    return count
 
 
 @kernel(part=True)

@@ -293,3 +293,31 @@ def as_number(typing_context, condition):
         return builder.call(no_operation, [number])
 
     return types.int64(condition), codegen
+
+
+@intrinsic
+def every_second(typing_context, a, b, first):
+    """The numbers 0, 2, 4, ... (first = 0) or 1, 3, 5, ... (first = 1, a literal) of a followed by b."""
+    if not isinstance(first, types.IntegerLiteral):
+        return None
+    places = [first.literal_value + 2 * lane for lane in range(a.lanes)]
+
+    def codegen(context, builder, signature, arguments):
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), a.lanes), places)
+        return builder.shuffle_vector(arguments[0], arguments[1], mask)
+
+    return a(a, b, first), codegen
+
+
+@intrinsic
+def choose_later(typing_context, a, b, if_later, if_not):
+    """In each lane if_later, where a > b or only a is NaN, else if_not."""
+
+    def codegen(context, builder, signature, arguments):
+        first, second, yes, no = arguments
+        only_nan = builder.and_(
+            builder.fcmp_unordered("uno", first, first), builder.fcmp_ordered("ord", second, second)
+        )
+        return builder.select(builder.or_(builder.fcmp_ordered(">", first, second), only_nan), yes, no)
+
+    return a(a, b, if_later, if_not), codegen

@@ -75,7 +75,10 @@ class Auditor:
             return own(*arguments)
         audit.seconds += seconds
         audit.own_seconds += own_seconds
-        pairs: list[tuple[str, Any, Any]] = [("result", result, expected), ("random state", np.random.get_state()[1:3], random_after[1:3])]
+        pairs: list[tuple[str, Any, Any]] = [
+            ("result", result, expected),
+            ("random state", np.random.get_state()[1:3], random_after[1:3]),
+        ]
         for place, (argument, copy) in enumerate(zip(arguments, copies, strict=True)):
             pairs += (
                 _attributes(argument, copy)
