@@ -2,6 +2,7 @@
 
 from ._version import __version__
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
+from .dropin import accelerate, accelerated, load_ipython_extension, unload_ipython_extension
 from .gradients import check_gradients, numerical_gradient
 from .image_layers import Convolution, Pooling
 from .layers import (
@@ -50,12 +51,16 @@ __all__ = [
     "Trainer",
     "TwoLayerNet",
     "__version__",
+    "accelerate",
+    "accelerated",
     "check_gradients",
     "default_backend",
     "load",
     "load_book_params",
+    "load_ipython_extension",
     "numerical_gradient",
     "set_default_backend",
     "set_num_threads",
+    "unload_ipython_extension",
     "use_backend",
 ]

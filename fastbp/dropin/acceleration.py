@@ -56,20 +56,24 @@ _build_class: Callable[..., Any] = builtins.__build_class__
 _exec_module = SourceFileLoader.exec_module
 
 
-def accelerate(wrap: calls.Wrapper | None = None) -> list[Found]:
+def accelerate() -> list[Found]:
     """Accelerate the book's layers and functions in everything that is imported or defined from now on.
 
     `from common.layers import *` after it gives layers with the same names, attributes and numbers, several times
     faster; classes that differ from the book's in what they do are left alone. What exists already is not changed.
-    Returns the list to which every class and function that is looked at is added.
+    Returns the list to which every class and function that is looked at is added, with the reason if it was left.
     """
+    return start_accelerating(calls.plain)
+
+
+def start_accelerating(wrap: calls.Wrapper) -> list[Found]:
+    """The same, with calls that are wrapped in another way: counted, or compared."""
     with _state.lock:
         _state.depth += 1
-        if wrap is not None:
-            _state.wrap = wrap
+        _state.wrap = wrap
         vars(kernels).clear()
-        builtins.__build_class__ = _make_class
-        SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign]
+        builtins.__build_class__ = _make_class  # type: ignore[assignment]
+        SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign, assignment]
     return _state.found
 
 
@@ -81,6 +85,16 @@ def stop_accelerating() -> None:
             builtins.__build_class__ = _build_class
             SourceFileLoader.exec_module = _exec_module  # type: ignore[method-assign]
             _state.wrap = calls.plain
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext fastbp`: accelerate what later cells import or define."""
+    accelerate()
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext fastbp`."""
+    stop_accelerating()
 
 
 @contextmanager
@@ -126,7 +140,7 @@ def exchange_methods(
         setattr(made, name, wrap(f"{made.__name__}.{name}", _once_checked(method, fast, module, found), own))
     if fast is LAYERS["Convolution"]:
         made.col = Patches()  # type: ignore[attr-defined]
-        made.__getstate__ = state_with_patches  # type: ignore[method-assign, assignment]
+        made.__getstate__ = state_with_patches  # type: ignore[attr-defined]
 
 
 def _once_checked(method: calls.Method, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:

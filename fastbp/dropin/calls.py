@@ -16,7 +16,7 @@ Wrapper = Callable[[str, Method, Method], Method]
 
 def plain(name: str, fast: Method, own: Method) -> Method:
     """`fast`, and `own` where that passes, or where the number of arguments is not the book's or some are named."""
-    least, most = _arguments(fast)
+    least, most = positional(fast)
 
     @functools.wraps(own)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -29,7 +29,7 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     return call
 
 
-def _arguments(function: Method) -> tuple[int, int]:
+def positional(function: Method) -> tuple[int, int]:
     """How many positional arguments a function takes, at the least and at the most."""
     parameters = inspect.signature(function).parameters.values()
     return sum(parameter.default is parameter.empty for parameter in parameters), len(parameters)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .acceleration import Found, accelerate
+from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
-from .calls import Counter
+from .calls import Counter, plain
 from .running import CannotRun, run_module, run_script
 
 RUN = "Run a script with the book's layers accelerated, wherever it defines or imports them; nothing in it is changed."
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(arguments)
     counter = Counter() if options.verbose or options.json else None
-    found = accelerate(counter)
+    found = start_accelerating(counter or plain)
     start = time.perf_counter()
     try:
         _run_it(options)
@@ -47,7 +47,7 @@ def audit(arguments: Sequence[str]) -> None:
     parser.add_argument("--tolerance", type=float, help="of the largest magnitude in an array (float64: 1e-10)")
     options = parser.parse_args(arguments)
     auditor = Auditor(options.tolerance)
-    found = accelerate(auditor)
+    found = start_accelerating(auditor)
     start, difference = time.perf_counter(), None
     try:
         _run_it(options)

@@ -1,0 +1,25 @@
+"""How the modules here come by the kernels: the same way as the book's own, under `fastbp run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..dropin.acceleration import KIND, exchange_methods, fast_function
+from ..dropin.fast_functions import FUNCTIONS
+from ..dropin.fast_layers import LAYERS
+
+Definition = TypeVar("Definition", bound=Callable[..., Any])
+
+
+def accelerated(definition: Definition) -> Definition:
+    """A class or function that does what the book's of the same name does, on the kernels where they take its arguments."""
+    name: str = definition.__name__
+    if isinstance(definition, type):
+        exchange_methods(definition, LAYERS[name], vars(sys.modules[definition.__module__]))
+        return definition
+    if name in FUNCTIONS:
+        return fast_function(definition, name)  # type: ignore[return-value]
+    setattr(definition, KIND, name)
+    return definition
