@@ -49,6 +49,65 @@ def optimizer_update(rng, shape, dtype):
     return [Adam(1e-6).rule, parameters, gradients, rng.random((2, *shape)).astype(dtype)]
 
 
+def convolution_forward(rng, shape, dtype):
+    count, channels, size, filters, window = shape
+    x = rng.standard_normal((count, channels, size, size)).astype(dtype)
+    W = rng.standard_normal((filters, channels, window, window)).astype(dtype)
+    return [x, W, rng.standard_normal(filters).astype(dtype), 1, window // 2]
+
+
+def convolution_backward(rng, shape, dtype):
+    x, W, b, stride, pad = convolution_forward(rng, shape, dtype)
+    out, padded = reference.convolution_forward(x, W, b, stride, pad)
+    return [np.ascontiguousarray(out), padded, W, stride, pad]
+
+
+def pooling_forward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), 2, 2, 2, 0]
+
+
+def pooling_backward(rng, shape, dtype):
+    out, arg_max = reference.pooling_forward(*pooling_forward(rng, shape, dtype))
+    return [np.ascontiguousarray(out), arg_max, shape, 2, 2, 2, 0]
+
+
+def batch_normalization_forward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), *rng.standard_normal((2, shape[1])).astype(dtype), 10e-7]
+
+
+def batch_normalization_apply(rng, shape, dtype):
+    x, *vectors, epsilon = batch_normalization_forward(rng, shape, dtype)
+    return [x, *vectors, *rng.random((2, shape[1])).astype(dtype), epsilon]
+
+
+def batch_normalization_backward(rng, shape, dtype):
+    x, gamma, beta, epsilon = batch_normalization_forward(rng, shape, dtype)
+    _, xc, xn, std, *_ = reference.batch_normalization_forward(x, gamma, beta, epsilon)
+    return [x, gamma, xc, xn, std]
+
+
+def dropout_forward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), rng.random(shape), 0.5, 1.0]
+
+
+def dropout_backward(rng, shape, dtype):
+    return [rng.standard_normal(shape).astype(dtype), rng.random(shape) < 0.5, 1.0]
+
+
+def im2col(rng, shape, dtype):
+    count, channels, size, _, window = shape
+    return [rng.standard_normal((count, channels, size, size)).astype(dtype), window, window, 1, window // 2, dtype]
+
+
+def col2im(rng, shape, dtype):
+    x, *window, _ = im2col(rng, shape, dtype)
+    return [reference.im2col(x, *window, dtype), x.shape, *window]
+
+
+CONVOLUTION_SHAPES = [(100, 1, 28, 30, 5), (100, 16, 28, 16, 3), (100, 64, 8, 64, 3)]
+POOLING_SHAPES = [(100, 30, 24, 24), (100, 64, 8, 8)]
+COLUMN_SHAPES = [(100, 100), (4096, 1024)]
+
 CASES = {
     "affine_forward": (affine_forward, AFFINE_SHAPES),
     "affine_backward": (affine_backward, AFFINE_SHAPES),
@@ -60,6 +119,17 @@ CASES = {
     "softmax_cross_entropy_backward": (softmax_cross_entropy_backward, SOFTMAX_SHAPES),
     "optimizer_update": (optimizer_update, ELEMENTWISE_SHAPES),
     "tanh_forward": (relu_forward, ELEMENTWISE_SHAPES),
+    "convolution_forward": (convolution_forward, CONVOLUTION_SHAPES),
+    "convolution_backward": (convolution_backward, CONVOLUTION_SHAPES),
+    "pooling_forward": (pooling_forward, POOLING_SHAPES),
+    "pooling_backward": (pooling_backward, POOLING_SHAPES),
+    "batch_normalization_forward": (batch_normalization_forward, COLUMN_SHAPES),
+    "batch_normalization_apply": (batch_normalization_apply, COLUMN_SHAPES),
+    "batch_normalization_backward": (batch_normalization_backward, COLUMN_SHAPES),
+    "dropout_forward": (dropout_forward, ELEMENTWISE_SHAPES),
+    "dropout_backward": (dropout_backward, ELEMENTWISE_SHAPES),
+    "im2col": (im2col, CONVOLUTION_SHAPES[1:]),
+    "col2im": (col2im, CONVOLUTION_SHAPES[1:]),
 }
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from .backends import BACKENDS
 from .checks import Array
 from .gradients import check_gradients, numerical_gradient, relative_error
+from .image_layers import Convolution, Pooling
 from .layers import Affine, IdentityWithLoss, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .networks import ACTIVATIONS, MLP
+from .regularization_layers import BatchNormalization, Dropout
 
 GRADIENT_TOLERANCE = 1e-5  # central differences with h = 1e-5, and the epsilon in the book's loss
 PARITY_TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
@@ -57,7 +59,10 @@ def _arrays(seed: int, dtype: str) -> Arrays:
     rng = np.random.default_rng(seed)
     shapes = {"x": (7, 11), "W": (11, 11), "b": (11,), "dout": (7, 11)}
     arrays = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
-    return {**arrays, "t": rng.integers(0, 11, 7)}
+    t = rng.integers(0, 11, 7)
+    images = {"images": (3, 2, 6, 5), "filters": (4, 2, 3, 2), "bias": (4,), "gamma": (11,)}
+    arrays |= {name: rng.standard_normal(shape).astype(dtype) for name, shape in images.items()}
+    return {**arrays, "t": t}
 
 
 def _affine(backend: str, arrays: Arrays) -> Evaluated:
@@ -84,6 +89,39 @@ def _target_loss(make: Callable[..., Any]) -> Callable[[str, Arrays], Evaluated]
     return evaluate
 
 
+def _convolution(stride: int, pad: int) -> Callable[[str, Arrays], Evaluated]:
+    def evaluate(backend: str, arrays: Arrays) -> Evaluated:
+        layer = Convolution(arrays["filters"], arrays["bias"], stride, pad, backend)
+        out = layer.forward(arrays["images"])
+        dout = np.cos(np.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+        dx = layer.backward(dout)
+        return np.sum(out * dout), {"out": out, "dimages": dx, "dfilters": layer.dW, "dbias": layer.db}
+
+    return evaluate
+
+
+def _pooling(backend: str, arrays: Arrays) -> Evaluated:
+    layer = Pooling(3, 2, 2, 1, backend)
+    out = layer.forward(arrays["images"])
+    dout = np.cos(np.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+    return np.sum(out * dout), {"out": out, "dimages": layer.backward(dout)}
+
+
+def _batch_normalization(backend: str, arrays: Arrays) -> Evaluated:
+    layer = BatchNormalization(arrays["gamma"], arrays["b"], backend=backend)
+    out, dx = layer.forward(arrays["x"]), layer.backward(arrays["dout"])
+    return np.sum(out * arrays["dout"]), {"out": out, "dx": dx, "dgamma": layer.dgamma, "db": layer.dbeta}
+
+
+def _dropout(backend: str, arrays: Arrays) -> Evaluated:
+    layer = Dropout(0.4, inverted=True, backend=backend)
+    state = np.random.get_state()
+    np.random.seed(0)  # the same mask each time
+    out = layer.forward(arrays["x"])
+    np.random.set_state(state)
+    return np.sum(out * arrays["dout"]), {"out": out, "dx": layer.backward(arrays["dout"])}
+
+
 def _softmax_with_loss(backend: str, arrays: Arrays) -> Evaluated:
     layer = SoftmaxWithLoss(backend)
     loss = layer.forward(arrays["x"], arrays["t"])
@@ -97,6 +135,11 @@ LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
     "Tanh": _activation(Tanh),
     "LeakyRelu": _activation(LeakyRelu),
     "SoftmaxWithLoss": _softmax_with_loss,
+    "Convolution": _convolution(1, 1),
+    "Convolution, stride 2": _convolution(2, 0),
+    "Pooling": _pooling,
+    "BatchNormalization": _batch_normalization,
+    "Dropout": _dropout,
     "IdentityWithLoss": _target_loss(IdentityWithLoss),
     "SigmoidWithLoss": _target_loss(SigmoidWithLoss),
 }
@@ -105,7 +148,7 @@ LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
 def _gradient_error(evaluate: Callable[[str, Arrays], Evaluated], backend: str, arrays: Arrays) -> float:
     """The largest error of dx, dW and db, as far as the layer has them, against central differences of its loss."""
     results = evaluate(backend, arrays)[1]
-    inputs = [name for name in ("x", "W", "b") if f"d{name}" in results]
+    inputs = [name for name in arrays if f"d{name}" in results]
     return max(
         relative_error(
             results[f"d{name}"], numerical_gradient(lambda _: evaluate(backend, arrays)[0], arrays[name], 1e-5)

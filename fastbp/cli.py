@@ -1,4 +1,4 @@
-"""The command line: fastbp compare | train | check | bench | graph | demo | sweep | warmup."""
+"""The command line: fastbp run | audit | compare | train | check | bench | graph | demo | sweep | warmup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,27 @@ import typer
 
 from . import __version__, checks
 from .backends import BACKENDS, get_backend
+from .cli_demos import demo, graph
+from .cli_options import (
+    INTERRUPTED,
+    Activation,
+    BatchSize,
+    DataDir,
+    EvaluateEvery,
+    Hidden,
+    Iterations,
+    JsonFile,
+    LearningRate,
+    OptimizerName,
+    PlotFile,
+    Seed,
+    check_file,
+    check_files,
+    fail,
+    user_errors,
+)
 from .compare import Comparison, Recipe, RunSpec, compare
+from .dropin import command
 from .networks import ACTIVATIONS, DTYPES
 from .optimizers import OPTIMIZERS
 from .warmup import load_cached
@@ -25,23 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Backpropagation written by hand in NumPy, at compiled speed, with proof that the answers did not change.",
 )
-
-PLOT_FORMATS = (".png", ".svg", ".pdf")
-INTERRUPTED = 130
-
-Iterations = Annotated[int, typer.Option(min=1, help="Number of updates.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples in each update.")]
-Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="Step of the optimizer.")]
-Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
-OptimizerName = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
-EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial weights and of the batches.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="A folder of four IDX files named as MNIST's.", show_default="MNIST itself")
-]
-PlotFile = Annotated[Path | None, typer.Option(help="Save a picture of the curves and times here (.png, .svg, .pdf).")]
-JsonFile = Annotated[Path | None, typer.Option(help="Save everything as JSON here; - prints it, and nothing else.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -57,6 +60,25 @@ def main(
     ] = False,
 ) -> None:
     """What holds for all commands."""
+
+
+app.command()(graph)
+app.add_typer(demo, name="demo")
+
+
+_FOR_SCRIPTS = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+
+
+@app.command(short_help=command.RUN, add_help_option=False, context_settings=_FOR_SCRIPTS)
+def run(context: typer.Context) -> None:
+    """Named here for the list of commands; `__main__` starts it without what the others need."""
+    command.run(context.args)
+
+
+@app.command(short_help=command.AUDIT, add_help_option=False, context_settings=_FOR_SCRIPTS)
+def audit(context: typer.Context) -> None:
+    """Like `run`."""
+    command.audit(context.args)
 
 
 @app.command("compare")
@@ -81,9 +103,9 @@ def compare_command(
     Exits with 1 where two runs of the same dtype do not agree.
     """
     recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
-    specs = _user_errors(lambda: [RunSpec.parse(text) for text in runs.split(",")])
+    specs = user_errors(lambda: [RunSpec.parse(text) for text in runs.split(",")])
     if repeated := {str(spec) for spec in specs if specs.count(spec) > 1}:
-        _fail(f"--runs names {', '.join(sorted(repeated))} more than once")
+        fail(f"--runs names {', '.join(sorted(repeated))} more than once")
     comparison = _carry_out(recipe, specs, data_dir, plot, json)
     if not comparison.ok:
         raise typer.Exit(1)
@@ -110,13 +132,13 @@ def train(
 ) -> None:
     """Train one network and show its accuracies and times."""
     if resume and checkpoint is None:
-        _fail("--resume needs --checkpoint, the file to go on from")
+        fail("--resume needs --checkpoint, the file to go on from")
     for option, path in (("--save", save), ("--checkpoint", checkpoint)):
-        _check_file(option, path)
+        check_file(option, path)
         if path is not None and importlib.util.find_spec("safetensors") is None:
-            _fail(f"{option} needs safetensors: pip install 'fastbp[save]'")
+            fail(f"{option} needs safetensors: pip install 'fastbp[save]'")
     recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
-    spec = _user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
+    spec = user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
     _carry_out(recipe, [spec], data_dir, plot, json, checkpoint=checkpoint, resume=resume, save=save)
 
 
@@ -136,7 +158,7 @@ def check(
 
     found = run_checks(seed)
     if json is not None:
-        _check_file("--json", json)
+        check_file("--json", json)
         report.write_json(json, {"checks": [{**asdict(item), "ok": item.ok} for item in found]})
     if str(json) != "-":
         report.print_all(report.checks_table(found))
@@ -157,88 +179,6 @@ def warmup() -> None:
             costs.append(cost)
             advance(len(costs), cost[0])
     report.print_all(report.costs_table(costs))
-
-
-@app.command()
-def graph(
-    example: Annotated[
-        str, typer.Argument(help="square-sum, network, or MODULE:FUNCTION: a function of yours to trace.")
-    ] = "square-sum",
-    plot: Annotated[Path | None, typer.Option(help="Draw it here (.svg, .png, .pdf; needs Graphviz).")] = None,
-) -> None:
-    """Show a computation graph with the values and gradients of a real forward and backward pass.
-
-    Without --plot it is printed in Graphviz's language.
-    """
-    from .graph import EXAMPLES, FORMATS
-
-    traced = EXAMPLES[example]() if example in EXAMPLES else _traced(example, list(EXAMPLES))
-    if plot is None:
-        print(traced.to_dot(), end="")
-        return
-    _check_file("--plot", plot)
-    if plot.suffix.lower() not in FORMATS:
-        _fail(f"--plot must end in {', '.join(FORMATS)}, got {plot}")
-    try:
-        traced.draw(plot)
-    except RuntimeError as error:
-        _fail(str(error))
-    print(f"{len(traced.operations)} operations, drawn in {plot}")
-
-
-def _traced(example: str, known: list[str]) -> Any:
-    """The graph of a call of MODULE:FUNCTION; a module may lie in the working directory."""
-    from .graph import trace
-
-    module, _, function = example.partition(":")
-    if not function:
-        _fail(f"the graph must be one of {', '.join(known)} or MODULE:FUNCTION, got {example!r}")
-    sys.path.insert(0, "")
-    try:
-        call = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        _fail(f"{example}: {error}")
-    with trace() as traced:
-        call()
-    if not traced.operations:
-        _fail(f"{example} called no node or layer")
-    return traced
-
-
-demo = typer.Typer(no_args_is_help=True, help="Things to look at.")
-app.add_typer(demo, name="demo")
-
-
-@demo.command("optimizers")
-def demo_optimizers(plot: PlotFile = None) -> None:
-    """The ways of all optimizers on x² / 20 + y²."""
-    from . import report
-    from .demo_pictures import optimizers_table, plot_optimizers
-
-    _check_files(plot, None)
-    table, paths = optimizers_table()
-    report.print_all(table)
-    if plot is not None:
-        plot_optimizers(paths, plot)
-
-
-@demo.command("plane")
-def demo_plane(
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 100,
-    seed: Seed = 0,
-    plot: PlotFile = None,
-) -> None:
-    """A network of three hidden units learns a plane (needs the extra `demo`)."""
-    from .demo_pictures import plot_plane
-    from .demos import learn_plane
-
-    _check_files(plot, None)
-    try:
-        learned = learn_plane(epochs, seed)
-    except ModuleNotFoundError as error:
-        _fail(f"the plane needs {error.name}: pip install 'fastbp[demo]'")
-    if plot is not None:
-        plot_plane(*learned, plot)
 
 
 @app.command()
@@ -266,8 +206,8 @@ def sweep(
     from .progress import progress_bar
     from .sweep import Choices, hidden_widths, plan, read_outcomes, run_trials
 
-    _check_files(plot, results)
-    chosen = _user_errors(
+    check_files(plot, results)
+    chosen = user_errors(
         lambda: (
             Choices.parse("--learning-rate", learning_rate, float),
             Choices.parse("--hidden", hidden, hidden_widths),
@@ -276,7 +216,7 @@ def sweep(
             Choices.parse("--optimizer", optimizer, str),
         )
     )
-    planned = _user_errors(lambda: plan(*chosen, trials=trials, grid=grid, epochs=epochs, seed=seed))
+    planned = user_errors(lambda: plan(*chosen, trials=trials, grid=grid, epochs=epochs, seed=seed))
     best = 0.0
     folder = None if data_dir is None else str(data_dir)
     with progress_bar("trials", len(planned)) as advance:
@@ -288,7 +228,7 @@ def sweep(
             advance(done, f"best {best:.4f}")
 
         try:
-            outcomes = _user_errors(lambda: run_trials(planned, results, jobs or available_threads(), folder, count))
+            outcomes = user_errors(lambda: run_trials(planned, results, jobs or available_threads(), folder, count))
         except KeyboardInterrupt:
             outcomes = None
     if outcomes is None:
@@ -312,8 +252,8 @@ def bench(
     """Measure fastbp beside NumPy, and beside PyTorch, JAX and scikit-learn where they are installed (extra `bench`)."""
     from .bench.peers import PARTS, carry_out
 
-    parts = PARTS if only is None else (_user_errors(lambda: checks.one_of("--only", only, PARTS)),)
-    _check_files(plot, json)
+    parts = PARTS if only is None else (user_errors(lambda: checks.one_of("--only", only, PARTS)),)
+    check_files(plot, json)
     carry_out(parts, rounds, json, plot)
 
 
@@ -330,7 +270,7 @@ def _recipe(
     try:
         widths = tuple(int(width) for width in hidden.split(",") if width.strip())
     except ValueError:
-        _fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {hidden!r}")
+        fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {hidden!r}")
     return Recipe(iterations, batch_size, widths, learning_rate, activation, evaluate_every, seed, optimizer)
 
 
@@ -341,14 +281,14 @@ def _carry_out(
     from . import report
     from .datasets import load_mnist
 
-    _check_files(plot, json)
+    check_files(plot, json)
     loading = threading.Thread(target=_load_kernels, args=(specs,), daemon=True)
     loading.start()  # while the files are read
-    data = _user_errors(lambda: load_mnist(normalize=False, data_dir=data_dir))
+    data = user_errors(lambda: load_mnist(normalize=False, data_dir=data_dir))
     loading.join()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
-        comparison = _user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-", **saving))
+        comparison = user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-", **saving))
     if comparison.runs and str(json) != "-":
         parities = [report.parity_line(parity) for parity in comparison.parities]
         report.print_all(report.comparison_table(comparison), *parities)
@@ -368,32 +308,3 @@ def _load_kernels(specs: list[RunSpec]) -> None:
     with contextlib.suppress(Exception):
         dtypes = [spec.dtype for spec in specs if get_backend(spec.backend)[0] == "numba"]
         load_cached(dtypes)
-
-
-def _check_files(plot: Path | None, json: Path | None) -> None:
-    for option, path in (("--plot", plot), ("--json", json)):
-        _check_file(option, path)
-    if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
-        _fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
-
-
-def _check_file(option: str, path: Path | None) -> None:
-    if path is None or str(path) == "-":
-        return
-    if path.is_dir():
-        _fail(f"{option}: {path} is a folder, expected a file")
-    if not path.absolute().parent.is_dir():
-        _fail(f"{option}: there is no folder {path.absolute().parent}")
-
-
-def _user_errors(work: Any) -> Any:
-    """The result of work(); what the user gave wrongly ends the program with the message alone."""
-    try:
-        return work()
-    except (ValueError, TypeError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    print(f"fastbp: {message}", file=sys.stderr)
-    raise typer.Exit(2)

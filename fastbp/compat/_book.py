@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..dropin.acceleration import KIND, exchange_methods, fast_function
+from ..dropin.acceleration import EDITION, exchange_methods, fast_function
+from ..dropin.editions import COMPAT, Edition
 from ..dropin.fast_functions import FUNCTIONS
 from ..dropin.fast_layers import LAYERS
 
@@ -20,6 +21,6 @@ def accelerated(definition: Definition) -> Definition:
         exchange_methods(definition, LAYERS[name], vars(sys.modules[definition.__module__]))
         return definition
     if name in FUNCTIONS:
-        return fast_function(definition, name)  # type: ignore[return-value]
-    setattr(definition, KIND, name)
+        return fast_function(definition, Edition(name, COMPAT))  # type: ignore[return-value]
+    setattr(definition, EDITION, Edition(name, COMPAT))
     return definition

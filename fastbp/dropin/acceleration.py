@@ -26,7 +26,8 @@ from .fast_functions import FUNCTIONS
 from .fast_layers import LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
 from .recognition import class_edition, function_edition
 
-KIND = "__fastbp_kind__"  # on functions: which of the book's they are
+LAYER = {"forward", "backward"}
+EDITION = "__fastbp_edition__"  # on functions: which of the book's they are
 
 
 @dataclass
@@ -109,7 +110,8 @@ def accelerated() -> Iterator[list[Found]]:
 
 def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     made = _build_class(body, name, *bases, **keywords)
-    if type(made) is type and {"forward", "backward"} <= vars(made).keys() and isinstance(body, FunctionType):
+    plain = type(made) is type and isinstance(body, FunctionType)
+    if plain and LAYER & vars(made).keys() and all(hasattr(made, method) for method in LAYER):
         _consider_class(made, body)
     return made
 
@@ -135,50 +137,56 @@ def exchange_methods(
     """Accelerate a class whose code is known; `module` is where its functions are looked up, at the first call."""
     if found is not None:
         found.accelerated = True
-    for name, method in fast.methods.items():
+    for name in fast.methods:
         own = vars(made)[name]
-        setattr(made, name, wrap(f"{made.__name__}.{name}", _once_checked(method, fast, module, found), own))
+        setattr(made, name, wrap(f"{made.__name__}.{name}", _once_checked(name, fast, module, found), own))
     if fast is LAYERS["Convolution"]:
         made.col = Patches()  # type: ignore[attr-defined]
         made.__getstate__ = state_with_patches  # type: ignore[attr-defined]
 
 
-def _once_checked(method: calls.Method, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:
-    """The method, if the functions that the user's class calls are the book's as well; looked at in the first call."""
+def _once_checked(name: str, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:
+    """The fast method, if the functions that the user's class calls are the book's as well; the first call looks."""
+    method = fast.methods[name]
     if not fast.functions:
         return method
-    stock: bool | None = None
+    chosen: calls.Method | None = None
 
     @functools.wraps(method)
     def checked(*arguments: Any) -> Any:
-        nonlocal stock
-        if stock is None:
-            other = _other_function(fast.functions, module)
-            stock = other is None
-            if found is not None and other is not None:
-                found.accelerated, found.reason = False, f"its {other} is not the book's"
-        return method(*arguments) if stock else calls.PASS
+        nonlocal chosen
+        if chosen is None:
+            chosen, reason = _for_functions(name, fast, module)
+            if found is not None and reason:
+                found.accelerated, found.reason = False, reason
+        return chosen(*arguments)
 
     return checked
 
 
-def _other_function(names: tuple[str, ...], module: dict[str, Any]) -> str | None:
-    """The first of the names that stands for something else than the book's function of that name, or None."""
+def _for_functions(name: str, fast: Fast, module: dict[str, Any]) -> tuple[calls.Method, str]:
+    """The method that fits the editions of the functions in a module; one that always passes, and why."""
+    method = fast.methods[name]
     if module.get("np", np) is not np:
-        return "np"
-    for name in names:
-        function = module.get(name)
-        if kind_of(function) != name:
-            return name
-    return None
+        return _pass, "its np is not NumPy"
+    for function in fast.functions:
+        edition = edition_of(module.get(function))
+        if edition is None or edition.kind != function:
+            return _pass, f"its {function} is not the book's"
+        if edition.note in OTHER_EDITIONS:
+            method = OTHER_EDITIONS[edition.note].methods[name]
+    return method, ""
 
 
-def kind_of(function: Any) -> str | None:
+def _pass(*arguments: Any) -> Any:
+    return calls.PASS
+
+
+def edition_of(function: Any) -> Edition | None:
     """Which of the book's functions this is, or None."""
-    if hasattr(function, KIND):
-        return getattr(function, KIND)
-    edition = function_edition(function) if isinstance(function, FunctionType) else None
-    return edition.kind if edition else None
+    if hasattr(function, EDITION):
+        return getattr(function, EDITION)
+    return function_edition(function) if isinstance(function, FunctionType) else None
 
 
 def _execute_module(loader: SourceFileLoader, module: Any) -> None:
@@ -187,7 +195,11 @@ def _execute_module(loader: SourceFileLoader, module: Any) -> None:
         return
     for name in FUNCTIONS:
         function = vars(module).get(name)
-        if isinstance(function, FunctionType) and function.__globals__ is vars(module) and not hasattr(function, KIND):
+        if (
+            isinstance(function, FunctionType)
+            and function.__globals__ is vars(module)
+            and not hasattr(function, EDITION)
+        ):
             _consider_function(function, name)
 
 
@@ -198,11 +210,11 @@ def _consider_function(function: FunctionType, name: str) -> None:
     if edition is None or edition.kind not in FUNCTIONS:
         found.accelerated, found.reason = False, "not the book's code"
         return
-    function.__globals__[name] = fast_function(function, edition.kind, _state.wrap)
+    function.__globals__[name] = fast_function(function, edition, _state.wrap)
 
 
-def fast_function(function: calls.Method, kind: str, wrap: calls.Wrapper = calls.plain) -> calls.Method:
-    """The function, accelerated; `kind` is the book's name for it."""
-    made = wrap(kind, FUNCTIONS[kind], function)
-    setattr(made, KIND, kind)
+def fast_function(function: calls.Method, edition: Edition, wrap: calls.Wrapper = calls.plain) -> calls.Method:
+    """The function, accelerated."""
+    made = wrap(edition.kind, FUNCTIONS[edition.kind], function)
+    setattr(made, EDITION, edition)
     return made

@@ -15,6 +15,7 @@ from . import calls
 from .fast_layers import PASS, Method
 
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the largest magnitude in the array
+CANCELLED = 1e-3  # of the arguments' largest magnitude: results far below it are sums that cancelled out, and rounding
 _LAZY = {"col"}  # of Convolution: made when asked for, from what is compared anyway
 
 
@@ -80,20 +81,21 @@ class Auditor:
             audit.seconds += seconds
             audit.own_seconds += own_seconds
         where = f"{name}, call {audit.calls}"
-        self._compare(where, "result", audit, result, expected)
-        self._compare(where, "random state", audit, _random_state()[1:3], random_after[1:3])
+        least = CANCELLED * max(map(_magnitude, copies), default=0.0)
+        self._compare(where, "result", audit, least, result, expected)
+        self._compare(where, "random state", audit, 0.0, _random_state()[1:3], random_after[1:3])
         for place, (argument, copy) in enumerate(zip(arguments, copies, strict=True)):
             if hasattr(argument, "__dict__"):
                 for what, actual, wanted in _attributes(argument, copy):
-                    self._compare(where, what, audit, actual, wanted)
+                    self._compare(where, what, audit, least, actual, wanted)
             else:
-                self._compare(where, f"argument {place}", audit, argument, copy)
+                self._compare(where, f"argument {place}", audit, least, argument, copy)
         return result
 
-    def _compare(self, where: str, what: str, audit: Audit, actual: Any, wanted: Any) -> None:
+    def _compare(self, where: str, what: str, audit: Audit, least: float, actual: Any, wanted: Any) -> None:
         if isinstance(wanted, tuple):
             for one, other in zip(actual, wanted, strict=True):
-                self._compare(where, what, audit, one, other)
+                self._compare(where, what, audit, least, one, other)
             return
         if not isinstance(wanted, np.ndarray | np.generic | int | float):
             return
@@ -108,8 +110,7 @@ class Auditor:
         with np.errstate(all="ignore"):
             difference = np.where((one == other) | (_is_nan(one) & _is_nan(other)), 0, np.abs(one - 1.0 * other))
         difference = np.where(_is_nan(difference), np.inf, difference)
-        finite = np.abs(other[np.isfinite(other)].astype(np.float64)) if other.dtype.kind == "f" else np.abs(other)
-        scale = float(np.max(finite, initial=0)) or 1.0
+        scale = max(_magnitude(other), least) or 1.0
         worst = float(np.max(difference))
         audit.absolute, audit.relative = max(audit.absolute, worst), max(audit.relative, worst / scale)
         if worst > self._tolerance(other.dtype) * scale:
@@ -122,6 +123,14 @@ class Auditor:
         if dtype.kind != "f":
             return 0.0
         return TOLERANCES.get(dtype.itemsize, 0.0) if self.tolerance is None else self.tolerance
+
+
+def _magnitude(array: Any) -> float:
+    """The largest finite magnitude in an array of numbers; 0 for anything else."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        return 0.0
+    numbers = array.astype(np.float64)
+    return float(np.max(np.abs(numbers[np.isfinite(numbers)]), initial=0.0))
 
 
 def _random_state() -> Any:
@@ -147,4 +156,4 @@ def _copy(argument: Any) -> Any:
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
         if name not in _LAZY and not name.startswith("_fastbp"):
-            yield name, getattr(layer, name), wanted
+            yield name, getattr(layer, name, None), wanted

@@ -1,7 +1,8 @@
 """The editions of the book's layers and functions, by the digest of their code (see `recognition`).
 
 They are all that the public history of the book's repository has, oreilly-japan/deep-learning-from-scratch, from July 2016
-to November 2024. Where editions differ in what they compute, the note says how; each keeps its own behaviour.
+to November 2024, and fastbp.compat's own. Where editions differ in what they compute, the note says how; each keeps its
+own behaviour.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Edition(NamedTuple):
 
 
 NO_EPSILON = "2016: log(y) without 1e-7"
+COMPAT = "a copy of fastbp.compat"
 CHANNELS = "July 2016: images as (C, N * H * W)"
 
 EDITIONS = {
@@ -38,9 +40,16 @@ EDITIONS = {
     "37a83b7d0d1b53a13aa21367": Edition("cross_entropy_error"),
     "c6bb8545004409a92116b627": Edition("im2col"),
     "25a1ab6e6dde49e89d8f78b5": Edition("col2im"),
-    "e5d75cd79a9807a59057659f": Edition("SGD"),
-    "22e8517a5e8e921b894469ad": Edition("Momentum"),
-    "275eb0f89dcffe1f743e2e83": Edition("AdaGrad"),
-    "1810cfcbcddb2452f0ac89bf": Edition("RMSprop"),
-    "cdbfc1a9c0322f8bb691a9ef": Edition("Adam"),
+    "df191b1bbab6bc138ef14b62": Edition("softmax", COMPAT),
+    "f1ea66b47bb578ef9c3732f8": Edition("cross_entropy_error", COMPAT),
+    "afa3533ed5148bb732970bc0": Edition("Relu", COMPAT),
+    "9af6baba48a37d88c2919281": Edition("Sigmoid", COMPAT),
+    "9dd6eba1e87d01d6c07cc2a8": Edition("Affine", COMPAT),
+    "507ddaa7c2c41bb62d9b8712": Edition("SoftmaxWithLoss", COMPAT),
+    "afe6f913b81db229de4e1957": Edition("Dropout", COMPAT),
+    "edc1acbcbd0810da2e523247": Edition("BatchNormalization", COMPAT),
+    "e46dc77e57e171f20b309a4e": Edition("Convolution", COMPAT),
+    "a5a3872be153ced5971f358d": Edition("Pooling", COMPAT),
+    "cd559052e516eeaa4cc1f3c1": Edition("im2col", COMPAT),
+    "a8eb9d08bda053206d0b0d01": Edition("col2im", COMPAT),
 }

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 from importlib.machinery import SourceFileLoader
-from types import CodeType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 
@@ -17,16 +17,18 @@ class CannotRun(Exception):
 
 def run_script(file: str, arguments: list[str]) -> None:
     """Run a file as the main program. Raises CannotRun if it cannot be read, and whatever the script raises."""
+    path = os.path.abspath(file)
     try:
-        with open(file, "rb") as opened:
+        with open(path, "rb") as opened:
             source = opened.read()
     except OSError as error:
-        raise CannotRun(f"can't open file {os.path.abspath(file)!r}: [Errno {error.errno}] {error.strerror}") from None
-    _become(sys.path, 0, os.path.dirname(os.path.abspath(file)))
-    main = _main_module(file)
-    main.__loader__ = SourceFileLoader("__main__", file)
+        raise CannotRun(f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}") from None
+    _become(sys.path, 0, os.path.dirname(path))
+    main = _main_module(path)
+    main.__loader__ = SourceFileLoader("__main__", path)
     sys.argv = [file, *arguments]
-    _execute(compile(source, file, "exec", dont_inherit=True), main)
+    _hide_us(main)
+    exec(compile(source, path, "exec", dont_inherit=True), vars(main))
 
 
 def run_module(name: str, arguments: list[str]) -> None:
@@ -47,7 +49,8 @@ def run_module(name: str, arguments: list[str]) -> None:
     main = _main_module(spec.origin)
     main.__spec__, main.__loader__, main.__package__ = spec, spec.loader, spec.parent
     sys.argv = [spec.origin or name, *arguments]
-    _execute(code, main)
+    _hide_us(main)
+    exec(code, vars(main))
 
 
 def _become(where: list[str], place: int, value: str) -> None:
@@ -62,15 +65,13 @@ def _main_module(file: str | None) -> ModuleType:
     return main
 
 
-def _execute(code: CodeType, main: ModuleType) -> None:
-    """Run the code. A traceback begins in it, not here; sys.excepthook shows it, or what the script put there."""
+def _hide_us(main: ModuleType) -> None:
+    """Have tracebacks begin in the program that is run. sys.excepthook shows them, or what the program puts there."""
     show = sys.excepthook
 
     def without_us(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
-        here: TracebackType | None = trace
-        while here is not None and here.tb_frame.f_code is not code:
-            here = here.tb_next
-        return show(kind, error.with_traceback(here), here)
+        while trace is not None and trace.tb_frame.f_globals is not vars(main):
+            trace = trace.tb_next
+        return show(kind, error.with_traceback(trace), trace)
 
     sys.excepthook = without_us
-    exec(code, vars(main))

@@ -1,0 +1,58 @@
+"""What the commands share: their options, and how they answer wrong ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from .networks import ACTIVATIONS
+from .optimizers import OPTIMIZERS
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
+INTERRUPTED = 130
+
+Iterations = Annotated[int, typer.Option(min=1, help="Number of updates.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples in each update.")]
+Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.")]
+LearningRate = Annotated[float, typer.Option(min=0, help="Step of the optimizer.")]
+Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
+OptimizerName = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
+EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial weights and of the batches.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="A folder of four IDX files named as MNIST's.", show_default="MNIST itself")
+]
+PlotFile = Annotated[Path | None, typer.Option(help="Save a picture of the curves and times here (.png, .svg, .pdf).")]
+JsonFile = Annotated[Path | None, typer.Option(help="Save everything as JSON here; - prints it, and nothing else.")]
+
+
+def check_files(plot: Path | None, json: Path | None) -> None:
+    for option, path in (("--plot", plot), ("--json", json)):
+        check_file(option, path)
+    if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
+        fail(f"--plot must end in {', '.join(PLOT_FORMATS)}, got {plot}")
+
+
+def check_file(option: str, path: Path | None) -> None:
+    if path is None or str(path) == "-":
+        return
+    if path.is_dir():
+        fail(f"{option}: {path} is a folder, expected a file")
+    if not path.absolute().parent.is_dir():
+        fail(f"{option}: there is no folder {path.absolute().parent}")
+
+
+def user_errors(work: Any) -> Any:
+    """The result of work(); what the user gave wrongly ends the program with the message alone."""
+    try:
+        return work()
+    except (ValueError, TypeError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    print(f"fastbp: {message}", file=sys.stderr)
+    raise typer.Exit(2)
