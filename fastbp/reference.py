@@ -18,9 +18,12 @@ def affine_forward(x, W, b):
     return x.astype(W.dtype, copy=False) @ W + b
 
 
-def affine_backward(dout, x, W):
-    """dout (N, M), x (N, D), W (D, M) -> dx = dout @ W.T (N, D), dW = x.T @ dout (D, M), db = dout summed (M,)."""
-    return dout @ W.T, x.astype(W.dtype, copy=False).T @ dout, dout.sum(axis=0)
+def affine_backward(dout, x, W, needs_dx=True):
+    """dout (N, M), x (N, D), W (D, M) -> dx = dout @ W.T (N, D), dW = x.T @ dout (D, M), db = dout summed (M,).
+
+    dx is None if it is not needed.
+    """
+    return dout @ W.T if needs_dx else None, x.astype(W.dtype, copy=False).T @ dout, dout.sum(axis=0)
 
 
 def relu_forward(x):
@@ -178,13 +181,18 @@ def convolution_forward(x, W, b, stride, pad):
     return out.transpose(0, 3, 1, 2), padded
 
 
-def convolution_backward(dout, padded, W, stride, pad):
-    """dout (N, FN, OH, OW), padded and W as forward had them -> dx (N, C, H, W), dW (like W), db (FN,)."""
-    dW = np.tensordot(dout, _windows(padded, W.shape[2:], stride), ((0, 2, 3), (0, 2, 3)))
+def convolution_backward(dout, padded, W, stride, pad, needs_dx=True):
+    """dout (N, FN, OH, OW), padded and W as forward had them -> dx (N, C, H, W), dW (like W), db (FN,).
+
+    dx is None if it is not needed.
+    """
+    dW, db = np.tensordot(dout, _windows(padded, W.shape[2:], stride), ((0, 2, 3), (0, 2, 3))), dout.sum(axis=(0, 2, 3))
+    if not needs_dx:
+        return None, dW, db
     dcol = np.tensordot(dout, W, (1, 0)).reshape(-1, W[0].size)  # (N * OH * OW, C * FH * FW)
     count, channels, height, width = padded.shape
     x_shape = count, channels, height - 2 * pad, width - 2 * pad
-    return col2im(dcol, x_shape, W.shape[2], W.shape[3], stride, pad), dW, dout.sum(axis=(0, 2, 3))
+    return col2im(dcol, x_shape, W.shape[2], W.shape[3], stride, pad), dW, db
 
 
 def pooling_forward(x, pool_h, pool_w, stride, pad):

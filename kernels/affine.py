@@ -30,8 +30,8 @@ from .matmul import (
     panel_width,
     row_tile,
 )
-from .simd import add, add_up, at, fma, lanes, load, put, zeros
-from .sparse_affine import is_sparse, sparse_forward, sparse_weights_gradient
+from .simd import add, add_up, at, fma, kept_apart, lanes, load, put, zeros
+from .sparse_affine import is_finite, is_sparse, listing, sparse_forward, weights_gradient
 from .threads import begin, meet, run, share, threads_for
 
 WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a second one costs more than it brings
@@ -43,19 +43,46 @@ def affine_forward(x, W, b):
     return _product(*matrix(x), *matrix(W), flat(b), *x.shape, W.shape[1]) if out is None else out
 
 
-def affine_backward(dout, x, W):
-    """dout (N, M), x (N, D), W (D, M) -> dx = dout @ W.T (N, D), dW = x.T @ dout (D, M), db = dout summed (M,)."""
+def affine_backward(dout, x, W, needs_dx=True):
+    """dout (N, M), x (N, D), W (D, M) -> dx = dout @ W.T (N, D), dW = x.T @ dout (D, M), db = dout summed (M,).
+
+    dx is None if it is not needed.
+    """
     (rows, depth), columns, dtype = x.shape, W.shape[1], W.dtype
     d, d_row, d_column = matrix(dout)
     w, w_row, w_column = matrix(W)
     x_, x_row, x_column = matrix(x)
-    dx = _product(d, d_row, d_column, w, w_column, w_row, np.zeros(depth, dtype), rows, columns, depth)
-    dW = sparse_weights_gradient(dout, x) if is_sparse(x, W) else None
-    if dW is None:
-        dW = _product(x_, x_column, x_row, d, d_row, d_column, np.zeros(columns, dtype), depth, rows, columns)
-    db = np.empty(columns, dtype)
-    _sum_rows(d, d_row, d_column, db, rows)
-    return dx, dW, db
+    zeros = np.zeros(max(depth, columns), dtype)
+    if rows * depth * columns < WORTH_A_THREAD:
+        dx = _product(d, d_row, d_column, w, w_column, w_row, zeros, rows, columns, depth) if needs_dx else None
+        dW = _product(x_, x_column, x_row, d, d_row, d_column, zeros, depth, rows, columns)
+        db = np.empty(columns, dtype)
+        _sum_rows(d, d_row, d_column, db, rows)
+        return dx, dW, db
+    dx = np.empty((rows if needs_dx else 0, depth), dtype)
+    dW, db = np.empty((depth, columns), dtype), np.empty(columns, dtype)
+    listed = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(d)
+    threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
+    plan_dx = _plan(d, d_column, w, rows, columns, depth, threads)
+    plan_dW = _plan(x_, x_row, d, depth, rows, columns, threads)
+    size, listed_size = threads * max(plan_dx[0], plan_dW[0]), threads * rows * ROWS
+    room = scratch(size + listed_size, dtype)
+    run(
+        _backward, threads, d, d_row, d_column, w, w_row, w_column, x_, x_row, x_column, zeros, dx.reshape(-1),
+        dW.reshape(-1), db, room, plan_dx, plan_dW, rows, depth, columns, listed,
+        *listing(x_, threads * rows), room[size : size + listed_size],
+    )  # fmt: skip
+    return dx if needs_dx else None, dW, db
+
+
+def _plan(a, a_k, b, rows, depth, columns, threads):
+    """How a product a (rows, depth) @ b (depth, columns) is made: the room that each thread needs, whether the threads
+    have rows of their own, or else columns, and whether a is copied."""
+    panel = 2 * VECTOR_BYTES // b.itemsize
+    panels = -(-columns // panel)
+    by_rows = panels % threads != 0 and panels < 4 * threads
+    size = (panels if by_rows else -(-panels // threads)) * panel * depth + ROW_BLOCK * panel + SCRATCH
+    return size, by_rows, a.dtype != b.dtype or (a_k != 1 and depth > SHORT)
 
 
 def _product(a, a_row, a_k, b, b_k, b_column, bias, rows, depth, columns):
@@ -67,24 +94,46 @@ def _product(a, a_row, a_k, b, b_k, b_column, bias, rows, depth, columns):
         _few_rows(a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), row, rows, depth, columns)
         return out
     threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
-    panels = -(-columns // panel)
-    by_rows = panels % threads != 0 and panels < 4 * threads
-    size = (panels if by_rows else -(-panels // threads)) * panel * depth + ROW_BLOCK * panel + SCRATCH
-    room = scratch(threads * size, b.dtype)
-    copied = a.dtype != b.dtype or (a_k != 1 and depth > SHORT)
-    run(
-        _multiply, threads, a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), room, size, rows, depth, columns,
-        by_rows, copied,
-    )  # fmt: skip
+    plan = _plan(a, a_k, b, rows, depth, columns, threads)
+    room = scratch(threads * plan[0], b.dtype)
+    run(_multiply, threads, a, a_row, a_k, b, b_k, b_column, bias, out.reshape(-1), room, rows, depth, columns, plan)
     return out
 
 
 @kernel
-def _multiply(
-    thread, threads, control, a, a_row, a_k, b, b_k, b_column, bias, c, room, size, rows, depth, columns, by_rows, copied
-):  # fmt: skip
-    """This thread's part of c = a @ b + bias. A last panel that is not full is computed in `edge`, and copied."""
+def _multiply(thread, threads, control, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan):
     begin(control, thread)
+    multiply_share(thread, threads, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan)
+    meet(control, 1, threads)
+
+
+@kernel
+def _backward(
+    thread, threads, control, d, d_row, d_column, w, w_row, w_column, x, x_row, x_column, zeros, dx, dW, db, room,
+    plan_dx, plan_dW, rows, depth, columns, listed, numbers, bits, marks, lists, strips,
+):  # fmt: skip
+    """All three gradients at once: waking a thread costs as much as one of them may take."""
+    begin(control, thread)
+    if len(dx) > 0:
+        multiply_share(
+            thread, threads, d, d_row, d_column, w, w_column, w_row, zeros, dx, room, rows, columns, depth, plan_dx
+        )
+    if listed:
+        weights_gradient(thread, threads, numbers, bits, lists, strips, d, zeros, dW, rows, depth, columns)
+    else:
+        multiply_share(
+            thread, threads, x, x_column, x_row, d, d_row, d_column, zeros, dW, room, depth, rows, columns, plan_dW
+        )  # fmt: skip
+    if thread == 0:
+        sum_rows(d, d_row, d_column, db, rows)
+    meet(control, 1, threads)
+
+
+@kernel(part=True)
+def multiply_share(thread, threads, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan):
+    """This thread's part of c = a @ b + bias. A last panel that is not full is computed in `edge`, and copied."""
+    kept_apart()
+    size, by_rows, copied = plan
     width = panel_width(b)
     panels, block = (columns + width - 1) // width, even_block(depth)
     first, end = (0, panels) if by_rows else share(panels, thread, threads)
@@ -117,7 +166,6 @@ def _multiply(
         for r in range(count):
             for j in range(rest):
                 put(c, (top + r) * columns + right - rest + j, at(room, edge + r * width + j))
-    meet(control, 1, threads)
 
 
 @kernel(part=True)
@@ -170,8 +218,13 @@ def dot(row, b, b0, b_step, count):
 
 @kernel
 def _sum_rows(a, row_step, column_step, total, rows):
+    sum_rows(a, row_step, column_step, total, rows)
+
+
+@kernel(part=True)
+def sum_rows(a, row_step, column_step, total, rows):
     for j in range(len(total)):
-        total[j] = 0
+        put(total, j, 0)
     for i in range(rows):
         for j in range(len(total)):
             put(total, j, at(total, j) + at(a, i * row_step + j * column_step))

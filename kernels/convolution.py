@@ -42,9 +42,14 @@ def convolution_forward(x, W, b, stride, pad):
     return out, padded
 
 
-def convolution_backward(dout, padded, W, stride, pad):
-    """dout (N, FN, OH, OW), padded and W as forward had them -> dx (N, C, H, W), dW (like W), db (FN,)."""
+def convolution_backward(dout, padded, W, stride, pad, needs_dx=True):
+    """dout (N, FN, OH, OW), padded and W as forward had them -> dx (N, C, H, W), dW (like W), db (FN,).
+
+    dx is None if it is not needed.
+    """
     dW, db = _weights_gradient(dout, padded, W, stride)
+    if not needs_dx:
+        return None, dW, db
     filters, channels, high, wide = W.shape
     count, _, height, width = padded.shape
     if stride == 1 and channels >= FEW_CHANNELS and pad < high and pad < wide:

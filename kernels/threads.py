@@ -5,8 +5,9 @@ begins with none. No threading layer is needed: Numba's own would cost 2 s of co
 its `workqueue` layer ends the process when two threads enter it.
 
 Starting a thread costs 0.3 ms, waking one 0.1 ms. So a helper stays, and after a call looks out for the next one for
-another 0.1 to 0.3 ms before it sleeps. A barrier takes 0.2 us. Tried and lost: waking a helper for each call by a lock
-alone (a product of 175 us took 180 to 210 in two threads), or by a queue (twice the lock's time).
+another 1 to 3 ms before it sleeps: as long as what a script does between two calls. A barrier takes 0.2 us. Tried and
+lost: waking a helper for each call by a lock alone (a product of 175 us took 180 to 210 in two threads), or by a queue
+(twice the lock's time).
 
 A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
 early would leave the others waiting. It calls `begin` first and ends at a barrier, `meet`: where the first thread has
@@ -29,7 +30,7 @@ from .compiler import kernel
 from .simd import kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
-LOOKS = 100_000  # at the next call's `control`, 0.1 to 0.3 ms, before a helper sleeps
+LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a helper sleeps
 ARRIVALS, GAVE_UP, BEGUN = 0, 8, 16  # a cache line apart
 
 _chosen: int | None = None
@@ -154,16 +155,11 @@ _compiled = set()
 
 def _compile_first(function, arguments):
     """Compile in this thread alone: Ctrl-C then ends it, and no helper goes on with it."""
-    kinds = (function, *map(_kind, arguments))  # Numba's own types would take 0.1 ms to find
+    # by the arrays alone: what else a function takes is always of the same types, and this is looked at in every call
+    kinds = (function, *[argument.dtype.num for argument in arguments if type(argument) is np.ndarray])
     if kinds not in _compiled:
         function.compile(tuple(map(numba.typeof, arguments)))
         _compiled.add(kinds)
-
-
-def _kind(argument):
-    if isinstance(argument, np.ndarray):
-        return argument.dtype, argument.ndim
-    return tuple(map(_kind, argument)) if isinstance(argument, tuple) else type(argument)
 
 
 @kernel

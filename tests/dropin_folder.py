@@ -22,7 +22,7 @@ MODULES = [
 def plain_source(module):
     """The source of a module of fastbp.compat as a script's own: plain NumPy, imported absolutely."""
     source = (Path(fastbp.compat.__file__).parent / f"{module}.py").read_text("utf-8")
-    source = re.sub(r"^from \._book import .*\n|^@_accelerated\n", "", source, flags=re.MULTILINE)
+    source = re.sub(r"^from \._book import .*\n|^ *@_(accelerated|drops_the_first)\n", "", source, flags=re.MULTILINE)
     return re.sub(r"^from \.(\w+) import", r"from common.\1 import", source, flags=re.MULTILINE)
 
 

@@ -9,6 +9,7 @@ from conftest import LAYOUTS, assert_parity, in_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastbp
 from fastbp import kernels, reference
 from fastbp.networks import Architecture
 from fastbp.optimizers import Rule
@@ -400,3 +401,36 @@ def test_a_network_that_diverges_keeps_its_optimizers_state_as_numpy_does():
     for actual, expected in zip(*results, strict=True):
         assert not np.isfinite(expected).all()
         np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("x_dtype", ["same", "uint8"])
+@pytest.mark.parametrize("shape", [(6, 784, 130), (100, 200, 30), (103, 784, 50), (50, 301, 64)])
+def test_affine_of_mostly_zeros(shape, x_dtype, dtype, threads):
+    """What is zero in six rows, or six columns, is passed over; the first and last features are among the others."""
+    rows, depth, columns = shape
+    rng = np.random.default_rng(3)
+    x = np.where(rng.random((rows, depth)) < 0.85, 0, rng.integers(1, 200, (rows, depth)))
+    x[:, [0, 1, -1]] = rng.integers(1, 200, (rows, 3))
+    x = x.astype(dtype if x_dtype == "same" else x_dtype)
+    W, b, dout = (rng.standard_normal(size).astype(dtype) for size in ((depth, columns), columns, (rows, columns)))
+    fastbp.set_num_threads(threads)
+    try:
+        assert_parity(kernels.affine_forward(x, W, b), reference.affine_forward(x, W, b), "out")
+        expected = reference.affine_backward(dout, x, W)
+        for one, other in zip(kernels.affine_backward(dout, x, W), expected, strict=True):
+            assert_parity(one, other, "gradient")
+        none, *rest = kernels.affine_backward(dout, x, W, False)
+        assert none is None
+        for one, other in zip(rest, expected[1:], strict=True):
+            assert_parity(one, other, "gradient without dx")
+        W[3, 4], dout[2, 1] = np.inf, np.nan
+        x[:, 3] = 0  # 0 * inf
+        x[2] = 0
+        with np.errstate(invalid="ignore"):
+            assert_parity(kernels.affine_forward(x, W, b), reference.affine_forward(x, W, b), "out")
+            actual, expected = (module.affine_backward(dout, x, W)[1] for module in (kernels, reference))
+        assert_parity(actual, expected, "dW")
+    finally:
+        fastbp.set_num_threads(None)

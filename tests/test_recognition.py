@@ -35,7 +35,7 @@ def test_a_copy_of_compat_is_known(name):
 
 def test_every_kind_has_an_edition_of_the_book_and_a_way_to_be_fast():
     kinds = {edition.kind for edition in EDITIONS.values() if edition.note != COMPAT}
-    assert kinds == {*LAYERS, *FUNCTIONS, "cross_entropy_error"}
+    assert kinds == {*LAYERS, *FUNCTIONS, "cross_entropy_error", "gradient"}
 
 
 STOCK = '''

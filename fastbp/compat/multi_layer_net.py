@@ -7,6 +7,7 @@ from itertools import pairwise as _pairwise
 
 import numpy as np
 
+from ._book import drops_the_first as _drops_the_first
 from .gradient import numerical_gradient
 from .layers import *
 from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
@@ -89,9 +90,12 @@ class MultiLayerNet:
             gradients[f"b{place}"] = layer.db
         return gradients
 
+    @_drops_the_first
     def _backward(self):
         dout = self.last_layer.backward(1)
-        for layer in reversed(list(self.layers.values())):
+        layers = list(self.layers.values())
+        layers.reverse()
+        for layer in layers:
             dout = layer.backward(dout)
 
     def _gradient_keys(self):

@@ -23,10 +23,11 @@ import numpy as np
 from . import calls
 from .editions import Edition
 from .fast_functions import FUNCTIONS
-from .fast_layers import LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
+from .fast_layers import DROPPING, LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
 from .recognition import class_edition, function_edition
 
 LAYER = {"forward", "backward"}
+GRADIENT = "gradient"  # a method of the book's networks
 EDITION = "__fastbp_edition__"  # on functions: which of the book's they are
 
 
@@ -113,6 +114,10 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     plain = type(made) is type and isinstance(body, FunctionType)
     if plain and LAYER & vars(made).keys() and all(hasattr(made, method) for method in LAYER):
         _consider_class(made, body)
+    if plain and isinstance(method := vars(made).get(GRADIENT), FunctionType):
+        edition = function_edition(method)
+        if edition is not None and edition.kind == GRADIENT:
+            DROPPING.add(method.__code__)
     return made
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,32 @@ def _fits(x: Any, W: Any) -> bool:
     return x.dtype in _INPUTS if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
 
 
+DROPPING: set[CodeType] = set()  # the code of methods that drop what the first layer's backward returns
+_FRAMES = 5  # between a layer's fast method and the one that called it, at the most
+
+
+def is_dropped(layer: Any) -> bool:
+    """Whether nobody will see the gradient of this layer's input.
+
+    The `gradient` of the book's networks goes through its layers from the last to the first, in a list, and returns the
+    gradients of the parameters. What the first layer's backward gives is as large as the images, and never used.
+    """
+    frame = sys._getframe(2) if DROPPING else None
+    for _ in range(_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_code in DROPPING:
+            lists = (value for value in frame.f_locals.values() if type(value) is list and value)
+            return any(value[-1] is layer and sum(one is layer for one in value) == 1 for value in lists)
+        frame = frame.f_back
+    return False
+
+
+def _no_gradient(shape: tuple[int, ...]) -> Any:
+    """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
+    return np.broadcast_to(np.nan, shape)
+
+
 def affine_forward(self: Any, x: Any) -> Any:
     W, b = self.W, self.b
     if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
@@ -85,8 +112,8 @@ def affine_backward(self: Any, dout: Any) -> Any:
         return PASS
     if type(shape) is not tuple or shape[0] != len(x) or math.prod(shape) != x.size:
         return PASS
-    dx, self.dW, self.db = kernels.affine_backward(dout, x, W)
-    return dx.reshape(shape)
+    dx, self.dW, self.db = kernels.affine_backward(dout, x, W, not is_dropped(self))
+    return _no_gradient(shape) if dx is None else dx.reshape(shape)
 
 
 def relu_forward(self: Any, x: Any) -> Any:
@@ -257,8 +284,9 @@ def convolution_backward(self: Any, dout: Any) -> Any:
         return PASS
     if np.shape(self.x) != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
         return PASS
-    dx, self.dW, self.db = kernels.convolution_backward(dout, padded, col_W.T.reshape(shape), stride, pad)
-    return dx
+    W, needs_dx = col_W.T.reshape(shape), not is_dropped(self)
+    dx, self.dW, self.db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
+    return _no_gradient(self.x.shape) if dx is None else dx
 
 
 class Patches:
