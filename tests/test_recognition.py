@@ -25,7 +25,10 @@ def digest_of(source):
     return digest(node)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS, "cross_entropy_error"])
+CALLED = ("sigmoid", "softmax", "cross_entropy_error")  # by the layers
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS, *CALLED])
 def test_a_copy_of_compat_is_known(name):
     module = "layers" if name in LAYERS else "util" if "im" in name else "functions"
     edition = EDITIONS[digest(definitions(plain_source(module))[name])]
@@ -35,7 +38,7 @@ def test_a_copy_of_compat_is_known(name):
 
 def test_every_kind_has_an_edition_of_the_book_and_a_way_to_be_fast():
     kinds = {edition.kind for edition in EDITIONS.values() if edition.note != COMPAT}
-    assert kinds == {*LAYERS, *FUNCTIONS, "cross_entropy_error", "gradient"}
+    assert kinds == {*LAYERS, *FUNCTIONS, *CALLED, "gradient"}
 
 
 STOCK = '''

@@ -1,25 +1,16 @@
-"""The book's functions on the compiled kernels, for arrays that are large enough to gain. PASS: run the user's own."""
+"""The book's im2col and col2im on the compiled kernels: the same numbers to the last bit. PASS: run the user's own.
+
+Tried and lost: sigmoid and softmax. Networks that call them, and not the layers, spend their time in np.dot; the kernels'
+threads and OpenBLAS's got in each other's way, the script of chapter 4 took a sixth longer, and importing Numba half a
+second. The layers Sigmoid and SoftmaxWithLoss do not need them.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
-
 from .fast_layers import FLOAT, PASS, Method, as_float, is_array, is_count, kernels
-
-LARGE = 4096  # numbers; below, NumPy's own loops are over before a kernel is called
-
-
-def sigmoid(x: Any) -> Any:
-    return kernels.sigmoid_forward(x) if is_array(x) and x.size >= LARGE else PASS
-
-
-def softmax(x: Any) -> Any:
-    if not is_array(x) or x.ndim != 2 or x.size < LARGE:
-        return PASS
-    return kernels.softmax_cross_entropy_forward(x, np.zeros(len(x), np.int64))[1]
 
 
 def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:
@@ -47,5 +38,4 @@ def _is_window(filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> bool:
     return is_count(filter_h, filter_w, stride, at_least=1) and is_count(pad, at_least=0)
 
 
-FUNCTIONS: dict[str, Method] = {"sigmoid": sigmoid, "softmax": softmax, "im2col": im2col, "col2im": col2im}
-EXACT = {"im2col", "col2im"}  # the same numbers to the last bit
+FUNCTIONS: dict[str, Method] = {"im2col": im2col, "col2im": col2im}
