@@ -49,6 +49,15 @@ def optimizer_update(rng, shape, dtype):
     return [Adam(1e-6).rule, parameters, gradients, rng.random((2, *shape)).astype(dtype)]
 
 
+def sgd_update(rng, shape, dtype):
+    return [*(rng.standard_normal(shape).astype(dtype) for _ in range(2)), 1e-6]
+
+
+def adam_update(rng, shape, dtype):
+    arrays = [rng.standard_normal(shape).astype(dtype) for _ in range(3)]
+    return [*arrays, rng.random(shape).astype(dtype), 1e-6, 0.9, 0.999, 1e-7]
+
+
 def convolution_forward(rng, shape, dtype):
     count, channels, size, filters, window = shape
     x = rng.standard_normal((count, channels, size, size)).astype(dtype)
@@ -118,6 +127,8 @@ CASES = {
     "softmax_cross_entropy_forward": (softmax_cross_entropy_forward, SOFTMAX_SHAPES),
     "softmax_cross_entropy_backward": (softmax_cross_entropy_backward, SOFTMAX_SHAPES),
     "optimizer_update": (optimizer_update, ELEMENTWISE_SHAPES),
+    "sgd_update": (sgd_update, ELEMENTWISE_SHAPES),
+    "adam_update": (adam_update, ELEMENTWISE_SHAPES),
     "tanh_forward": (relu_forward, ELEMENTWISE_SHAPES),
     "convolution_forward": (convolution_forward, CONVOLUTION_SHAPES),
     "convolution_backward": (convolution_backward, CONVOLUTION_SHAPES),
@@ -154,7 +165,8 @@ def assert_parity(name, make, shape, dtype):
     for module in BACKENDS.values():
         arguments = make(np.random.default_rng(0), shape, dtype)
         result = getattr(module, name)(*arguments)
-        results.append(arguments[1] if result is None else result)  # an update is in place
+        updated = arguments[1 if name == "optimizer_update" else 0]  # in place
+        results.append(updated if result is None else result)
     tolerance = 1e-12 if dtype == "float64" else 1e-5
     for actual, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in results), strict=True):
         difference = np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64)).max()

@@ -223,6 +223,22 @@ def optimizer_update(rule, parameters, gradients, state):
     _RULES[rule.name](parameters, gradients, state, rule.steps + 1, *map(parameters.dtype.type, rule.settings))
 
 
+def sgd_update(parameters, gradients, rate):
+    """parameters -= rate * gradients, in place (any shape, C-contiguous), to the last bit as array code does it."""
+    parameters -= parameters.dtype.type(rate) * gradients
+
+
+def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
+    """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
+
+    m += (1 - beta1) * (gradients - m); v += (1 - beta2) * (gradients² - v); parameters -= rate * m / (sqrt(v) + epsilon).
+    """
+    number = parameters.dtype.type
+    m += number(1 - beta1) * (gradients - m)
+    v += number(1 - beta2) * (gradients**2 - v)
+    parameters -= number(rate) * m / (np.sqrt(v) + number(epsilon))
+
+
 def _sgd(p, g, state, step, rate, *_):
     p -= rate * g
 

@@ -14,7 +14,7 @@ from .convolution import convolution_backward, convolution_forward
 from .dropout import dropout_backward, dropout_forward
 from .im2col import col2im, im2col
 from .leaky_relu import leaky_relu_backward, leaky_relu_forward
-from .optimizers import optimizer_update
+from .optimizers import adam_update, optimizer_update, sgd_update
 from .pooling import pooling_backward, pooling_forward
 from .relu import relu_backward, relu_forward
 from .sigmoid import sigmoid_backward, sigmoid_forward
@@ -24,6 +24,7 @@ from .tanh import tanh_backward, tanh_forward
 from .training_step import count_correct, prepare_data, train_steps
 
 __all__ = [
+    "adam_update",
     "affine_backward",
     "affine_forward",
     "batch_normalization_apply",
@@ -44,6 +45,7 @@ __all__ = [
     "prepare_data",
     "relu_backward",
     "relu_forward",
+    "sgd_update",
     "sigmoid_backward",
     "sigmoid_cross_entropy_forward",
     "sigmoid_forward",

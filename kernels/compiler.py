@@ -36,20 +36,21 @@ from .machine import VECTOR_BYTES
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def kernel(function=None, *, part=False):
+def kernel(function=None, *, part=False, exact=False):
     """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
 
     With part=True it is only ever called by other kernels, and compiled into them: it gets no entry from Python, no
     cache file, and no optimisation of its own (see `_PartCompiler`).
 
     Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
-    `contract`: a * b + c may be rounded once instead of twice. It keeps NaN, inf and signed zeros.
+    `contract`: a * b + c may be rounded once instead of twice. It keeps NaN, inf and signed zeros. With exact=True there is
+    none, and elementwise arithmetic is NumPy's to the last bit.
     """
     if function is None:
-        return partial(kernel, part=part)
+        return partial(kernel, part=part, exact=exact)
     if function.__closure__:
         raise TypeError(f"{function.__qualname__}: a kernel may not close over variables, its cache key ignores them")
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": not exact and {"contract"}, "_nrt": False}
     if part:
         options["pipeline_class"] = _PartCompiler
         return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

@@ -21,6 +21,9 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .simd import at, kept_apart, put
+from .threads import begin, meet, run, share, threads_for
+
+WORTH_A_THREAD = 100_000  # numbers; below, a second thread costs more than it brings
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
@@ -35,6 +38,48 @@ def optimizer_update(rule, parameters, gradients, state):
     """
     settings = np.array(rule.settings, np.float64)
     _update(CODES[rule.name], settings, rule.steps + 1, flat(parameters), flat(gradients), flat(state))
+
+
+def sgd_update(parameters, gradients, rate):
+    """parameters -= rate * gradients, in place (any shape, C-contiguous), to the last bit as array code does it."""
+    threads = threads_for(parameters.size, WORTH_A_THREAD)
+    run(_sgd, threads, flat(parameters), flat(gradients), parameters.dtype.type(rate))
+
+
+def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
+    """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
+
+    m += (1 - beta1) * (gradients - m); v += (1 - beta2) * (gradients² - v); parameters -= rate * m / (sqrt(v) + epsilon).
+    """
+    number = parameters.dtype.type
+    run(
+        _adam, threads_for(parameters.size, WORTH_A_THREAD), flat(parameters), flat(gradients), flat(m), flat(v),
+        number(rate), number(1 - beta1), number(1 - beta2), number(epsilon),
+    )  # fmt: skip
+
+
+@kernel(exact=True)
+def _sgd(thread, threads, control, p, g, rate):
+    begin(control, thread)
+    first, end = share(p.size, thread, threads)
+    for i in range(first, end):
+        put(p, i, at(p, i) - rate * at(g, i))
+    meet(control, 1, threads)
+
+
+@kernel(exact=True)
+def _adam(thread, threads, control, p, g, m, v, rate, rest1, rest2, epsilon):
+    begin(control, thread)
+    first, end = share(p.size, thread, threads)
+    for i in range(first, end):
+        gradient = at(g, i)
+        mean, square = at(m, i), at(v, i)
+        mean += rest1 * (gradient - mean)
+        square += rest2 * (gradient * gradient - square)
+        put(m, i, mean)
+        put(v, i, square)
+        put(p, i, at(p, i) - rate * mean / (math.sqrt(square) + epsilon))
+    meet(control, 1, threads)
 
 
 @kernel

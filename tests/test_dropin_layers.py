@@ -522,3 +522,53 @@ def test_a_star_import_of_compat_brings_what_the_book_s_brings(module):
     names = {}
     exec(f"from fastbp.compat.{module} import *", names)
     assert {name for name in names if not name.startswith("__")} == set(STAR[module].split())
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("shapes", [[(3,)], [(300, 500), (500,), ()], [(2, 3, 4, 5), (0, 4)]])
+def test_optimizers_are_the_same_to_the_last_bit(folder, name, shapes):
+    with fastbp.accelerated():
+        fast = load_common(folder)["optimizer"]
+    results = []
+    for module in (load_common(folder)["optimizer"], fast):
+        rng = np.random.default_rng(1)
+        optimizer = getattr(module, name)(lr=0.1)
+        params = {number: np.asarray(rng.standard_normal(shape)) for number, shape in enumerate(shapes)}
+        arrays = dict(params)
+        for _ in range(5):
+            optimizer.update(
+                params, {key: np.asarray(rng.standard_normal(value.shape)) for key, value in params.items()}
+            )
+        assert all(params[key] is array for key, array in arrays.items() if array.ndim)
+        results.append((params, vars(optimizer)))
+    for key, expected in results[0][0].items():
+        np.testing.assert_array_equal(results[1][0][key], expected)
+    assert results[0][1].keys() == results[1][1].keys()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_odd_arguments_of_optimizers(folder, name):
+    with fastbp.accelerated():
+        fast = load_common(folder)["optimizer"]
+    plain = load_common(folder)["optimizer"]
+    one, ints, wide = np.ones((4, 3)), np.ones(3, int), np.ones((4, 6))
+    shared = np.ones(3)
+    for params, grads in [
+        ({"W": one, "b": shared}, {"W": one}),
+        ({"W": ints}, {"W": one[0]}),
+        ({"W": wide[:, ::2]}, {"W": one}),
+        ({"W": one.astype(np.float32)}, {"W": one}),
+        ({"W": one}, {"W": one[0]}),
+        ({"W": one}, {"W": 2.0}),
+        ({"W": 1.0}, {"W": 2.0}),
+        ({"W": shared, "V": shared}, {"W": one[0], "V": one[1]}),
+        ({"W": np.asfortranarray(one)}, {"W": one}),
+    ]:
+        results = []
+        for module in (plain, fast):
+            optimizer, now = getattr(module, name)(), copy.deepcopy((params, grads))
+            raised = [outcome(optimizer.update, *now) for _ in range(3)]
+            results.append((raised, now[0]))
+        assert results[0][0] == results[1][0]
+        for key, expected in results[0][1].items():
+            np.testing.assert_array_equal(results[1][1][key], expected)

@@ -263,3 +263,24 @@ def test_inputs_are_left_as_they_are(layout):
     layer.forward(x), layer.backward(dout), Pooling(2, 2, backend="numba").forward(x)
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(dout, before[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(), (5,), (400, 500)])
+def test_updates_are_exact(shape, dtype, threads):
+    import fastbp
+
+    fastbp.set_num_threads(threads)
+    try:
+        for name, count, settings_ in (("sgd_update", 2, (0.1,)), ("adam_update", 4, (0.01, 0.9, 0.999, 1e-7))):
+            arrays = [np.asarray(np.abs(RNG.standard_normal(shape)), dtype) for _ in range(count)]
+            results = []
+            for module in (kernels, reference):
+                own = [np.array(array) for array in arrays]
+                getattr(module, name)(*own, *settings_)
+                results.append(own)
+            for actual, expected in zip(*results, strict=True):
+                np.testing.assert_array_equal(actual, expected)
+    finally:
+        fastbp.set_num_threads(None)

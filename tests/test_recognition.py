@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fastbp.dropin.editions import COMPAT, EDITIONS, Edition
 from fastbp.dropin.fast_functions import FUNCTIONS
 from fastbp.dropin.fast_layers import LAYERS
+from fastbp.dropin.fast_optimizers import OPTIMIZERS
 from fastbp.dropin.recognition import digest, main
 
 
@@ -28,9 +29,10 @@ def digest_of(source):
 CALLED = ("sigmoid", "softmax", "cross_entropy_error")  # by the layers
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS, *CALLED])
+@pytest.mark.parametrize("name", [*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED])
 def test_a_copy_of_compat_is_known(name):
-    module = "layers" if name in LAYERS else "util" if "im" in name else "functions"
+    modules = {"layers": LAYERS, "optimizer": OPTIMIZERS, "util": FUNCTIONS, "functions": CALLED}
+    module = next(module for module, names in modules.items() if name in names)
     edition = EDITIONS[digest(definitions(plain_source(module))[name])]
     assert edition.kind == name
     assert edition in (Edition(name), Edition(name, COMPAT))
@@ -38,7 +40,7 @@ def test_a_copy_of_compat_is_known(name):
 
 def test_every_kind_has_an_edition_of_the_book_and_a_way_to_be_fast():
     kinds = {edition.kind for edition in EDITIONS.values() if edition.note != COMPAT}
-    assert kinds == {*LAYERS, *FUNCTIONS, *CALLED, "gradient"}
+    assert kinds == {*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED, "gradient"}
 
 
 STOCK = '''

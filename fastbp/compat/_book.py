@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..dropin.acceleration import EDITION, exchange_methods, fast_function
+from ..dropin.acceleration import EDITION, KINDS, exchange_methods, fast_function
 from ..dropin.editions import COMPAT, Edition
 from ..dropin.fast_functions import FUNCTIONS
-from ..dropin.fast_layers import DROPPING, LAYERS
+from ..dropin.fast_layers import DROPPING
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 
@@ -18,7 +18,7 @@ def accelerated(definition: Definition) -> Definition:
     """A class or function that does what the book's of the same name does, on the kernels where they take its arguments."""
     name: str = definition.__name__
     if isinstance(definition, type):
-        exchange_methods(definition, LAYERS[name], vars(sys.modules[definition.__module__]))
+        exchange_methods(definition, KINDS[name], vars(sys.modules[definition.__module__]))
         return definition
     if name in FUNCTIONS:
         return fast_function(definition, Edition(name, COMPAT))  # type: ignore[return-value]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ._book import accelerated as _accelerated
+
 _EPSILON = 1e-7
 
 
@@ -9,6 +11,7 @@ def _zeros(params):
     return {key: np.zeros_like(value) for key, value in params.items()}
 
 
+@_accelerated
 class SGD:
     """p -= lr * g."""
 
@@ -86,6 +89,7 @@ class RMSprop:
             params[key] -= self.lr * grads[key] / (np.sqrt(self.h[key]) + _EPSILON)
 
 
+@_accelerated
 class Adam:
     """Adam (Kingma and Ba, 2015, arXiv:1412.6980), the corrections of both means in the learning rate."""
 

@@ -24,8 +24,10 @@ from . import calls
 from .editions import Edition
 from .fast_functions import FUNCTIONS
 from .fast_layers import DROPPING, LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
+from .fast_optimizers import OPTIMIZERS
 from .recognition import class_edition, function_edition
 
+KINDS = {**LAYERS, **OPTIMIZERS}
 LAYER = {"forward", "backward"}
 GRADIENT = "gradient"  # a method of the book's networks
 EDITION = "__fastbp_edition__"  # on functions: which of the book's they are
@@ -111,10 +113,13 @@ def accelerated() -> Iterator[list[Found]]:
 
 def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     made = _build_class(body, name, *bases, **keywords)
-    plain = type(made) is type and isinstance(body, FunctionType)
-    if plain and LAYER & vars(made).keys() and all(hasattr(made, method) for method in LAYER):
+    if type(made) is not type or not isinstance(body, FunctionType):
+        return made
+    own = vars(made)
+    is_layer = bool(LAYER & own.keys()) and all(hasattr(made, method) for method in LAYER)
+    if is_layer or (made.__name__ in OPTIMIZERS and "update" in own):
         _consider_class(made, body)
-    if plain and isinstance(method := vars(made).get(GRADIENT), FunctionType):
+    if isinstance(method := own.get(GRADIENT), FunctionType):
         edition = function_edition(method)
         if edition is not None and edition.kind == GRADIENT:
             DROPPING.add(method.__code__)
@@ -130,9 +135,9 @@ def _consider_class(made: type, body: FunctionType) -> None:
         return
     found.edition = class_edition(code, made.__name__, body.__globals__)
     if found.edition is None:
-        found.reason = "not the book's code" if made.__name__ in LAYERS else "a layer of your own"
+        found.reason = "not the book's code" if made.__name__ in KINDS else "a layer of your own"
         return
-    fast = OTHER_EDITIONS.get(found.edition.note) or LAYERS[found.edition.kind]
+    fast = OTHER_EDITIONS.get(found.edition.note) or KINDS[found.edition.kind]
     exchange_methods(made, fast, body.__globals__, found, _state.wrap)
 
 

@@ -93,6 +93,10 @@ class Auditor:
         return result
 
     def _compare(self, where: str, what: str, audit: Audit, least: float, actual: Any, wanted: Any) -> None:
+        if type(wanted) is dict:
+            for key, other in wanted.items():
+                self._compare(where, f"{what}[{key!r}]", audit, least, actual[key], other)
+            return
         if isinstance(wanted, tuple):
             for one, other in zip(actual, wanted, strict=True):
                 self._compare(where, what, audit, least, one, other)
@@ -146,9 +150,12 @@ def _copy(argument: Any) -> Any:
     """What the user's code may change without anybody noticing: a copy of an array, a layer with the same attributes."""
     if isinstance(argument, np.ndarray):
         return argument.copy(order="K")
+    if type(argument) is dict:
+        return {key: _copy(value) for key, value in argument.items()}
     if hasattr(argument, "__dict__") and not isinstance(argument, type):
         double = object.__new__(type(argument))
-        double.__dict__.update(vars(argument))
+        attributes = {name: _copy(value) if type(value) is dict else value for name, value in vars(argument).items()}
+        double.__dict__.update(attributes)
         return double
     return argument
 

@@ -349,25 +349,29 @@ def pooling_backward(self: Any, dout: Any) -> Any:
 
 
 class Fast:
-    """How a kind of layer is accelerated: its methods, and the functions of its module that they stand for."""
+    """How a kind of class is accelerated: its methods, and the functions of its module that they stand for."""
 
-    def __init__(self, forward: Method, backward: Method, *functions: str):
-        self.methods = {"forward": forward, "backward": backward}
+    def __init__(self, methods: dict[str, Method], *functions: str):
+        self.methods = methods
         self.functions = functions
 
 
+def _layer(forward: Method, backward: Method, *functions: str) -> Fast:
+    return Fast({"forward": forward, "backward": backward}, *functions)
+
+
 LAYERS = {
-    "Affine": Fast(affine_forward, affine_backward),
-    "Relu": Fast(relu_forward, relu_backward),
-    "Sigmoid": Fast(sigmoid_forward, sigmoid_backward, "sigmoid"),
-    "SoftmaxWithLoss": Fast(softmax_with_loss_forward, softmax_with_loss_backward, "softmax", "cross_entropy_error"),
-    "Dropout": Fast(dropout_forward, dropout_backward),
-    "BatchNormalization": Fast(batch_normalization_forward, batch_normalization_backward),
-    "Convolution": Fast(convolution_forward, convolution_backward, "im2col", "col2im"),
-    "Pooling": Fast(pooling_forward, pooling_backward, "im2col", "col2im"),
+    "Affine": _layer(affine_forward, affine_backward),
+    "Relu": _layer(relu_forward, relu_backward),
+    "Sigmoid": _layer(sigmoid_forward, sigmoid_backward, "sigmoid"),
+    "SoftmaxWithLoss": _layer(softmax_with_loss_forward, softmax_with_loss_backward, "softmax", "cross_entropy_error"),
+    "Dropout": _layer(dropout_forward, dropout_backward),
+    "BatchNormalization": _layer(batch_normalization_forward, batch_normalization_backward),
+    "Convolution": _layer(convolution_forward, convolution_backward, "im2col", "col2im"),
+    "Pooling": _layer(pooling_forward, pooling_backward, "im2col", "col2im"),
 }
 
 OTHER_EDITIONS = {  # by their notes: of a class, or of a function that it calls
-    CHANNELS: Fast(_only_rows(batch_normalization_forward), _only_rows(batch_normalization_backward)),
-    NO_EPSILON: Fast(softmax_with_loss_forward_without_epsilon, softmax_with_loss_backward),
+    CHANNELS: _layer(_only_rows(batch_normalization_forward), _only_rows(batch_normalization_backward)),
+    NO_EPSILON: _layer(softmax_with_loss_forward_without_epsilon, softmax_with_loss_backward),
 }
