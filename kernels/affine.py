@@ -65,7 +65,11 @@ def affine_backward(dout, x, W, needs_dx=True):
     threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
     plan_dx = _plan(d, d_column, w, rows, columns, depth, threads)
     plan_dW = _plan(x_, x_row, d, depth, rows, columns, threads)
-    size, listed_size = threads * max(plan_dx[0], plan_dW[0]), threads * rows * ROWS
+    each = max(
+        plan_dx[0], plan_dW[0]
+    )  # one thread may be at dW while another is still at dx: their rooms may not overlap
+    plan_dx, plan_dW = (each, *plan_dx[1:]), (each, *plan_dW[1:])
+    size, listed_size = threads * each, threads * rows * ROWS
     room = scratch(size + listed_size, dtype)
     run(
         _backward, threads, d, d_row, d_column, w, w_row, w_column, x_, x_row, x_column, zeros, dx.reshape(-1),

@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from fastbp.bench import contenders, kernel_pairs, measure, peers
+from fastbp.bench import contenders, dropin, kernel_pairs, measure, peers
 from fastbp.cli import app
 
 
@@ -64,3 +64,13 @@ def test_a_kernel_that_answers_wrongly_is_not_timed(monkeypatch):
     monkeypatch.setitem(kernel_pairs._NUMPY, "sigmoid_forward", lambda x: x)
     with pytest.raises(AssertionError, match=r"sigmoid_forward \(9, 5\) differs"):
         kernel_pairs.kernel_pair("sigmoid_forward", (9, 5))
+
+
+def test_the_drop_in_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(dropin, "NETWORKS", {"small": "affine(784, 20), norm(20), relu(), affine(20, 10)"})
+    monkeypatch.setattr("sys.argv", ["dropin", "--seconds", "0.1", "--rounds", "1"])
+    dropin.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split("|")[1:-1] == [" network ", " NumPy ", " fastbp run ", " gain "]
+    assert rows[2].startswith("| small | ")
+    assert float(rows[2].split("|")[-2]) > 0

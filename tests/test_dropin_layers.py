@@ -11,14 +11,25 @@ import warnings
 import numpy as np
 import pytest
 from conftest import LAYOUTS, TOLERANCE, in_layout
-from dropin_folder import MODULES, write_common
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp
+from fastbp.bench.dropin import write_common
 from fastbp.dropin import fast_layers
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
+
+MODULES = [
+    "functions",
+    "gradient",
+    "layers",
+    "multi_layer_net",
+    "multi_layer_net_extend",
+    "optimizer",
+    "trainer",
+    "util",
+]
 
 
 def load_common(folder):

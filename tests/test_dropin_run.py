@@ -12,9 +12,9 @@ from importlib.machinery import SourceFileLoader
 
 import numpy as np
 import pytest
-from dropin_folder import plain_source, write_common
 
 import fastbp
+from fastbp.bench.dropin import plain_source, write_common
 from fastbp.dropin import acceleration, running
 from fastbp.dropin.auditing import Auditor, DifferenceFound
 from fastbp.dropin.calls import PASS
@@ -186,6 +186,20 @@ def test_another_softmax_in_the_module_leaves_the_layer_that_calls_it_alone(fold
     fast = run(folder, "-m", "fastbp", "run", "-v", script)
     assert fast.stdout == plain.stdout
     assert "its softmax is not the book's" in fast.stderr
+
+
+def test_layers_on_something_else_than_numpy_are_left_alone(folder):
+    source = plain_source("layers").replace("class Relu", "import other as np\n\nclass Relu", 1)
+    (folder / "common" / "layers.py").write_text(source, "utf-8")
+    (folder / "other.py").write_text("from numpy import *\ndef dot(a, b):\n    return 'not NumPy'\n", "utf-8")
+    script = write(
+        folder, "script.py", "import common.layers as c\nimport numpy as np\n"
+        "class text(np.ndarray): pass\nW = np.ones((3, 2))\n"
+        "try:\n    c.Affine(W, np.zeros(2)).forward(W.T)\nexcept TypeError as error:\n    print('as before')\n",
+    )  # fmt: skip
+    plain, fast = run(folder, script), run(folder, "-m", "fastbp", "run", "-v", script)
+    assert plain.stdout == fast.stdout != ""
+    assert "its np is not NumPy" in fast.stderr
 
 
 SEEN = """

@@ -403,6 +403,25 @@ def test_a_network_that_diverges_keeps_its_optimizers_state_as_numpy_does():
         np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(256, 784, 512), (1000, 70, 90), (90, 1000, 70), (64, 64, 1500)])
+def test_threads_that_are_at_different_gradients_do_not_meet_in_memory(shape, dtype, threads):
+    rows, depth, columns = shape
+    rng = np.random.default_rng(5)
+    dout, x, W = (
+        rng.standard_normal(size).astype(dtype) for size in ((rows, columns), (rows, depth), (depth, columns))
+    )
+    expected = reference.affine_backward(dout, x, W)
+    fastbp.set_num_threads(threads)
+    try:
+        for _ in range(5):
+            for one, other in zip(kernels.affine_backward(dout, x, W), expected, strict=True):
+                assert_parity(one, other, "gradient")
+    finally:
+        fastbp.set_num_threads(None)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("x_dtype", ["same", "uint8"])

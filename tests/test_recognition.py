@@ -6,10 +6,10 @@ import ast
 import textwrap
 
 import pytest
-from dropin_folder import plain_source
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastbp.bench.dropin import plain_source
 from fastbp.dropin.editions import COMPAT, EDITIONS, Edition
 from fastbp.dropin.fast_functions import FUNCTIONS
 from fastbp.dropin.fast_layers import LAYERS

@@ -156,13 +156,10 @@ def exchange_methods(
 
 
 def _once_checked(name: str, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:
-    """The fast method, if the functions that the user's class calls are the book's as well; the first call looks."""
-    method = fast.methods[name]
-    if not fast.functions:
-        return method
+    """The fast method, if what the user's class calls is NumPy's and the book's as well; the first call looks."""
     chosen: calls.Method | None = None
 
-    @functools.wraps(method)
+    @functools.wraps(fast.methods[name])
     def checked(*arguments: Any) -> Any:
         nonlocal chosen
         if chosen is None:
