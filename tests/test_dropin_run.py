@@ -274,6 +274,12 @@ def test_accelerate_in_a_script(folder):
     assert run(folder, script).stdout == "['Affine', 'BatchNormalization'] True\n"
 
 
+def test_accelerate_under_verbose_goes_on_counting(folder):
+    source = "import fastbp\nfastbp.accelerate()\nfrom common.layers import *\nRelu().forward(np.ones(3))\n"
+    result = run(folder, "-m", "fastbp", "run", "-v", write(folder, "script.py", source))
+    assert [line.split()[1] for line in result.stderr.splitlines() if line.startswith("Relu.forward")] == ["1"]
+
+
 def test_accelerated_ends_with_its_block(folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
     before = builtins.__build_class__, SourceFileLoader.exec_module
