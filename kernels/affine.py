@@ -123,7 +123,7 @@ def _backward(
             thread, threads, d, d_row, d_column, w, w_column, w_row, zeros, dx, room, rows, columns, depth, plan_dx
         )
     if listed:
-        weights_gradient(thread, threads, numbers, bits, lists, strips, d, zeros, dW, rows, depth, columns)
+        weights_gradient(control, thread, threads, numbers, bits, lists, strips, d, zeros, dW, rows, depth, columns)
     else:
         multiply_share(
             thread, threads, x, x_column, x_row, d, d_row, d_column, zeros, dW, room, depth, rows, columns, plan_dW

@@ -26,7 +26,7 @@ from .compiler import kernel
 from .machine import VECTOR_BYTES
 from .matmul import ROW_BLOCK, ROWS, add_row, even_block, multiply_block, panel_width
 from .simd import add, at, broadcast, fill, fma, kept_apart, lanes, load, put, store, zeros
-from .threads import begin, meet, run, share, threads_for
+from .threads import begin, meet, run, share, take, threads_for
 
 WORTH_A_THREAD = 1_000_000  # multiplications
 FEW_CHANNELS = 4
@@ -142,9 +142,9 @@ def _patches_times(
                      panel * width * depth)  # fmt: skip
     if not meet(control, 1, threads):
         return
-    first, end = share(sizes[0], thread, threads)
     deep = even_block(depth)
-    for n in range(first, end):
+    n = take(control, threads, -1)
+    while n < sizes[0]:
         copy_padded(x, n * steps[0], steps, shape, padded, n * inside[0], inside, sizes, pads)
         for top in range(0, rows, ROW_BLOCK):
             count = min(ROW_BLOCK, rows - top)
@@ -156,6 +156,7 @@ def _patches_times(
                     strips_through(padded, n * inside[0], row_at, top, count, k_at, k, min(deep, depth - k), room,
                                    (panel * depth + k) * width, room, block + panel * width, line)  # fmt: skip
             turn(room, block, line, count, columns, out, n * columns * rows + top, rows)
+        n = take(control, threads, n)
     meet(control, 2, threads)
 
 
@@ -358,8 +359,8 @@ def _spread(thread, threads, control, dout, steps, shape, weights, window, dx, s
     panels = (wide + width - 1) // width
     line, packed = panels * width, thread * room_size
     products = packed + filters * line
-    first, end = share(shape[0], thread, threads)
-    for n in range(first, end):
+    n = take(control, threads, -1)
+    while n < shape[0]:
         for y in range(shape[2]):
             pack_line(dout, n * steps[0] + y * steps[2], steps[1], steps[3], filters, wide, room, packed)
             for i in range(products, products + depth * line):
@@ -370,6 +371,7 @@ def _spread(thread, threads, control, dout, steps, shape, weights, window, dx, s
             )  # fmt: skip
             add_patches(room, products, line, wide, y * stride - pad, dx, n * size[1] * size[2] * size[3], size, window,
                         stride, pad)  # fmt: skip
+        n = take(control, threads, n)
     meet(control, 1, threads)
 
 

@@ -11,7 +11,7 @@ lost: waking a helper for each call by a lock alone (a product of 175 us took 18
 
 A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
 early would leave the others waiting. It calls `begin` first and ends at a barrier, `meet`: where the first thread has
-passed that, all work is done. `control` is a shared int64 array: arrivals at barriers, gave up, begun.
+passed that, all work is done. `control` is a shared int64 array: arrivals at barriers, gave up, begun, taken.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .simd import kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
 LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a helper sleeps
-ARRIVALS, GAVE_UP, BEGUN = 0, 8, 16  # a cache line apart
+ARRIVALS, GAVE_UP, BEGUN, TAKEN = 0, 8, 16, 24  # a cache line apart
 
 _chosen: int | None = None
 
@@ -105,7 +105,7 @@ class _Team(threading.local):
         self.forget()
 
     def forget(self):
-        self.helpers, self.calls, self.controls = _Helpers(), 0, np.zeros((2, 24), np.int64)
+        self.helpers, self.calls, self.controls = _Helpers(), 0, np.zeros((2, 32), np.int64)
 
     def next_call(self, helpers):
         """The helpers, and the controls of this call and of the one after it."""
@@ -121,7 +121,7 @@ class _Team(threading.local):
 
 
 _team = _Team()
-ALONE = np.zeros(24, np.int64)  # `control` where there is one thread: not looked at
+ALONE = np.zeros(32, np.int64)  # `control` where there is one thread: not looked at
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_team.forget)  # a child has no threads but the one that forked
 
@@ -201,17 +201,28 @@ def share(count, thread, threads):
     return count * thread // threads, count * (thread + 1) // threads
 
 
+@kernel(part=True)
+def take(control, threads, last):
+    """The next piece of work that nobody has taken, from 0 on; `last` is the one that this thread had, at first -1.
+
+    A thread that came late, or was held up, takes fewer. For pieces that do not depend on who makes them.
+    """
+    return last + 1 if threads == 1 else atomic_increment(control, TAKEN)
+
+
 def _pointer(context, builder, signature, arguments):
     return builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
 
 
 @intrinsic
 def atomic_increment(typing_context, array, index):
-    def codegen(context, builder, signature, arguments):
-        builder.atomic_rmw("add", _pointer(context, builder, signature, arguments), ir.IntType(64)(1), "seq_cst")
-        return context.get_dummy_value()
+    """array[index] += 1, for all threads at once; what it was before."""
 
-    return types.void(array, types.intp), codegen
+    def codegen(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments)
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "seq_cst")
+
+    return types.int64(array, types.intp), codegen
 
 
 @intrinsic
