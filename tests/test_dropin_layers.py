@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fastbp
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import fast_layers
+from fastbp.dropin import calls, fast_layers
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
 
@@ -41,6 +41,11 @@ def load_common(folder):
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr(calls._beginning, "over", True)
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +390,18 @@ def test_keyword_arguments_and_wrong_numbers_of_them(plain, fast):
                 one.forward(*arguments)
             messages.append(str(caught.value))
         assert messages[0] == messages[1]
+
+
+def test_a_short_script_does_not_wait_for_numba(monkeypatch):
+    beginning, called = calls._Beginning(), []
+    monkeypatch.setattr(calls, "_beginning", beginning)
+    method = calls.plain("f", lambda x: called.append("fast"), lambda x: called.append("own"))
+    monkeypatch.delitem(sys.modules, "fastbp.kernels")
+    method(1)
+    assert called == ["own"]
+    monkeypatch.setattr(beginning, "SECONDS", 0)
+    method(1), method(1)
+    assert called == ["own", "own", "fast"]
 
 
 def test_the_ordinary_calls_are_compiled(counted):

@@ -262,6 +262,14 @@ def test_a_script_without_such_classes_does_not_import_numba(tmp_path):
     assert "nothing was accelerated" in run(tmp_path, "-m", "fastbp", "run", "-v", script).stderr
 
 
+def test_a_script_with_little_to_do_does_not_import_numba_and_one_with_more_does(folder):
+    source = "import sys\nfrom common.layers import *\nlayer = Affine(np.ones((300, 300)), np.zeros(300))\n"
+    source += "for _ in range({}):\n    layer.forward(np.ones((500, 300)))\nprint('numba' in sys.modules)\n"
+    few, many = write(folder, "few.py", source.format(1)), write(folder, "many.py", source.format(2000))
+    assert run(folder, "-m", "fastbp", "run", few).stdout == "False\n"
+    assert run(folder, "-m", "fastbp", "run", many).stdout == "True\n"
+
+
 def test_accelerate_in_a_script(folder):
     relu = plain_source("layers").partition("class Relu")[2].partition("class Sigmoid")[0]
     script = write(

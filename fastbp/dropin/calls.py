@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,41 @@ from .fast_layers import PASS, Method
 Wrapper = Callable[[str, Method, Method], Method]
 
 
+class _Beginning:
+    """Until so many seconds were spent in accelerated methods, the user's own run: a short script is over before Numba is
+    imported, which takes longer."""
+
+    SECONDS = 0.3
+
+    def __init__(self) -> None:
+        self.over, self.spent = False, 0.0
+
+    def run(self, own: Method, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        start = time.perf_counter()
+        try:
+            return own(*arguments, **named)
+        finally:
+            self.spent += time.perf_counter() - start
+            self.over = self.spent > self.SECONDS or "fastbp.kernels" in sys.modules
+
+
+_beginning = _Beginning()
+
+
 def plain(name: str, fast: Method, own: Method) -> Method:
+    """`eager`, once the beginning is over."""
+    accelerated = eager(name, fast, own)
+
+    @functools.wraps(own)
+    def call(*arguments: Any, **named: Any) -> Any:
+        if _beginning.over:
+            return accelerated(*arguments, **named)
+        return _beginning.run(own, arguments, named)
+
+    return call
+
+
+def eager(name: str, fast: Method, own: Method) -> Method:
     """`fast`, and `own` where that passes, or where the number of arguments is not the book's or some are named."""
     least, most = positional(fast)
 
@@ -46,7 +81,7 @@ class Count:
 
 @dataclass
 class Counter:
-    """Wraps methods as `plain` does, and counts their calls by name."""
+    """Wraps methods as `eager` does, and counts their calls by name."""
 
     counts: dict[str, Count] = field(default_factory=dict)
 
@@ -58,7 +93,7 @@ class Counter:
             return own(*arguments, **named)
 
         functools.update_wrapper(passing, own)
-        inner = plain(name, fast, passing)
+        inner = eager(name, fast, passing)
 
         @functools.wraps(own)
         def counted(*arguments: Any, **named: Any) -> Any:
