@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from .image_layers import Convolution, Pooling
 from .layers import Affine, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .networks import DTYPES, MLP
 from .optimizers import SGD
+from .regularization_layers import BatchNormalization, Dropout
 from .training import Trainer
 
 
@@ -72,9 +74,47 @@ def _affine(dtype: str) -> None:
         layer.backward(layer.forward(np.ones((rows, 3), dtype)))
 
 
+def _affine_of_images(dtype: str) -> None:
+    """Large enough for the kernels of several threads: mostly zeros and not, float32 images beside float64 weights."""
+    layer = Affine(np.ones((784, 50), dtype), np.ones(50, dtype), "numba")
+    for x_dtype in {"float32", dtype}:
+        for x in (np.eye(100, 784, dtype=x_dtype), np.ones((100, 784), x_dtype), np.ones((1, 784), x_dtype)):
+            layer.backward(layer.forward(x))
+
+
 def _relu(dtype: str) -> None:
     layer = Relu("numba")
+    images = np.ones((1, 1, 2, 2), dtype).transpose(0, 1, 3, 2)
+    for x in (np.ones(2, dtype), images):
+        layer.backward(layer.forward(x))
+        layer._kernels.relu_backward(x, layer.mask, x)
+
+
+def _convolution(dtype: str) -> None:
+    for channels in (1, 4):  # the gradient of few channels is made in another way
+        layer = Convolution(np.ones((2, channels, 2, 2), dtype), np.ones(2, dtype), backend="numba")
+        layer.backward(layer.forward(np.ones((1, channels, 3, 3), dtype)))
+    assert layer.col is not None
+    layer._kernels.col2im(layer.col, (1, 4, 3, 3), 2, 2, 1, 0)
+
+
+def _pooling(dtype: str) -> None:
+    layer = Pooling(2, 2, backend="numba")
+    layer.backward(layer.forward(np.ones((1, 1, 4, 4), dtype)))
+
+
+def _batch_normalization(dtype: str) -> None:
+    layer = BatchNormalization(np.ones(2, dtype), np.ones(2, dtype), backend="numba")
+    x = np.ones((2, 2), dtype)
+    layer.backward(layer.forward(x))
+    layer.forward(x, train_flg=False)
+
+
+def _dropout(dtype: str) -> None:
+    state = np.random.get_state()
+    layer = Dropout(backend="numba")
     layer.backward(layer.forward(np.ones(2, dtype)))
+    np.random.set_state(state)
 
 
 def _sigmoid(dtype: str) -> None:
@@ -104,16 +144,25 @@ def _sigmoid_with_loss(dtype: str) -> None:
 
 
 def _optimizers(dtype: str) -> None:
-    SGD(backend="numba").update({"W": np.ones(2, dtype)}, {"W": np.ones(2, dtype)})
+    optimizer = SGD(backend="numba")
+    optimizer.update({"W": np.ones(2, dtype)}, {"W": np.ones(2, dtype)})
+    one, other, m, v = np.ones((4, 2), dtype)
+    optimizer._kernels.sgd_update(one, other, 0.1)
+    optimizer._kernels.adam_update(one, other, m, v, 0.1, 0.9, 0.999, 1e-7)
 
 
 WORK: dict[str, Callable[[str], None]] = {
     "training": _network,
     "training on floating data": _floating_data,
     "Affine": _affine,
+    "Affine of images": _affine_of_images,
     "Relu": _relu,
     "Sigmoid": _sigmoid,
     "SoftmaxWithLoss": _softmax,
+    "Convolution": _convolution,
+    "Pooling": _pooling,
+    "BatchNormalization": _batch_normalization,
+    "Dropout": _dropout,
     "Tanh": _tanh,
     "LeakyRelu": _leaky_relu,
     "SigmoidWithLoss": _sigmoid_with_loss,

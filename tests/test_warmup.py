@@ -57,3 +57,40 @@ print([len(kernel.signatures) for kernel in kernels])
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
         )
         assert result.stdout == "[1, 1, 1]\n"
+
+
+def test_after_warming_up_the_drop_in_compiles_nothing(tmp_path):
+    code = """
+import pathlib, numpy as np
+from fastbp.warmup import warm_up
+list(warm_up(["float64"]))
+from fastbp.compat.layers import *
+from fastbp.compat.optimizer import Adam, SGD
+def files():
+    return {path.name for path in pathlib.Path(FOLDER).rglob("*.kernel")}
+before = files()
+randn = np.random.randn
+params = [0.1 * randn(30, 1, 5, 5), 0.1 * randn(8, 30, 3, 3), 0.1 * randn(800, 60)]
+layers = [Convolution(params[0], np.zeros(30)), Relu(), Pooling(2, 2), Convolution(params[1], np.zeros(8)), Relu(),
+          Affine(params[2], np.zeros(60)), BatchNormalization(np.ones(60), np.zeros(60)), Sigmoid(), Dropout()]
+last = SoftmaxWithLoss()
+fully = [Affine(0.1 * randn(784, 50), np.zeros(50)), Relu(), Affine(0.1 * randn(50, 10), np.zeros(10))]
+for network, x in ((layers, np.random.rand(100, 1, 28, 28)), (fully, np.eye(100, 784, dtype=np.float32)),
+                   (fully, np.random.rand(100, 784).astype(np.float32)), (fully, np.random.rand(2, 784))):
+    for layer in network:
+        x = layer.forward(x)
+    for t in (np.arange(len(x)) % 5, np.eye(x.shape[1])[np.arange(len(x)) % 5]):
+        last.forward(x, t)
+        dout = last.backward()
+    for layer in reversed(network):
+        dout = layer.backward(dout)
+layers[0].col, layers[6].forward(np.ones((3, 60)), False)
+for optimizer in (SGD(), Adam()):
+    for _ in range(2):
+        optimizer.update({"W": params[0]}, {"W": layers[0].dW})
+print(sorted(files() - before))
+"""
+    environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
+    code = code.replace("FOLDER", repr(str(tmp_path)))
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
