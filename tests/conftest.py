@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.dropin import calls
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3}  # of the largest finite magnitude
 
@@ -20,6 +21,12 @@ def _default_backend(monkeypatch):
     fastbp.set_default_backend(None)
     yield
     fastbp.set_default_backend(None)
+
+
+@pytest.fixture(autouse=True)
+def _kernels_at_once(monkeypatch):
+    """The drop-in does not wait until Numba's import repays."""
+    monkeypatch.setattr(calls._beginning, "over", True)
 
 
 def assert_parity(actual, expected, name="result"):

@@ -1,0 +1,148 @@
+"""Networks and optimizers under the drop-in, and what fastbp.compat brings."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
+
+import fastbp
+from fastbp.bench.dropin import write_common
+from fastbp.dropin import fast_layers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_common(tmp_path)
+    return tmp_path
+
+
+def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder):
+    """The book's networks drop it; who goes through the layers himself gets it."""
+    with fastbp.accelerated():
+        layers = load_common(folder)["layers"]
+    affine, x, dout = layers.Affine(normal(20, 30), np.zeros(30)), normal(40, 20), normal(40, 30)
+    seen = []
+
+    def gradient(order, given=dout):
+        for layer in order:
+            given = layer.backward(given)
+            seen.append(given)
+
+    affine.forward(x)
+    gradient([affine])
+    assert np.isfinite(seen[-1]).all()
+    fast_layers.DROPPING.add(gradient.__code__)
+    try:
+        gradient([affine])
+        assert np.isnan(seen[-1]).all()
+        assert seen[-1].shape == x.shape
+        assert_same(affine.dW, x.T @ dout, "dW")
+        square = layers.Affine(normal(30, 30), np.zeros(30))
+        square.forward(normal(40, 30))
+        gradient([square, square])  # the same layer twice: the first result is used
+        assert np.isfinite(seen[-2]).all()
+        assert np.isfinite(seen[-1]).all()
+        convolution = layers.Convolution(normal(30, 2, 2, 2), np.zeros(30))
+        convolution.forward(normal(40, 2, 2, 2))
+        gradient([convolution], normal(40, 30, 1, 1))
+        assert np.isnan(seen[-1]).all()
+        assert seen[-1].shape == (40, 2, 2, 2)
+    finally:
+        fast_layers.DROPPING.discard(gradient.__code__)
+
+
+def test_networks_of_compat_have_the_gradients_of_plain_ones(folder):
+    from fastbp.compat.multi_layer_net_extend import MultiLayerNetExtend
+
+    networks = []
+    for make in (load_common(folder)["multi_layer_net_extend"].MultiLayerNetExtend, MultiLayerNetExtend):
+        np.random.seed(2)
+        networks.append(make(20, [30, 25], 4, weight_decay_lambda=0.1, use_dropout=True, use_batchnorm=True))
+    x, t = normal(50, 20), RNG.integers(0, 4, 50)
+    gradients = []
+    for network in networks:
+        np.random.seed(3)
+        gradients.append(network.gradient(x, t))
+    assert gradients[0].keys() == gradients[1].keys() == networks[0].params.keys()
+    for key, expected in gradients[0].items():
+        assert_same(gradients[1][key], expected, key)
+    assert networks[0].accuracy(x, t) == networks[1].accuracy(x, np.eye(4)[t])
+    networks[1].layers = {name: layer for name, layer in networks[1].layers.items() if "Dropout" not in name}
+    numerical, analytic = networks[1].numerical_gradient(x[:5], t[:5]), networks[1].gradient(x[:5], t[:5])
+    for key in ("b3", "gamma1", "beta2"):
+        np.testing.assert_allclose(numerical[key], analytic[key], atol=1e-5)
+
+
+STAR = {
+    "functions": "cross_entropy_error identity_function np relu relu_grad sigmoid sigmoid_grad softmax softmax_loss "
+    "step_function sum_squared_error",
+    "util": "col2im conv_output_size im2col np shuffle_dataset smooth_curve",
+    "gradient": "np numerical_gradient numerical_gradient_2d",
+    "optimizer": "AdaGrad Adam Momentum Nesterov RMSprop SGD np",
+}
+STAR["layers"] = (
+    f"{STAR['functions']} im2col col2im Relu Sigmoid Affine SoftmaxWithLoss Dropout BatchNormalization Convolution Pooling"
+)
+STAR["trainer"] = f"{STAR['optimizer']} Trainer os sys"
+STAR["multi_layer_net"] = f"{STAR['layers']} MultiLayerNet OrderedDict numerical_gradient os sys"
+STAR["multi_layer_net_extend"] = f"{STAR['layers']} MultiLayerNetExtend OrderedDict numerical_gradient os sys"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_star_import_of_compat_brings_what_the_book_s_brings(module):
+    names = {}
+    exec(f"from fastbp.compat.{module} import *", names)
+    assert {name for name in names if not name.startswith("__")} == set(STAR[module].split())
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("shapes", [[(3,)], [(300, 500), (500,), ()], [(2, 3, 4, 5), (0, 4)]])
+def test_optimizers_are_the_same_to_the_last_bit(folder, name, shapes):
+    with fastbp.accelerated():
+        fast = load_common(folder)["optimizer"]
+    results = []
+    for module in (load_common(folder)["optimizer"], fast):
+        rng = np.random.default_rng(1)
+        optimizer = getattr(module, name)(lr=0.1)
+        params = {number: np.asarray(rng.standard_normal(shape)) for number, shape in enumerate(shapes)}
+        arrays = dict(params)
+        for _ in range(5):
+            optimizer.update(
+                params, {key: np.asarray(rng.standard_normal(value.shape)) for key, value in params.items()}
+            )
+        assert all(params[key] is array for key, array in arrays.items() if array.ndim)
+        results.append((params, vars(optimizer)))
+    for key, expected in results[0][0].items():
+        np.testing.assert_array_equal(results[1][0][key], expected)
+    assert results[0][1].keys() == results[1][1].keys()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_odd_arguments_of_optimizers(folder, name):
+    with fastbp.accelerated():
+        fast = load_common(folder)["optimizer"]
+    plain = load_common(folder)["optimizer"]
+    one, ints, wide = np.ones((4, 3)), np.ones(3, int), np.ones((4, 6))
+    shared = np.ones(3)
+    for params, grads in [
+        ({"W": one, "b": shared}, {"W": one}),
+        ({"W": ints}, {"W": one[0]}),
+        ({"W": wide[:, ::2]}, {"W": one}),
+        ({"W": one.astype(np.float32)}, {"W": one}),
+        ({"W": one}, {"W": one[0]}),
+        ({"W": one}, {"W": 2.0}),
+        ({"W": 1.0}, {"W": 2.0}),
+        ({"W": shared, "V": shared}, {"W": one[0], "V": one[1]}),
+        ({"W": np.asfortranarray(one)}, {"W": one}),
+    ]:
+        results = []
+        for module in (plain, fast):
+            optimizer, now = getattr(module, name)(), copy.deepcopy((params, grads))
+            raised = [outcome(optimizer.update, *now) for _ in range(3)]
+            results.append((raised, now[0]))
+        assert results[0][0] == results[1][0]
+        for key, expected in results[0][1].items():
+            np.testing.assert_array_equal(results[1][1][key], expected)
