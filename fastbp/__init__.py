@@ -6,10 +6,13 @@ from .dropin import accelerate, accelerated, load_ipython_extension, unload_ipyt
 from .gradients import check_gradients, numerical_gradient
 from .image_layers import Convolution, Pooling
 from .layers import (
+    AbsoluteErrorWithLoss,
     Affine,
+    HuberWithLoss,
     Identity,
     IdentityWithLoss,
     LeakyRelu,
+    PoissonWithLoss,
     Relu,
     Sigmoid,
     SigmoidWithLoss,
@@ -26,6 +29,7 @@ from .training import Evaluation, History, Trainer
 __all__ = [
     "MLP",
     "SGD",
+    "AbsoluteErrorWithLoss",
     "AdaGrad",
     "Adam",
     "AdamW",
@@ -35,11 +39,13 @@ __all__ = [
     "Dropout",
     "Evaluation",
     "History",
+    "HuberWithLoss",
     "Identity",
     "IdentityWithLoss",
     "LeakyRelu",
     "Momentum",
     "Nesterov",
+    "PoissonWithLoss",
     "Pooling",
     "RMSprop",
     "Relu",

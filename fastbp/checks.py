@@ -127,6 +127,13 @@ def probabilities(name: str, t: Array) -> None:
         raise ValueError(f"{name} must be from 0 to 1, got {worst}")
 
 
+def counts(name: str, t: Array) -> None:
+    """Raises ValueError where a number of `t` is below 0."""
+    if t.size and not t.min() >= 0:
+        worst = next(float(value) for value in t.flat if not value >= 0)
+        raise ValueError(f"{name} must be 0 or more, got {worst}")
+
+
 def targets(t: ArrayLike, rows: int, outputs: int) -> Array:
     """Numbers to be met, as (rows, outputs); (rows,) too where there is one output.
 

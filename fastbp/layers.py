@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from . import checks
 from .backends import get_backend
 from .checks import Array
+from .regression_losses import absolute_error, huber, poisson
 
 REDUCTIONS = ("mean", "sum")
 
@@ -285,7 +286,7 @@ class _TargetLoss(_Layer):
         checks.same_shape("t", t, x.shape, "x")
         if not x.size or not x.ndim:
             raise ValueError(f"x must have at least one row, got shape {x.shape}")
-        self._check_targets(t)
+        self.check_targets(t)
         result = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
         dtype = checks.compute_dtype(result)
         self.t = t.astype(dtype, copy=False)
@@ -295,15 +296,18 @@ class _TargetLoss(_Layer):
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """dout * (y - t), (N, M), divided by N for the mean. Raises RuntimeError before any forward."""
+        """dout * the derivative by x, (N, M), divided by N for the mean. Raises RuntimeError before any forward."""
         y = self._remembered("y")
-        return ((y - self._remembered("t")) * (dout / self._divisor(y))).astype(y.dtype, copy=False)
+        return (self._derivative(y, self._remembered("t")) * (dout / self._divisor(y))).astype(y.dtype, copy=False)
+
+    def _derivative(self, y: Array, t: Array) -> Array:
+        return y - t
 
     def _divisor(self, y: Array) -> int:
         return len(y) if self.reduction == "mean" else 1
 
-    def _check_targets(self, t: Array) -> None:
-        pass
+    def check_targets(self, t: Array) -> None:
+        """Raises ValueError for targets that the loss has no value for; they are all real numbers otherwise."""
 
     def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
         raise NotImplementedError
@@ -317,13 +321,44 @@ class IdentityWithLoss(_TargetLoss):
         return float(np.sum(difference * difference, dtype=np.float64)) / 2, x
 
 
+class AbsoluteErrorWithLoss(_TargetLoss):
+    """y = x, and Σ |y - t|: outliers count less than with the squared error. Remembers `loss`, `y`, `t`."""
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        return float(absolute_error(np.atleast_2d(x), np.atleast_2d(t))[0].sum()), x
+
+    def _derivative(self, y: Array, t: Array) -> Array:
+        return np.sign(y - t)
+
+
+class HuberWithLoss(_TargetLoss):
+    """y = x, and Huber's loss, (y - t)² / 2 up to |y - t| = 1 and |y - t| - 1/2 beyond. Remembers `loss`, `y`, `t`."""
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        return float(huber(np.atleast_2d(x), np.atleast_2d(t))[0].sum()), x
+
+    def _derivative(self, y: Array, t: Array) -> Array:
+        return np.clip(y - t, -1, 1)
+
+
+class PoissonWithLoss(_TargetLoss):
+    """y = exp(x), for counts, and half the Poisson deviance, Σ t log(t / y) - t + y. Remembers `loss`, `y`, `t`."""
+
+    def check_targets(self, t: Array) -> None:
+        checks.counts("t", t)
+
+    def _loss(self, x: Array, t: Array) -> tuple[float, Array]:
+        with np.errstate(over="ignore"):
+            return float(poisson(np.atleast_2d(x), np.atleast_2d(t))[0].sum()), np.exp(x)
+
+
 class SigmoidWithLoss(_TargetLoss):
     """Sigmoid and binary cross-entropy, Σ -t log y - (1 - t) log(1 - y): one or several yes-or-no outputs.
 
     Targets are from 0 to 1. Remembers `loss`, `y` (the sigmoid) and `t`.
     """
 
-    def _check_targets(self, t: Array) -> None:
+    def check_targets(self, t: Array) -> None:
         checks.probabilities("t", t)
 
     def _loss(self, x: Array, t: Array) -> tuple[float, Array]:

@@ -24,10 +24,13 @@ from .checks import Array
 from .gradients import numerical_gradient
 from .layers import (
     REDUCTIONS,
+    AbsoluteErrorWithLoss,
     Affine,
+    HuberWithLoss,
     Identity,
     IdentityWithLoss,
     LeakyRelu,
+    PoissonWithLoss,
     Relu,
     Sigmoid,
     SigmoidWithLoss,
@@ -47,6 +50,9 @@ LOSSES: dict[str, type[Any]] = {
     "cross_entropy": SoftmaxWithLoss,
     "squared_error": IdentityWithLoss,
     "binary_cross_entropy": SigmoidWithLoss,
+    "absolute_error": AbsoluteErrorWithLoss,
+    "huber": HuberWithLoss,
+    "poisson": PoissonWithLoss,
 }
 DTYPES = ("float32", "float64")
 SCALES: dict[str, Callable[[int], float]] = {
@@ -66,6 +72,24 @@ class Architecture(NamedTuple):
     mean: bool
 
 
+class Terms(NamedTuple):
+    """What a training run adds to the loss of its network, as the backends take it.
+
+    weights (n,): one for each row of the data, in the network's dtype; a batch's mean is weighted by them. l2: adds
+    l2 / 2 * (the sum of all W²), or with l2_divided that divided by what the batch's loss is divided by. dropout: the
+    probability of each hidden output to be left out of a step; seed: which ones; first_row: what to count the rows of the
+    data from, for it. loss_parts: the losses that are reported, not their gradients, are divided by it.
+    """
+
+    weights: Array | None = None
+    l2: float = 0.0
+    l2_divided: bool = False
+    dropout: float = 0.0
+    seed: int = 0
+    first_row: int = 0
+    loss_parts: int = 1
+
+
 class MLP:
     """A multilayer perceptron of any depth.
 
@@ -75,8 +99,9 @@ class MLP:
     sqrt(1 / inputs); biases start at 0. dtype: "float32" or "float64"; the same seed draws the same weights for both.
     backend: "numba" or "numpy", None for the default. seed: for numpy.random.default_rng.
     loss: "cross_entropy", after a softmax, for classes; "squared_error", half of it, of the outputs themselves, for
-    regression; "binary_cross_entropy", after a sigmoid, for yes-or-no outputs. reduction: the loss is the "mean" over the
-    batch or the "sum".
+    regression, "absolute_error" or "huber", for data with outliers, "poisson", after exp, for counts;
+    "binary_cross_entropy", after a sigmoid, for yes-or-no outputs. reduction: the loss is the "mean" over the batch or
+    the "sum".
 
     parameters: the flat vector (P,). params: {"W1": (in, out), "b1": (out,), ...}, views of it. layers: Affine1, Relu1,
     ..., in order; last_layer: SoftmaxWithLoss, IdentityWithLoss or SigmoidWithLoss. Change parameters in place: an array
@@ -149,7 +174,7 @@ class MLP:
         return self.loss_name == "cross_entropy"
 
     def predict(self, x: ArrayLike) -> Array:
-        """x (N, ...) -> scores (N, outputs), before the softmax or sigmoid, in the network's dtype.
+        """x (N, ...) -> scores (N, outputs), before the softmax, sigmoid or exp, in the network's dtype.
 
         Raises TypeError for dtypes that are not real numbers, ValueError for another number of features.
         """
@@ -157,6 +182,23 @@ class MLP:
         for layer in self.layers.values():
             out = layer.forward(out)
         return out
+
+    def predict_proba(self, x: ArrayLike) -> Array:
+        """x (N, ...) -> probabilities (N, outputs): the softmax of the scores, or their sigmoid for yes-or-no outputs.
+
+        Raises what predict raises, and ValueError for a network of regression.
+        """
+        if self.loss_name == "binary_cross_entropy":
+            return Sigmoid(backend=self.backend).forward(self.predict(x))
+        if not self.classifies:
+            raise ValueError(
+                f"a network with the loss {self.loss_name!r} has no probabilities; predict gives its outputs"
+            )
+        scores = self.predict(x)
+        if not len(scores):
+            return scores
+        _, y = self._kernels.softmax_cross_entropy_forward(scores, np.zeros(len(scores), np.int64))
+        return y
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
         """x (N, ...), t: class indices (N,) or one-hot (N, classes), or for the other losses targets (N, outputs).

@@ -10,6 +10,8 @@ import itertools
 
 import numpy as np
 
+from . import regression_losses
+
 EPSILON = 1e-7  # the book's: -log(y + 1e-7) is finite where y is 0
 
 
@@ -59,12 +61,15 @@ def softmax_cross_entropy_forward(x, t):
     The label of a one-hot row is its first maximum. The loss of no rows is NaN.
     """
     labels = t if t.ndim == 1 else t.argmax(axis=1)
-    rows = len(x)
+    losses, y = _cross_entropies(x, labels)
+    return float(losses.sum(dtype=np.float64) / len(x)) if len(x) else float("nan"), y
+
+
+def _cross_entropies(x, labels):
     with np.errstate(invalid="ignore"):  # inf - inf: the row becomes NaN, as it must
         exponentials = np.exp(x - x.max(axis=1, keepdims=True, initial=-np.inf))
         y = exponentials / exponentials.sum(axis=1, keepdims=True)
-    losses = -np.log(y[np.arange(rows), labels] + y.dtype.type(EPSILON))
-    return float(losses.sum(dtype=np.float64) / rows) if rows else float("nan"), y
+    return -np.log(y[np.arange(len(x)), labels] + y.dtype.type(EPSILON)), y
 
 
 def softmax_cross_entropy_backward(y, t):
@@ -99,9 +104,12 @@ def leaky_relu_backward(dout, mask, slope):
 
 def sigmoid_cross_entropy_forward(x, t):
     """x (any shape), t (the same) -> loss, y: the sum of -t log y - (1 - t) log(1 - y), a float, and y = sigmoid(x)."""
+    return float(_binary_cross_entropies(x, t).sum(dtype=np.float64)), sigmoid_forward(x)
+
+
+def _binary_cross_entropies(x, t):
     with np.errstate(invalid="ignore"):
-        losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
-    return float(losses.sum(dtype=np.float64)), sigmoid_forward(x)
+        return np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
 
 
 def dropout_forward(x, draws, ratio, scale):
@@ -319,54 +327,100 @@ def count_correct(parameters, architecture, x, t):
     return hits
 
 
-def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done):
+def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
     t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
     losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
-    that were made.
+    that were made. terms: None, or what else belongs to the loss, see networks.Terms.
     """
-    sizes, activations = architecture.sizes, architecture.activations
-    layers = _matrices(parameters, sizes)
-    gradients = np.empty_like(parameters)
-    slots = _matrices(gradients, sizes)
+    gradient = np.empty_like(parameters)
     for step, rows in enumerate(batches):
-        outs = _forward(layers, activations, x[rows])
-        losses[step], delta = _LOSSES[architecture.loss](outs[-1], t[rows])
-        if architecture.mean:
-            losses[step] /= len(rows)
-            delta /= delta.dtype.type(len(rows))
-        for layer in reversed(range(len(layers))):
-            delta_before, slots[layer][0][...], slots[layer][1][...] = affine_backward(
-                delta, outs[layer], layers[layer][0]
-            )
-            if layer > 0:
-                delta = _ACTIVATIONS[activations[layer - 1]][1](delta_before, outs[layer])
-        optimizer_update(rule._replace(steps=rule.steps + step), parameters, gradients, state)
+        loss, divisor = _gradient(parameters, architecture, x, t, rows, gradient, terms, rule.steps + step)
+        if terms is not None and terms.l2:
+            l2 = terms.l2 / divisor if terms.l2_divided else terms.l2
+            pairs = zip(_matrices(parameters, architecture.sizes), _matrices(gradient, architecture.sizes), strict=True)
+            for (W, _), (dW, _) in pairs:
+                dW += dW.dtype.type(l2) * W
+                loss += l2 / 2 * float(np.sum(W * W, dtype=np.float64))
+        losses[step] = loss
+        optimizer_update(rule._replace(steps=rule.steps + step), parameters, gradient, state)
         done[0] += 1
 
 
+def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None):
+    """The loss of one batch (batch size,), row numbers of x = prepare_data(...) and t; `gradient` (P,) takes its derivative.
+
+    t, terms: as for train_steps; but l2 is left out.
+    """
+    return _gradient(parameters, architecture, x, t, batch, gradient, terms, 0)[0]
+
+
+def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
+    """The loss of one batch, and what it was divided by."""
+    sizes, activations = architecture.sizes, architecture.activations
+    layers, slots = _matrices(parameters, sizes), _matrices(gradient, sizes)
+    keep = 1.0 if terms is None else 1 - terms.dropout
+    masks = [None] * (len(layers) - 1)
+    if keep < 1:
+        numbers = rows + terms.first_row
+        masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
+    outs = _forward(layers, activations, x[rows], masks)
+    row_losses, delta = _LOSSES[architecture.loss](outs[-1], t[rows])
+    weights = np.ones(len(rows)) if terms is None or terms.weights is None else terms.weights[rows]
+    divisor = float(weights.sum(dtype=np.float64)) if architecture.mean else 1.0
+    divisor = divisor or 1.0  # of a batch without weight there is nothing to learn
+    delta *= (weights / divisor).astype(delta.dtype)[:, None]
+    for layer in reversed(range(len(layers))):
+        delta_before, slots[layer][0][...], slots[layer][1][...] = affine_backward(delta, outs[layer], layers[layer][0])
+        if layer > 0:
+            out, mask = outs[layer], masks[layer - 1]
+            out = out if mask is None else out * out.dtype.type(keep)
+            delta = _ACTIVATIONS[activations[layer - 1]][1](delta_before, out)
+            if mask is not None:
+                delta = delta * mask.astype(delta.dtype)
+    loss_parts = 1 if terms is None else terms.loss_parts
+    return float(np.sum(weights * row_losses, dtype=np.float64)) / divisor / loss_parts, divisor
+
+
+def _dropout_mask(seed, step, layer, rows, keep, columns):
+    """1 / keep where a number is kept, else 0: (rows, columns) from splitmix64, as kernels/step_dropout.py has it."""
+
+    def mixed(state):
+        state = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        return state ^ state >> np.uint64(31)
+
+    start = mixed(mixed(np.array([seed], np.uint64)) + np.uint64(step)) + np.uint64(layer)
+    state = mixed(mixed(start) + rows.astype(np.uint64))
+    numbers = mixed(state[:, None] + np.arange(columns, dtype=np.uint64))
+    return np.where(numbers >> np.uint64(11) < np.uint64(keep * 2.0**53), 1 / keep, 0.0)
+
+
 def _cross_entropy(scores, t):
-    """The summed loss and its derivative by the scores."""
-    loss, y = softmax_cross_entropy_forward(scores, t)
+    """The loss of every row, and the derivative by the scores."""
+    losses, y = _cross_entropies(scores, t)
     y[np.arange(len(y)), t] -= 1
-    return loss * len(y), y
+    return losses, y
 
 
 def _squared_error(scores, t):
     difference = scores - t
-    return float((difference * difference).sum(dtype=np.float64) / 2), difference
+    return (difference * difference).sum(axis=1, dtype=np.float64) / 2, difference
 
 
 def _binary_cross_entropy(scores, t):
-    loss, y = sigmoid_cross_entropy_forward(scores, t)
-    return loss, y - t
+    return _binary_cross_entropies(scores, t).sum(axis=1, dtype=np.float64), sigmoid_forward(scores) - t
 
 
 _LOSSES = {
     "cross_entropy": _cross_entropy,
     "squared_error": _squared_error,
     "binary_cross_entropy": _binary_cross_entropy,
+    "absolute_error": regression_losses.absolute_error,
+    "huber": regression_losses.huber,
+    "poisson": regression_losses.poisson,
 }
 
 
@@ -380,9 +434,10 @@ def _matrices(parameters, sizes):
     return views
 
 
-def _forward(layers, activations, x):
+def _forward(layers, activations, x, masks=()):
     """The input of every layer and the scores."""
     outs = [x]
-    for (W, b), activation in zip(layers, activations, strict=True):
-        outs.append(_ACTIVATIONS[activation][0](affine_forward(outs[-1], W, b)))
+    for (W, b), activation, mask in itertools.zip_longest(layers, activations, masks):
+        out = _ACTIVATIONS[activation][0](affine_forward(outs[-1], W, b))
+        outs.append(out if mask is None else out * mask.astype(out.dtype))
     return outs

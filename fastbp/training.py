@@ -171,8 +171,7 @@ class Trainer:
         if network.classifies:
             return checks.class_indices(t, rows, network.sizes[-1])
         targets = checks.targets(t, rows, network.sizes[-1])
-        if network.loss_name == "binary_cross_entropy":
-            checks.probabilities("t", targets)
+        network.last_layer.check_targets(targets)
         return np.ascontiguousarray(targets, dtype=network.dtype)
 
     def _total_iterations(self, samples: int, iterations: int | None, epochs: int | None, shuffle: bool) -> int:

@@ -21,12 +21,13 @@ from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_cross_entropy import sigmoid_cross_entropy_forward
 from .softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from .tanh import tanh_backward, tanh_forward
-from .training_step import count_correct, prepare_data, train_steps
+from .training_step import batch_gradient, count_correct, prepare_data, train_steps
 
 __all__ = [
     "adam_update",
     "affine_backward",
     "affine_forward",
+    "batch_gradient",
     "batch_normalization_apply",
     "batch_normalization_backward",
     "batch_normalization_forward",

@@ -25,10 +25,10 @@ IDENTITY, RELU, SIGMOID, TANH, LEAKY_RELU = range(5)
 CODES = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH, "leaky_relu": LEAKY_RELU}
 
 
-def lay_out(parameters, architecture, rows, threads, state=()):
+def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=False):
     """memory, table of a network with these parameters (P,), with room for `rows` rows of activations.
 
-    state (slots, P): an optimizer's; with any slots, there is room for the gradients too.
+    state (slots, P): an optimizer's. gradients: make room for them; with any slots, there is.
     """
     sizes, activations = architecture.sizes, architecture.activations
     panel = 2 * VECTOR_BYTES // parameters.itemsize
@@ -40,7 +40,7 @@ def lay_out(parameters, architecture, rows, threads, state=()):
     for column, lengths in (
         (W, [depth * wide for depth, wide in zip(sizes, widths[1:], strict=False)]),
         (B, widths[1:]),
-        (SPAN, [(1 + len(state)) * span] if len(state) else []),
+        (SPAN, [(1 + len(state)) * span] if len(state) or gradients else []),
         (Z, [rows * wide for wide in widths]),
         (DELTA, [0, *(rows * wide for wide in widths[1:])]),
     ):

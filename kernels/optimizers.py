@@ -25,7 +25,7 @@ from .threads import begin, meet, run, share, threads_for
 
 WORTH_A_THREAD = 100_000  # numbers; below, a second thread costs more than it brings
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE = range(7)
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
 RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
 

@@ -41,7 +41,7 @@ from .matmul import (
 )
 from .optimizers import update_numbers
 from .sigmoid import sigmoid
-from .simd import add, at, fill, fma, kept_apart, lanes, load, put, store, where_positive, zeros
+from .simd import add, add_up, at, fill, fma, kept_apart, lanes, load, put, store, where_positive, zeros
 from .tanh import tanh
 
 
@@ -109,8 +109,8 @@ def activate(memory, table, layer, first, end, low, high):
 
 
 @kernel(part=True)
-def backward_layer(memory, table, layer, first, end, rows):
-    """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end`."""
+def backward_layer(memory, table, layer, first, end, rows, keep):
+    """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end`; `keep`: see derive."""
     columns, wide, panel = table[layer + 1, SIZE], table[layer, WIDTH], panel_width(memory)
     out, span = table[layer, DELTA] + first * panel, (end - first) * panel
     transpose_panels(memory, table, layer, first, end)
@@ -125,12 +125,15 @@ def backward_layer(memory, table, layer, first, end, rows):
             memory, table[layer, TRANSPOSED] + first * columns * panel, panel, columns * panel, end - first,
             memory, out + top * wide, wide, panel, memory.dtype.type(1),
         )  # fmt: skip
-        derive(memory, table, layer, first, end, top, top + count)
+        derive(memory, table, layer, first, end, top, top + count, keep)
 
 
 @kernel(part=True)
-def derive(memory, table, layer, first, end, low, high):
-    """delta *= the derivative of the activation before `layer`, on the panels and rows that `activate` would take."""
+def derive(memory, table, layer, first, end, low, high, keep):
+    """delta *= the derivative of the activation before `layer`, on the panels and rows that `activate` would take.
+
+    The activation's own results were keep times what is in z: dropout (dropout_mask.py) has divided them by keep since.
+    """
     kept_apart()
     panel, wide, activation = panel_width(memory), table[layer, WIDTH], table[layer - 1, ACTIVATION]
     out, columns, to_z = (
@@ -145,10 +148,12 @@ def derive(memory, table, layer, first, end, low, high):
                 store(memory, i, where_positive(load(memory, i + to_z), load(memory, i)))
         elif activation == SIGMOID:
             for i in range(start, start + columns):
-                put(memory, i, at(memory, i) * (one - at(memory, i + to_z)) * at(memory, i + to_z))
+                y = keep * at(memory, i + to_z)
+                put(memory, i, at(memory, i) * (one - y) * y)
         elif activation == TANH:
             for i in range(start, start + columns):
-                put(memory, i, at(memory, i) * (one - at(memory, i + to_z) * at(memory, i + to_z)))
+                y = keep * at(memory, i + to_z)
+                put(memory, i, at(memory, i) * (one - y * y))
         elif activation == LEAKY_RELU:
             for i in range(start, start + columns):
                 put(memory, i, slope * at(memory, i) if at(memory, i + to_z) <= 0 else at(memory, i))
@@ -234,6 +239,22 @@ def clear_gradients(memory, table, layer, first, end, low, high):
     if low == 0 and high > 0:
         for j in range(first * panel, end * panel, lanes(memory)):
             store(memory, table[layer, B] + span + j, zeros(memory))
+
+
+@kernel(part=True)
+def decay_weights(memory, table, layer, first, end, low, high, l2):
+    """The gradients of the same part of W += l2 * W; returns the sum of its squares."""
+    kept_apart()
+    depth, panel, span, total = table[layer, SIZE], panel_width(memory), table[layer, SPAN], 0.0
+    factor = fill(memory, l2)
+    for p in range(first, end):
+        w, squares = table[layer, W] + (p * depth + low) * panel, zeros(memory)
+        for i in range(w, w + (high - low) * panel, lanes(memory)):
+            values = load(memory, i)
+            squares = fma(values, values, squares)
+            store(memory, i + span, fma(factor, values, load(memory, i + span)))
+        total += add_up(squares)
+    return total
 
 
 @kernel(part=True)

@@ -19,15 +19,17 @@ import numpy as np
 
 from .arrays import flat
 from .compiler import kernel
-from .layout import SIZE, SPAN, WIDTH, B, W, Z, lay_out
+from .layout import DELTA, SIZE, SPAN, WIDTH, B, W, Z, lay_out
 from .matmul import ROWS, panel_width
-from .optimizers import CODES, RATE, SGD
-from .output import DIVISOR, LOSSES, output_delta
+from .optimizers import CODES, NO_UPDATE, RATE, SGD
+from .output import LOSSES, divisor_of, output_delta
 from .sparse import copy_dense_row, dense_rows, forward_sparse, prefetch_rows, prepare_rows, update_sparse
+from .step_dropout import drop
 from .step_layer import (
     activate,
     backward_layer,
     clear_gradients,
+    decay_weights,
     forward_layer,
     optimize,
     update_bias,
@@ -37,6 +39,7 @@ from .threads import begin, meet, run, share, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
 WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
+L2, L2_DIVIDED, KEEP, LOSS_PARTS = range(4)  # places in `terms`
 
 
 def prepare_data(x, divisor=None):
@@ -73,25 +76,19 @@ def count_correct(parameters, architecture, x, t):
     return int(hits.sum())
 
 
-def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done):
+def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
     t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
     losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
-    that were made.
+    that were made. terms: None, or what else belongs to the loss, see networks.Terms.
     """
-    batch = batches.shape[1]
-    threads = threads_for(batch * len(parameters), WORTH_A_THREAD)
-    labels, targets = (flat(t), parameters[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
-    output = np.array([LOSSES[architecture.loss], batch if architecture.mean else 1])
-    settings = np.array(rule.settings, np.float64)
     before, state_before = parameters.copy(), state.copy()
 
     def steps(rows):
-        run(
-            _train_steps, threads, *lay_out(before, architecture, batch, threads, state_before), rows, labels, targets,
-            flat(batches), batch, output, CODES[rule.name], settings, rule.steps, np.zeros(8 * threads), losses,
-            flat(parameters), flat(state), done,
+        _run(
+            before, state_before, architecture, rows, t, batches, CODES[rule.name], rule, losses, parameters, state, done,
+            terms,
         )  # fmt: skip
 
     rows = x.rows_for(parameters, architecture.sizes)
@@ -99,6 +96,41 @@ def train_steps(parameters, architecture, x, t, batches, rule, state, losses, do
     if rows is not x.dense_rows and not first_layer_is_finite(parameters, architecture.sizes):
         done[0] -= len(batches)
         steps(x.dense_rows)
+
+
+def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None):
+    """The loss of one batch (batch size,), row numbers of x = prepare_data(...) and t; `gradient` (P,) takes its derivative.
+
+    t, terms: as for train_steps; but l2 is left out.
+    """
+    losses, none = np.zeros(1), parameters[:0].reshape(0, len(parameters))
+    rows = x.rows_for(parameters, architecture.sizes)
+    _run(
+        parameters, none, architecture, rows, t, batch.reshape(1, -1), NO_UPDATE, None, losses, gradient, none,
+        np.zeros(1, np.int64), terms,
+    )  # fmt: skip
+    return float(losses[0])
+
+
+def _run(before, state_before, architecture, rows, t, batches, code, rule, losses, result, state, done, terms):
+    """Steps from the parameters `before` on: `result` takes the parameters after them, or for NO_UPDATE the gradient."""
+    batch = batches.shape[1]
+    threads = threads_for(batch * len(before), WORTH_A_THREAD)
+    labels, targets = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
+    output = np.array([LOSSES[architecture.loss], batch if architecture.mean else 0, 0, 0])
+    weights, added = before[:0], np.array([0.0, 0.0, 1.0, 1.0])
+    if terms is not None:
+        output[2:] = terms.seed, terms.first_row
+        l2 = 0.0 if rule is None else terms.l2
+        added[:] = l2, terms.l2_divided, 1 - terms.dropout, terms.loss_parts
+        weights = weights if terms.weights is None else terms.weights
+    settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
+    network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or added[L2] != 0)
+    run(
+        _train_steps, threads, *network, rows, labels, targets, flat(weights), flat(batches), batch, output, added, code,
+        settings, 0 if rule is None else rule.steps, np.zeros(8 * threads), losses,
+        flat(result), flat(state), done,
+    )  # fmt: skip
 
 
 @kernel
@@ -138,11 +170,11 @@ def first_largest(memory, start, count):
 
 @kernel
 def _train_steps(
-    thread, threads, control, memory, table, data, labels, targets, batches, batch, output, code, settings, steps_before,
-    summed, losses, parameters, state, done,
+    thread, threads, control, memory, table, data, labels, targets, weights, batches, batch, output, terms, code, settings,
+    steps_before, summed, losses, result, state, done,
 ):  # fmt: skip
     begin(control, thread)
-    layers, arrival, plain = len(table) - 1, 0, code == SGD
+    layers, arrival, plain, keep = len(table) - 1, 0, code == SGD and terms[L2] == 0, memory.dtype.type(terms[KEEP])
     alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
     to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
     sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
@@ -162,10 +194,18 @@ def _train_steps(
                 activate(memory, table, layer, first, end, top, bottom)
             else:
                 forward_layer(memory, table, layer, first, end, top, bottom)
+            if keep < 1 and layer < layers - 1:
+                drop(
+                    memory, table, np.intp(Z), layer, batches, rows, output, steps_before + step, terms[KEEP],
+                    first, end, top, bottom,
+                )  # fmt: skip
             arrival += 1
             if not meet(control, arrival, threads):
                 return
-        summed[8 * thread] = output_delta(memory, table, output, labels, targets, batches, rows, low, high)
+        divisor = divisor_of(output, weights, batches, rows, batch)
+        summed[8 * thread] = output_delta(
+            memory, table, output, labels, targets, weights, batches, rows, low, high, divisor
+        )
         arrival += 1
         if not meet(control, arrival, threads):
             return
@@ -173,13 +213,19 @@ def _train_steps(
             loss = 0.0
             for other in range(threads):
                 loss += summed[8 * other]
-            losses[step] = loss / output[DIVISOR]
+            losses[step] = loss / divisor / terms[LOSS_PARTS]
         for layer in range(layers - 1, 0, -1):
             first, end = share(table[layer, WIDTH] // panel, thread, threads)
-            backward_layer(memory, table, layer, first, end, batch)
+            backward_layer(memory, table, layer, first, end, batch, keep)
+            if keep < 1:
+                drop(
+                    memory, table, np.intp(DELTA), layer - 1, batches, rows, output, steps_before + step, terms[KEEP],
+                    first, end, np.intp(0), batch,
+                )  # fmt: skip
             arrival += 1
             if not meet(control, arrival, threads):
                 return
+        l2, squares = terms[L2] / divisor if terms[L2_DIVIDED] != 0 else terms[L2], 0.0
         for layer in range(layers):
             first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
             if layer == 0 and sparse:
@@ -194,16 +240,22 @@ def _train_steps(
                 update_layer(memory, table, layer, first, end, top, bottom, batch, alpha, to, thread)
             if top == 0 and bottom > 0:
                 update_bias(memory, table, layer, first, end, batch, alpha, to)
-            if not plain:
+            if l2 != 0:
+                squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
+            if not plain and code != NO_UPDATE:
                 optimize(memory, table, layer, first, end, top, bottom, code, settings, steps_before + step + 1)
+        summed[8 * thread + 1] = squares
         arrival += 1
         if not meet(control, arrival, threads):
             return
+        if thread == 0 and l2 != 0:
+            for other in range(threads):
+                losses[step] += l2 / 2 * summed[8 * other + 1]
     if thread == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
-        unpack(memory, table, 0, parameters, 0)
+        unpack(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
         if not plain:
-            for start in range(0, len(state), len(parameters)):
-                unpack(memory, table, (2 + start // len(parameters)) * table[0, SPAN], state, start)
+            for start in range(0, len(state), len(result)):
+                unpack(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
         done[0] += len(losses)
 
 

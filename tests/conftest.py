@@ -89,3 +89,13 @@ def small_data(tmp_path):
         write_idx(folder / f"{part}-images-idx3-ubyte.gz", patterns[labels] + rng.integers(0, 56, (count, 6, 6)))
         write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+def numerical(function, point, h=1e-5):
+    """Central differences of function(point) -> float, at a vector."""
+    slopes = np.empty_like(point)
+    for i in range(len(point)):
+        below, above = point.copy(), point.copy()
+        below[i], above[i] = point[i] - h, point[i] + h
+        slopes[i] = (function(above) - function(below)) / (2 * h)
+    return slopes
