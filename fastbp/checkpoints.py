@@ -12,7 +12,7 @@ import numpy as np
 from .checks import Array
 from .tensor_files import SavedFileError, read_tensors, write_tensors
 
-FORMAT = "fastbp checkpoint 1"
+FORMAT = "fastbp checkpoint 2"
 
 
 @dataclass
@@ -20,7 +20,8 @@ class Checkpoint:
     """A run at one moment.
 
     settings: what the run was asked to do; it must be the same to go on. random: the state of the generator of the
-    batches as the run began. evaluations: rows of dicts. seconds: training, evaluating.
+    batches as the run began. evaluations: rows of dicts. seconds: training, evaluating. stopped: why it ended early, or
+    None. callbacks: what each of them keeps.
     """
 
     settings: dict[str, Any]
@@ -31,6 +32,8 @@ class Checkpoint:
     evaluations: list[dict[str, Any]]
     seconds: tuple[float, float]
     random: tuple[Any, ...]
+    stopped: str | None
+    callbacks: list[dict[str, Array]]
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -42,12 +45,16 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "losses": checkpoint.losses,
         "random": np.asarray(keys),
     }
+    for number, state in enumerate(checkpoint.callbacks):
+        tensors.update({f"callback {number} {name}": array for name, array in state.items()})
     rest = {
         "settings": checkpoint.settings,
         "optimizer_steps": checkpoint.optimizer_steps,
         "evaluations": checkpoint.evaluations,
         "seconds": checkpoint.seconds,
         "random": [kind, position, has_gauss, gauss],
+        "stopped": checkpoint.stopped,
+        "callbacks": [list(state) for state in checkpoint.callbacks],
     }
     write_tensors(path, tensors, {"format": FORMAT, "run": json.dumps(rest)})
 
@@ -73,6 +80,11 @@ def read_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
             rest["evaluations"],
             tuple(rest["seconds"]),
             (kind, tensors["random"], position, has_gauss, gauss),
+            rest["stopped"],
+            [
+                {name: tensors[f"callback {number} {name}"] for name in names}
+                for number, names in enumerate(rest["callbacks"])
+            ],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SavedFileError(f"{path}: is damaged: {error!r}") from error

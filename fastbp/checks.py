@@ -127,6 +127,16 @@ def probabilities(name: str, t: Array) -> None:
         raise ValueError(f"{name} must be from 0 to 1, got {worst}")
 
 
+def weights_of_samples(sample_weight: ArrayLike, rows: int) -> Array:
+    """Weights, one for each of `rows` rows: finite, not negative, not all 0. Raises TypeError and ValueError."""
+    weights = real_array("sample_weight", sample_weight)
+    if weights.shape != (rows,):
+        raise ValueError(f"sample_weight must hold a number for each row, shape ({rows},), got shape {weights.shape}")
+    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise ValueError("sample_weight must be finite and not negative, and some of it above 0")
+    return weights
+
+
 def counts(name: str, t: Array) -> None:
     """Raises ValueError where a number of `t` is below 0."""
     if t.size and not t.min() >= 0:

@@ -1,19 +1,21 @@
-"""One call of Trainer.fit: batches to the backend, evaluations and checkpoints in between, and the history of it all."""
+"""One call of Trainer.fit: batches to the backend, evaluations and callbacks in between, and the history of it all."""
 
 from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from .callbacks import Callback
 from .checkpoints import Checkpoint, write_checkpoint
 from .checks import Array
-from .networks import MLP
+from .networks import MLP, Terms
 from .optimizers import Optimizer
 
 NUMBERS_AT_A_TIME = 100_000  # drawn for the batches: 800 KB
@@ -41,6 +43,7 @@ class History:
 
     losses (iterations,), float64: each batch's loss, of the forward pass before its update. train_seconds
     and evaluate_seconds: where the time went. interrupted: Ctrl-C ended the run; the history holds what was done.
+    stopped: why a callback ended it, or None.
     """
 
     losses: Array = field(default_factory=lambda: np.empty(0))
@@ -48,6 +51,7 @@ class History:
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     interrupted: bool = False
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,32 @@ def digest(data: Data) -> int:
     return zlib.crc32(data.t.data, zlib.crc32(data.rows.data, start))
 
 
+class Work(Protocol):
+    """Who computes: this process, or several together (distributed.py)."""
+
+    rank: int
+
+    def train(self, run: Run, batches: Array, losses: Array) -> None:
+        """Updates for batches (steps, batch size), row numbers; run.done is increased by those that were made."""
+
+    def total(self, number: float) -> float:
+        """The sum of this number over all processes."""
+
+
+class ThisProcess:
+    """Work in compiled steps, here."""
+
+    rank = 0
+
+    def train(self, run: Run, batches: Array, losses: Array) -> None:
+        network, optimizer = run.network, run.optimizer
+        arguments = run.train.x, run.train.t, batches, optimizer.rule, run.state, losses, run.done, run.terms
+        network._kernels.train_steps(network.parameters, network.architecture, *arguments)
+
+    def total(self, number: float) -> float:
+        return number
+
+
 class Run:
     """One call of fit: takes batches from a stream, gives them to the backend in portions, evaluates in between."""
 
@@ -76,34 +106,49 @@ class Run:
         optimizer: Optimizer,
         train: Data,
         test: Data | None,
-        evaluate_every: int | None,
         history: History,
-        advance: Callable[[int, str], None],
-        stop_at_nonfinite: bool,
+        *,
+        evaluate_every: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        stop_at_nonfinite: bool = True,
+        terms: Terms | None = None,
+        work: Work | None = None,
     ):
         self.network, self.optimizer = network, optimizer
         self.state = optimizer.memory_of(network.parameters)
         self.train, self.test = train, test
         self.evaluate_every = evaluate_every
-        self.history, self.advance = history, advance
+        self.history, self.callbacks, self.terms = history, callbacks, terms
         self.stop_at_nonfinite = stop_at_nonfinite
-        self.save: Callable[[], None] | None = None
-        self.save_every = len(history.losses)
+        self.work: Work = ThisProcess() if work is None else work
         self._keep()
         self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
+        self.total = len(history.losses)
 
-    def save_to(self, path: Path, every: int, settings: dict[str, Any], random: Any) -> None:
-        """Write a checkpoint to `path` after every so many iterations, and at the end."""
+    @property
+    def iteration(self) -> int:
+        """How many iterations are done."""
+        return int(self.done[0])
 
-        def save() -> None:
-            history, done = self.history, int(self.done[0])
-            evaluations = [asdict(evaluation) for evaluation in history.evaluations]
-            seconds = history.train_seconds, history.evaluate_seconds
-            arrays = self.network.parameters, self.state
-            steps, losses = self.optimizer.steps, history.losses[:done]
-            write_checkpoint(path, Checkpoint(settings, *arrays, steps, losses, evaluations, seconds, random))
+    @property
+    def losses(self) -> Array:
+        """Of the iterations that are done."""
+        return self.history.losses[: self.iteration]
 
-        self.save, self.save_every = save, every
+    @property
+    def rank(self) -> int:
+        """0, but for other processes of one training."""
+        return self.work.rank
+
+    def stop(self, reason: str) -> None:
+        """End the run when the callbacks of this moment have been told; `reason` goes to the history."""
+        self.history.stopped = reason
+
+    def measures(self, name: str) -> bool:
+        """Whether evaluations will have that number."""
+        kind = "accuracy" if self.network.classifies else "loss"
+        data = self.test if name.startswith("test") else self.train
+        return bool(self.evaluate_every) and data is not None and name.endswith(kind)
 
     def restore(self, saved: Checkpoint) -> None:
         done = len(saved.losses)
@@ -112,41 +157,47 @@ class Run:
         self.history.losses[:done], self.done[0] = saved.losses, done
         self.history.evaluations[:] = [Evaluation(**evaluation) for evaluation in saved.evaluations]
         self.history.train_seconds, self.history.evaluate_seconds = saved.seconds
+        self.history.stopped = saved.stopped
+        for callback, state in zip(self.callbacks, saved.callbacks, strict=False):
+            callback.restore(state)
         self._keep()
 
     def until_done(self, stream: Iterator[Array]) -> None:
         """Train on what the stream has after the iterations that are done."""
         passed = 0
-        try:
-            self._evaluate_if_due()  # Ctrl-C may have come between an update and its evaluation
-            for batches in stream:
-                fresh = batches[max(0, int(self.done[0]) - passed) :]
-                passed += len(batches)
-                self._take(fresh)
-        except KeyboardInterrupt:
-            self.history.interrupted = True
-            if self.save is not None:
-                self.save()
-        finally:
-            self.history.losses = self.history.losses[: self.done[0]]
+        with ExitStack() as ends:
+            try:
+                for callback in self.callbacks:
+                    callback.on_start(self)
+                    ends.callback(callback.on_end, self)
+                self._evaluate_if_due()  # Ctrl-C may have come between an update and its evaluation
+                for batches in stream:
+                    if self.history.stopped is not None:
+                        break
+                    fresh = batches[max(0, self.iteration - passed) :]
+                    passed += len(batches)
+                    self._take(fresh)
+            except KeyboardInterrupt:
+                self.history.interrupted = True
+            finally:
+                self.history.losses = self.losses
 
     def _take(self, batches: Array) -> None:
-        """Train on batches (steps, batch size), a portion at a time; a portion ends where an evaluation is due."""
+        """Train on batches (steps, batch size), a portion at a time; a portion ends where something is due."""
         portion = 1
-        while len(batches):
-            until_save = self.save_every - int(self.done[0]) % self.save_every
-            steps = min(portion, len(batches), self._until_evaluation(), until_save)
+        while len(batches) and self.history.stopped is None:
+            steps = min(portion, len(batches), self._until_evaluation(), *self._until_callbacks())
             seconds = self._steps(batches[:steps])
             batches = batches[steps:]
             portion = max(1, min(2 * portion, int(steps * SECONDS_PER_CALL / max(seconds, 1e-9))))
             if self.stop_at_nonfinite:
-                self._check_losses(int(self.done[0]) - steps)
+                self._check_losses(self.iteration - steps)
             self._evaluate_if_due()
-            if self.save is not None and (
-                self.done[0] % self.save_every == 0 or self.done[0] == len(self.history.losses)
-            ):
-                self.save()
-            self.advance(int(self.done[0]), self._status())
+            for callback in self.callbacks:
+                if callback.every and (self.iteration % callback.every == 0 or self.iteration == self.total):
+                    callback.on_iterations(self)
+            for callback in self.callbacks:
+                callback.on_progress(self)
 
     def _keep(self) -> None:
         """Remember the network and the optimizer as they are now."""
@@ -170,53 +221,51 @@ class Run:
         )
 
     def _until_evaluation(self) -> int:
-        every = self.evaluate_every or len(self.history.losses)
-        return every - (int(self.done[0]) - 1) % every
+        every = self.evaluate_every or self.total
+        return every - (self.iteration - 1) % every
+
+    def _until_callbacks(self) -> list[int]:
+        return [one.every - self.iteration % one.every for one in self.callbacks if one.every]
 
     def _steps(self, batches: Array) -> float:
-        network, start, before = self.network, time.perf_counter(), int(self.done[0])
+        start, before = time.perf_counter(), self.iteration
         try:
-            network._kernels.train_steps(
-                network.parameters,
-                network.architecture,
-                self.train.x,
-                self.train.t,
-                batches,
-                self.optimizer.rule,
-                self.state,
-                self.history.losses[before : before + len(batches)],
-                self.done,
-            )
+            self.work.train(self, batches, self.history.losses[before : before + len(batches)])
         finally:
-            self.optimizer.steps += int(self.done[0]) - before
+            self.optimizer.steps += self.iteration - before
             seconds = time.perf_counter() - start
             self.history.train_seconds += seconds
         return seconds
 
     def _evaluate_if_due(self) -> None:
-        last, done = self.history.evaluations[-1:], int(self.done[0]) - 1
+        last, done = self.history.evaluations[-1:], self.iteration - 1
         if (
             self.evaluate_every
             and done >= 0
             and done % self.evaluate_every == 0
             and done not in [one.iteration for one in last]
         ):
-            self._evaluate()
+            evaluation = self._evaluate()
             self._keep()
+            for callback in self.callbacks:
+                callback.on_evaluation(self, evaluation)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> Evaluation:
         start = time.perf_counter()
         try:
             measure = self._accuracy if self.network.classifies else self._loss
             values = [None if data is None else measure(data) for data in (self.train, self.test)]
             names = ("train_accuracy", "test_accuracy") if self.network.classifies else ("train_loss", "test_loss")
-            self.history.evaluations.append(Evaluation(int(self.done[0]) - 1, **dict(zip(names, values, strict=True))))
+            evaluation = Evaluation(self.iteration - 1, **dict(zip(names, values, strict=True)))
+            self.history.evaluations.append(evaluation)
+            return evaluation
         finally:
             self.history.evaluate_seconds += time.perf_counter() - start
 
     def _accuracy(self, data: Data) -> float:
         network = self.network
-        return network._kernels.count_correct(network.parameters, network.architecture, data.x, data.t) / data.samples
+        hits = network._kernels.count_correct(network.parameters, network.architecture, data.x, data.t)
+        return self.work.total(hits) / self.work.total(data.samples)
 
     def _loss(self, data: Data) -> float:
         """The loss of all rows, in pieces whose activations stay in the cache."""
@@ -226,10 +275,12 @@ class Run:
             x = rows if data.divide_by is None else rows.astype(np.float32) / np.float32(data.divide_by)
             loss = float(network.loss(x, t))
             total += loss * len(rows) if network.reduction == "mean" else loss
-        return total / data.samples if network.reduction == "mean" else total
+        total = self.work.total(total)
+        return total / self.work.total(data.samples) if network.reduction == "mean" else total
 
-    def _status(self) -> str:
-        loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}"
+    def status(self) -> str:
+        """The last loss and the last evaluation, for the person who waits."""
+        loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}" if self.iteration else ""
         if not self.history.evaluations:
             return loss
         last = self.history.evaluations[-1]
@@ -237,6 +288,37 @@ class Run:
             (last.train_accuracy, last.test_accuracy) if self.network.classifies else (last.train_loss, last.test_loss)
         )
         return f"{loss}  train {train:.4f}" + ("" if test is None else f"  test {test:.4f}")
+
+
+class CheckpointWriter(Callback):
+    """Writes a checkpoint of the run to `path` after every so many iterations and at its end. The last of the callbacks."""
+
+    def __init__(self, path: Path, every: int, settings: dict[str, Any], random: Any):
+        self.path, self.every, self.settings, self.random = path, every, settings, random
+
+    def on_iterations(self, run: Run) -> None:
+        if run.rank:
+            return
+        history = run.history
+        write_checkpoint(
+            self.path,
+            Checkpoint(
+                self.settings,
+                run.network.parameters,
+                run.state,
+                run.optimizer.steps,
+                run.losses,
+                [asdict(evaluation) for evaluation in history.evaluations],
+                (history.train_seconds, history.evaluate_seconds),
+                self.random,
+                history.stopped,
+                [callback.state() for callback in run.callbacks],
+            ),
+        )
+
+    def on_end(self, run: Run) -> None:
+        if run.history.interrupted or run.history.stopped is not None:
+            self.on_iterations(run)
 
 
 def with_replacement(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:

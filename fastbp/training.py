@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .callbacks import Callback, ProgressBar
 from .checkpoints import read_checkpoint
 from .checks import Array
-from .networks import MLP
+from .networks import MLP, Terms
 from .optimizers import SGD, Optimizer
-from .progress import progress_bar
-from .runs import Data, Evaluation, History, Run, digest, shuffled, with_replacement
+from .runs import CheckpointWriter, Data, Evaluation, History, Run, digest, shuffled, with_replacement
 
 __all__ = ["Evaluation", "History", "Trainer"]
 
@@ -27,10 +29,22 @@ class Trainer:
     Raises TypeError and ValueError for bad arguments.
 
     seed: of the numpy.random.RandomState that draws the batches. None draws them from NumPy's global random state, as
-    np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script.
+    np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script. l2: adds
+    l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay. dropout: the probability
+    of each hidden output to be left out of an update; those that stay are divided by 1 - dropout. Which ones is drawn
+    from the seed (0 where that is None), the number of the update and of the row.
     """
 
-    def __init__(self, network: MLP, optimizer: Optimizer | None = None, batch_size: int = 100, seed: int | None = 0):
+    def __init__(
+        self,
+        network: MLP,
+        optimizer: Optimizer | None = None,
+        batch_size: int = 100,
+        seed: int | None = 0,
+        *,
+        l2: float = 0.0,
+        dropout: float = 0.0,
+    ):
         if not isinstance(network, MLP):
             raise TypeError(f"network must be a fastbp network (MLP, TwoLayerNet), got {type(network).__name__}")
         self.network = network
@@ -41,6 +55,8 @@ class Trainer:
             )
         self.batch_size = checks.whole_number("batch_size", batch_size, at_least=1)
         self.seed = seed
+        self.l2 = checks.not_negative("l2", l2)
+        self.dropout = checks.below_one("dropout", dropout)
         self._random: Any = np.random if seed is None else np.random.RandomState(seed)
         self.history = History()
 
@@ -51,6 +67,7 @@ class Trainer:
         *,
         iterations: int | None = None,
         epochs: int | None = None,
+        sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         evaluate_every: int | None = 600,
         shuffle: bool = False,
@@ -59,6 +76,7 @@ class Trainer:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 600,
         resume: bool = False,
+        callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> History:
         """Train on x (N, ...) and t; returns the history of this call.
@@ -67,6 +85,7 @@ class Trainer:
 
         iterations or epochs, one of them: how long. An epoch is N // batch_size batches drawn with replacement, or,
         with shuffle=True, every sample once in a new random order, the last batch being what is left.
+        sample_weight (N,): how much each row counts; a batch's loss is the mean weighted by them.
         validation: another (x, t) for the test accuracy. evaluate_every: measure the accuracies on all data after the
         update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. divide_by: of images x of
         uint8, 255 for instance: they are kept as they are, and read as np.float32(x) / np.float32(divide_by).
@@ -74,7 +93,8 @@ class Trainer:
         at the last evaluation, or at the start; or "ignore" it, as NumPy would. checkpoint: a file that takes the whole
         run after every `checkpoint_every` iterations and at its end (extra `save`); with resume=True and the same
         arguments, a run that was killed goes on from there, if the file exists, and ends bit for bit as if it had never
-        stopped. progress: show a bar (with the extra `cli` installed).
+        stopped. callbacks: see fastbp.callbacks, EarlyStopping for instance. progress: show a bar (with the extra `cli`
+        installed).
 
         Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
 
@@ -86,6 +106,12 @@ class Trainer:
         divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
         checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
         train = self._data("x", x, t, divide_by)
+        terms = self._terms(sample_weight, train.samples)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"callbacks must be instances of fastbp.callbacks.Callback, got {type(callback).__name__}"
+                )
         test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
         if self.batch_size > train.samples:
             raise ValueError(
@@ -98,37 +124,51 @@ class Trainer:
         if resume and checkpoint is None:
             raise ValueError("resume needs checkpoint, the file to go on from")
         path = None if checkpoint is None else Path(checkpoint)
-        settings = {} if path is None else self._settings(train, test, total, shuffle, evaluate_every)
+        settings = {} if path is None else self._settings(train, test, total, shuffle, evaluate_every, terms)
         saved = read_checkpoint(path, settings) if resume and path is not None and path.exists() else None
         if saved is not None:
             self._random.set_state(saved.random)
         start = self._random.get_state(legacy=True)
         self.history = History(losses=np.empty(total))
-        name = f"{self.network.backend}:{self.network.dtype}"
-        with progress_bar(name, total, shown=progress) as advance:
-            run = Run(
-                self.network,
-                self.optimizer,
-                train,
-                test,
-                evaluate_every,
-                self.history,
-                advance,
-                on_nonfinite == "raise",
-            )
-            if path is not None:
-                run.save_to(path, checkpoint_every, settings, start)
-            if saved is not None:
-                run.restore(saved)
-            batches = shuffled if shuffle else with_replacement
-            run.until_done(batches(self._random, train.samples, self.batch_size, total))
+        told = [*callbacks, ProgressBar(f"{self.network.backend}:{self.network.dtype}", progress)]
+        if path is not None:
+            told.append(CheckpointWriter(path, checkpoint_every, settings, start))
+        run = Run(
+            self.network,
+            self.optimizer,
+            train,
+            test,
+            self.history,
+            evaluate_every=evaluate_every,
+            callbacks=told,
+            stop_at_nonfinite=on_nonfinite == "raise",
+            terms=terms,
+        )
+        if saved is not None:
+            run.restore(saved)
+        batches = shuffled if shuffle else with_replacement
+        run.until_done(batches(self._random, train.samples, self.batch_size, total))
         if self.history.interrupted:
             done = len(self.history.losses)
             warnings.warn(f"Training was interrupted after {done} of {total} iterations", RuntimeWarning, stacklevel=2)
         return self.history
 
+    def _terms(self, sample_weight: ArrayLike | None, rows: int) -> Terms | None:
+        weights = None
+        if sample_weight is not None:
+            weights = checks.weights_of_samples(sample_weight, rows).astype(self.network.dtype)
+        if weights is None and not self.l2 and not self.dropout:
+            return None
+        return Terms(weights, self.l2, dropout=self.dropout, seed=self.seed or 0)
+
     def _settings(
-        self, train: Data, test: Data | None, total: int, shuffle: bool, evaluate_every: int | None
+        self,
+        train: Data,
+        test: Data | None,
+        total: int,
+        shuffle: bool,
+        evaluate_every: int | None,
+        terms: Terms | None,
     ) -> dict[str, Any]:
         """What decides every number of a run but its parameters: two runs that agree in it are the same run."""
         network, rule = self.network, self.optimizer.rule
@@ -142,6 +182,9 @@ class Trainer:
             "shuffle": shuffle,
             "evaluate_every": evaluate_every,
             "seed": self.seed,
+            "l2": self.l2,
+            "dropout": self.dropout,
+            "weights_digest": None if terms is None or terms.weights is None else zlib.crc32(terms.weights.data),
             "train_digest": digest(train),
             "test_digest": None if test is None else digest(test),
         }
