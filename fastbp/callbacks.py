@@ -82,7 +82,7 @@ class EarlyStopping(Callback):
         if not run.iteration:
             self.best, self._best_parameters, self._waited = None, None, 0
         self._measure = self.monitor or ("test_accuracy" if run.network.classifies else "test_loss")
-        if not run.measures(self._measure):
+        if self._measure not in run.measured:
             raise ValueError(
                 f"EarlyStopping watches {self._measure}, which this run does not measure: it needs evaluate_every"
                 + (", and validation=(x, t)" if self._measure.startswith("test") else "")

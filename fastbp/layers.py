@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from . import checks
 from .backends import get_backend
 from .checks import Array
-from .regression_losses import absolute_error, huber, poisson
+from .losses import absolute_error, huber, poisson
 
 REDUCTIONS = ("mean", "sum")
 

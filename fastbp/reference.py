@@ -10,9 +10,7 @@ import itertools
 
 import numpy as np
 
-from . import regression_losses
-
-EPSILON = 1e-7  # the book's: -log(y + 1e-7) is finite where y is 0
+from . import losses
 
 
 def affine_forward(x, W, b):
@@ -61,15 +59,8 @@ def softmax_cross_entropy_forward(x, t):
     The label of a one-hot row is its first maximum. The loss of no rows is NaN.
     """
     labels = t if t.ndim == 1 else t.argmax(axis=1)
-    losses, y = _cross_entropies(x, labels)
-    return float(losses.sum(dtype=np.float64) / len(x)) if len(x) else float("nan"), y
-
-
-def _cross_entropies(x, labels):
-    with np.errstate(invalid="ignore"):  # inf - inf: the row becomes NaN, as it must
-        exponentials = np.exp(x - x.max(axis=1, keepdims=True, initial=-np.inf))
-        y = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return -np.log(y[np.arange(len(x)), labels] + y.dtype.type(EPSILON)), y
+    row_losses, y = losses.cross_entropies(x, labels)
+    return float(row_losses.sum(dtype=np.float64) / len(x)) if len(x) else float("nan"), y
 
 
 def softmax_cross_entropy_backward(y, t):
@@ -104,12 +95,7 @@ def leaky_relu_backward(dout, mask, slope):
 
 def sigmoid_cross_entropy_forward(x, t):
     """x (any shape), t (the same) -> loss, y: the sum of -t log y - (1 - t) log(1 - y), a float, and y = sigmoid(x)."""
-    return float(_binary_cross_entropies(x, t).sum(dtype=np.float64)), sigmoid_forward(x)
-
-
-def _binary_cross_entropies(x, t):
-    with np.errstate(invalid="ignore"):
-        return np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    return float(losses.binary_cross_entropies(x, t).sum(dtype=np.float64)), sigmoid_forward(x)
 
 
 def dropout_forward(x, draws, ratio, scale):
@@ -366,7 +352,7 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
         numbers = rows + terms.first_row
         masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
     outs = _forward(layers, activations, x[rows], masks)
-    row_losses, delta = _LOSSES[architecture.loss](outs[-1], t[rows])
+    row_losses, delta = losses.ROW_LOSSES[architecture.loss](outs[-1], t[rows])
     weights = np.ones(len(rows)) if terms is None or terms.weights is None else terms.weights[rows]
     divisor = float(weights.sum(dtype=np.float64)) if architecture.mean else 1.0
     divisor = divisor or 1.0  # of a batch without weight there is nothing to learn
@@ -396,32 +382,6 @@ def _dropout_mask(seed, step, layer, rows, keep, columns):
     state = mixed(mixed(start) + rows.astype(np.uint64))
     numbers = mixed(state[:, None] + np.arange(columns, dtype=np.uint64))
     return np.where(numbers >> np.uint64(11) < np.uint64(keep * 2.0**53), 1 / keep, 0.0)
-
-
-def _cross_entropy(scores, t):
-    """The loss of every row, and the derivative by the scores."""
-    losses, y = _cross_entropies(scores, t)
-    y[np.arange(len(y)), t] -= 1
-    return losses, y
-
-
-def _squared_error(scores, t):
-    difference = scores - t
-    return (difference * difference).sum(axis=1, dtype=np.float64) / 2, difference
-
-
-def _binary_cross_entropy(scores, t):
-    return _binary_cross_entropies(scores, t).sum(axis=1, dtype=np.float64), sigmoid_forward(scores) - t
-
-
-_LOSSES = {
-    "cross_entropy": _cross_entropy,
-    "squared_error": _squared_error,
-    "binary_cross_entropy": _binary_cross_entropy,
-    "absolute_error": regression_losses.absolute_error,
-    "huber": regression_losses.huber,
-    "poisson": regression_losses.poisson,
-}
 
 
 def _matrices(parameters, sizes):

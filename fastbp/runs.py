@@ -113,7 +113,9 @@ class Run:
         stop_at_nonfinite: bool = True,
         terms: Terms | None = None,
         work: Work | None = None,
+        measured: Sequence[str] | None = None,
     ):
+        """measured: what evaluations tell; None for what this run makes itself."""
         self.network, self.optimizer = network, optimizer
         self.state = optimizer.memory_of(network.parameters)
         self.train, self.test = train, test
@@ -124,6 +126,11 @@ class Run:
         self._keep()
         self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
         self.total = len(history.losses)
+        self._portion = 1
+        if measured is None:
+            kind = "accuracy" if network.classifies else "loss"
+            measured = [f"train_{kind}", *([f"test_{kind}"] if test is not None else [])] if evaluate_every else []
+        self.measured = measured
 
     @property
     def iteration(self) -> int:
@@ -143,12 +150,6 @@ class Run:
     def stop(self, reason: str) -> None:
         """End the run when the callbacks of this moment have been told; `reason` goes to the history."""
         self.history.stopped = reason
-
-    def measures(self, name: str) -> bool:
-        """Whether evaluations will have that number."""
-        kind = "accuracy" if self.network.classifies else "loss"
-        data = self.test if name.startswith("test") else self.train
-        return bool(self.evaluate_every) and data is not None and name.endswith(kind)
 
     def restore(self, saved: Checkpoint) -> None:
         done = len(saved.losses)
@@ -184,12 +185,12 @@ class Run:
 
     def _take(self, batches: Array) -> None:
         """Train on batches (steps, batch size), a portion at a time; a portion ends where something is due."""
-        portion = 1
         while len(batches) and self.history.stopped is None:
-            steps = min(portion, len(batches), self._until_evaluation(), *self._until_callbacks())
+            steps = min(self._portion, len(batches), self._until_evaluation(), *self._until_callbacks())
             seconds = self._steps(batches[:steps])
             batches = batches[steps:]
-            portion = max(1, min(2 * portion, int(steps * SECONDS_PER_CALL / max(seconds, 1e-9))))
+            if steps == self._portion or seconds > SECONDS_PER_CALL:
+                self._portion = max(1, min(2 * steps, int(steps * SECONDS_PER_CALL / max(seconds, 1e-9))))
             if self.stop_at_nonfinite:
                 self._check_losses(self.iteration - steps)
             self._evaluate_if_due()

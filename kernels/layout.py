@@ -8,12 +8,14 @@ read as a number of the network: each column of a product depends on that column
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 
 import numpy as np
 
-from .arrays import aligned_zeros
+from .arrays import aligned_zeros, flat
+from .compiler import kernel
 from .machine import VECTOR_BYTES
-from .matmul import SCRATCH
+from .matmul import SCRATCH, panel_width
 
 # The columns of the table. Row l is layer l: its input's size, and that size rounded up to whole panels; the activation
 # behind it; where its W, its b, its input z and the derivative by that input begin in `memory`. The last row is the
@@ -30,8 +32,19 @@ def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=Fals
 
     state (slots, P): an optimizer's. gradients: make room for them; with any slots, there is.
     """
-    sizes, activations = architecture.sizes, architecture.activations
     panel = 2 * VECTOR_BYTES // parameters.itemsize
+    spans = 1 + len(state) if len(state) or gradients else 0
+    table, size = _table(architecture.sizes, architecture.activations, rows, threads, spans, panel)
+    memory, table = aligned_zeros(size, parameters.dtype), table.copy()
+    pack_network(flat(parameters), 0, memory, table, 0)
+    for slot in range(len(state)):
+        pack_network(flat(state), slot * len(parameters), memory, table, (2 + slot) * table[0, SPAN])
+    return memory, table
+
+
+@lru_cache(maxsize=64)
+def _table(sizes, activations, rows, threads, spans, panel):
+    """The table, and how many numbers `memory` has; spans: how many times all W and b are kept besides themselves."""
     widths = [-(-size // panel) * panel for size in sizes]
     table = np.zeros((len(sizes), SPAN + 1), np.int64)
     table[:, SIZE], table[:, WIDTH] = sizes, widths
@@ -40,7 +53,7 @@ def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=Fals
     for column, lengths in (
         (W, [depth * wide for depth, wide in zip(sizes, widths[1:], strict=False)]),
         (B, widths[1:]),
-        (SPAN, [(1 + len(state)) * span] if len(state) or gradients else []),
+        (SPAN, [spans * span]),
         (Z, [rows * wide for wide in widths]),
         (DELTA, [0, *(rows * wide for wide in widths[1:])]),
     ):
@@ -50,20 +63,36 @@ def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=Fals
     end += max((a * b for a, b in itertools.pairwise(widths[1:])), default=0)
     shares = [-(-wide // panel // threads) if wide >= threads * panel else wide // panel for wide in widths[1:]]
     table[:, ROOM], table[:, ROOM_SIZE] = end, SCRATCH + rows * panel * max(shares)
-    memory = aligned_zeros(end + threads * table[0, ROOM_SIZE], parameters.dtype)
-    _pack(parameters, memory, table, panel)
-    for slot, values in enumerate(state, 2):
-        _pack(values, memory[slot * span :], table, panel)
-    return memory, table
+    return table, end + threads * int(table[0, ROOM_SIZE])
 
 
-def _pack(parameters, memory, table, panel):
-    """The flat vector W1, b1, W2, ... -> every W in panel layout, every b."""
-    at = 0
-    for layer, (depth, columns) in enumerate(itertools.pairwise(table[:, SIZE])):
-        weights = parameters[at : at + depth * columns].reshape(depth, columns)
-        at += (depth + 1) * columns
-        panels = memory[table[layer, W] :][: depth * table[layer + 1, WIDTH]].reshape(-1, depth, panel)
-        for left, target in zip(range(0, columns, panel), panels, strict=True):
-            target[:, : min(panel, columns - left)] = weights[:, left : left + panel]
-        memory[table[layer, B] :][:columns] = parameters[at - columns : at]
+@kernel
+def pack_network(vector, start, memory, table, offset):
+    """The flat vector[start:], W1, b1, W2, ... -> every W in panel layout, every b, `offset` after their places."""
+    panel = panel_width(memory)
+    for layer in range(len(table) - 1):
+        depth, columns = table[layer, SIZE], table[layer + 1, SIZE]
+        for k in range(depth):
+            row = table[layer, W] + offset + k * panel
+            for j in range(columns):
+                memory[row + j // panel * panel * depth + j % panel] = vector[start + j]
+            start += columns
+        for j in range(columns):
+            memory[table[layer, B] + offset + j] = vector[start + j]
+        start += columns
+
+
+@kernel(part=True)
+def unpack_network(memory, table, offset, vector, start):
+    """The way back."""
+    panel = panel_width(memory)
+    for layer in range(len(table) - 1):
+        depth, columns = table[layer, SIZE], table[layer + 1, SIZE]
+        for k in range(depth):
+            row = table[layer, W] + offset + k * panel
+            for j in range(columns):
+                vector[start + j] = memory[row + j // panel * panel * depth + j % panel]
+            start += columns
+        for j in range(columns):
+            vector[start + j] = memory[table[layer, B] + offset + j]
+        start += columns

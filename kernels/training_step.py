@@ -19,7 +19,7 @@ import numpy as np
 
 from .arrays import flat
 from .compiler import kernel
-from .layout import DELTA, SIZE, SPAN, WIDTH, B, W, Z, lay_out
+from .layout import DELTA, SIZE, SPAN, WIDTH, Z, lay_out, unpack_network
 from .matmul import ROWS, panel_width
 from .optimizers import CODES, NO_UPDATE, RATE, SGD
 from .output import LOSSES, divisor_of, output_delta
@@ -252,10 +252,10 @@ def _train_steps(
             for other in range(threads):
                 losses[step] += l2 / 2 * summed[8 * other + 1]
     if thread == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
-        unpack(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
+        unpack_network(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
         if not plain:
             for start in range(0, len(state), len(result)):
-                unpack(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
+                unpack_network(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
         done[0] += len(losses)
 
 
@@ -267,19 +267,3 @@ def shares(thread, threads, panels, rows):
         return first, end, 0, rows
     low, high = share((rows + ROWS - 1) // ROWS, thread, threads)
     return 0, panels, min(rows, low * ROWS), min(rows, high * ROWS)
-
-
-@kernel(part=True)
-def unpack(memory, table, offset, vector, start):
-    """Every W in panel layout and every padded b, or what lies `offset` after them -> the flat vector[start:]."""
-    panel = panel_width(memory)
-    for layer in range(len(table) - 1):
-        depth, columns = table[layer, SIZE], table[layer + 1, SIZE]
-        for k in range(depth):
-            row = table[layer, W] + offset + k * panel
-            for j in range(columns):
-                vector[start + j] = memory[row + j // panel * panel * depth + j % panel]
-            start += columns
-        for j in range(columns):
-            vector[start + j] = memory[table[layer, B] + offset + j]
-        start += columns

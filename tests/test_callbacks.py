@@ -253,7 +253,9 @@ def test_live_plot_draws_at_each_evaluation(monkeypatch):
 
     module = ModuleType("IPython.display")
     module.display = display
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    ipython = ModuleType("IPython")
+    ipython.version_info = (9, 0)  # matplotlib looks at it
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     _, history = trained(LivePlot())
     assert len(shown) == 1 + len(history.evaluations)
