@@ -316,12 +316,15 @@ def count_correct(parameters, architecture, x, t):
 def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
+    A batch may end in numbers of -1: it is so much shorter.
+
     t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
     losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
     that were made. terms: None, or what else belongs to the loss, see networks.Terms.
     """
     gradient = np.empty_like(parameters)
     for step, rows in enumerate(batches):
+        rows = rows[rows >= 0]
         loss, divisor = _gradient(parameters, architecture, x, t, rows, gradient, terms, rule.steps + step)
         if terms is not None and terms.l2:
             l2 = terms.l2 / divisor if terms.l2_divided else terms.l2

@@ -331,13 +331,15 @@ def with_replacement(random: Any, samples: int, batch_size: int, total: int) -> 
 
 
 def shuffled(random: Any, samples: int, batch_size: int, total: int) -> Iterator[Array]:
-    """Every sample once an epoch: the full batches, then, where the division leaves a rest, the short one."""
+    """Every sample once an epoch; where the division leaves a rest, the last batch of each is shorter."""
     while total > 0:
-        order = random.permutation(samples).astype(np.int64, copy=False)
-        whole = samples // batch_size
-        full = order[: whole * batch_size].reshape(whole, batch_size)[:total]
-        yield full
-        total -= len(full)
-        if total > 0 and samples % batch_size:
-            yield order[whole * batch_size :].reshape(1, -1)
-            total -= 1
+        batches = in_batches(random.permutation(samples), batch_size)[:total]
+        yield batches
+        total -= len(batches)
+
+
+def in_batches(order: Array, batch_size: int) -> Array:
+    """Row numbers (n,) -> (batches, batch size); the last ends in -1 where there are no more."""
+    batches = np.full((-(-len(order) // batch_size), batch_size), -1, np.int64)
+    batches.ravel()[: len(order)] = order
+    return batches

@@ -31,7 +31,7 @@ from .checks import Array
 from .losses import ROW_LOSSES
 from .networks import MLP, Terms
 from .optimizers import SGD, Adam, Momentum, Nesterov, Optimizer
-from .runs import Data, Evaluation, History, Run
+from .runs import Data, Evaluation, History, Run, in_batches
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -195,17 +195,14 @@ class _Compiled:
         return min(self.batch_size, samples)
 
     def _batches(self, samples: int, batch_size: int, epochs: int) -> Iterator[Array]:
-        """The batches that scikit-learn draws: full ones, then, where the division leaves a rest, a short one."""
+        """The batches that scikit-learn draws, an epoch at a time."""
         order = np.arange(samples, dtype=np.int64)
-        whole = samples // batch_size * batch_size
         for _ in range(epochs):
             if self.shuffle:  # the draws of sklearn.utils.shuffle, without what it checks each time
                 places = np.arange(samples)
                 self._random_state.shuffle(places)
                 order = order[places]
-            yield order[:whole].reshape(-1, batch_size)
-            if whole < samples:
-                yield order[whole:].reshape(1, -1)
+            yield in_batches(order, batch_size)
 
     def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, *rest: Any) -> None:
         if self.dropout:

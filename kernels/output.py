@@ -32,7 +32,7 @@ LOSSES = {
     "huber": HUBER,
     "poisson": POISSON,
 }
-LOSS, DIVISOR, SEED, FIRST_ROW = range(4)  # places in `output`; the divisor is the batch size, or 0 for a sum
+LOSS, DIVISOR, SEED, FIRST_ROW = range(4)  # places in `output`; DIVISOR: 1 for a mean, 0 for a sum
 
 
 @kernel(part=True)
@@ -41,7 +41,7 @@ def divisor_of(output, weights, batches, rows, batch):
     if output[DIVISOR] == 0:
         return 1.0
     if len(weights) == 0:
-        return float(output[DIVISOR])
+        return float(batch)
     total = 0.0
     for r in range(batch):
         total += weights[batches[rows + r]]

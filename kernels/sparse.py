@@ -256,6 +256,8 @@ def prefetch_rows(data, batches, rows, count):
     In a loop of its own: between the rows of an update, each start that is waited for held up the update, 30 us a step.
     """
     for i in range(rows, min(rows + count, len(batches))):
+        if batches[i] < 0:  # the end of a shorter batch
+            return
         place = batches[i] * data.blocks
         for quad in range(data.starts[place], data.starts[place + data.blocks], 8):
             prefetch(data.quads, quad)

@@ -21,6 +21,7 @@ from .layout import (
     SPAN,
     TANH,
     TRANSPOSED,
+    TRANSPOSED_SIZE,
     WIDTH,
     B,
     W,
@@ -109,20 +110,22 @@ def activate(memory, table, layer, first, end, low, high):
 
 
 @kernel(part=True)
-def backward_layer(memory, table, layer, first, end, rows, keep):
-    """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end`; `keep`: see derive."""
+def backward_layer(memory, table, layer, first, end, low, high, keep, thread):
+    """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end` and rows from `low` to
+    `high`; keep: see derive."""
     columns, wide, panel = table[layer + 1, SIZE], table[layer, WIDTH], panel_width(memory)
     out, span = table[layer, DELTA] + first * panel, (end - first) * panel
-    transpose_panels(memory, table, layer, first, end)
-    for top in range(0, rows, ROW_BLOCK):
-        count = min(ROW_BLOCK, rows - top)
+    transposed = table[layer, TRANSPOSED] + thread * table[layer, TRANSPOSED_SIZE] + first * columns * panel
+    transpose_panels(memory, table, layer, first, end, transposed)
+    for top in range(low, high, ROW_BLOCK):
+        count = min(ROW_BLOCK, high - top)
         for start in range(out + top * wide, out + (top + count) * wide, wide):
             for i in range(start, start + span, lanes(memory)):
                 store(memory, i, zeros(memory))
         multiply_add(
             memory, table[layer + 1, DELTA] + top * table[layer + 1, WIDTH], table[layer + 1, WIDTH], np.intp(1),
             count, columns,
-            memory, table[layer, TRANSPOSED] + first * columns * panel, panel, columns * panel, end - first,
+            memory, transposed, panel, columns * panel, end - first,
             memory, out + top * wide, wide, panel, memory.dtype.type(1),
         )  # fmt: skip
         derive(memory, table, layer, first, end, top, top + count, keep)
@@ -160,10 +163,9 @@ def derive(memory, table, layer, first, end, low, high, keep):
 
 
 @kernel(part=True)
-def transpose_panels(memory, table, layer, first, end):
-    """The panels from `first` to `end` of W.T, in panel layout, from W in panel layout."""
+def transpose_panels(memory, table, layer, first, end, target):
+    """The panels from `first` to `end` of W.T, in panel layout from `target` on, from W in panel layout."""
     depth, columns, panel = table[layer, SIZE], table[layer + 1, SIZE], panel_width(memory)
-    target = table[layer, TRANSPOSED] + first * columns * panel
     for top in range(first * panel, end * panel, panel):
         high = min(panel, depth - top)
         for j in range(columns):

@@ -6,7 +6,8 @@ scores (output.py); `mean`, whether it and the gradient are divided by the batch
 memory, matmul.py how dense layers are multiplied, sparse.py how zeros in the input are skipped, optimizers.py the rules.
 
 Threads: for each layer, every thread has its own panels of W, the same ones forward and in the update, so that they stay
-in the cache of its core; a layer of fewer panels than threads is shared by rows.
+in the cache of its core; a layer of fewer panels than threads is shared by rows. A network so small that all of it stays in
+every core's cache is shared by rows from its input to its loss and back: then threads meet twice in a step.
 
 Tried and lost: W1's rows kept together for sparse input, instead of its panels (float32 recipe, 3000 steps, 0.37 s instead
 of 0.30, presumably because a thread then uses half of the cache's sets); layers too large for a core's cache shared by
@@ -39,6 +40,7 @@ from .threads import begin, meet, run, share, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
 WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
+SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
 L2, L2_DIVIDED, KEEP, LOSS_PARTS = range(4)  # places in `terms`
 
 
@@ -79,6 +81,8 @@ def count_correct(parameters, architecture, x, t):
 def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
+    A batch may end in numbers of -1: it is so much shorter.
+
     t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
     losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
     that were made. terms: None, or what else belongs to the loss, see networks.Terms.
@@ -117,7 +121,7 @@ def _run(before, state_before, architecture, rows, t, batches, code, rule, losse
     batch = batches.shape[1]
     threads = threads_for(batch * len(before), WORTH_A_THREAD)
     labels, targets = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
-    output = np.array([LOSSES[architecture.loss], batch if architecture.mean else 0, 0, 0])
+    output = np.array([LOSSES[architecture.loss], architecture.mean, 0, 0])
     weights, added = before[:0], np.array([0.0, 0.0, 1.0, 1.0])
     if terms is not None:
         output[2:] = terms.seed, terms.first_row
@@ -178,17 +182,24 @@ def _train_steps(
     alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
     to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
     sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
+    by_rows = not sparse and table[0, SPAN] * memory.itemsize <= SMALL
     for step in range(len(losses)):
         rows = step * batch  # where this step's row numbers begin in `batches`
-        low, high = share(batch, thread, threads)
+        count = batch
+        while batches[rows + count - 1] < 0:
+            count -= 1
+        low, high = share(count, thread, threads)
         if not sparse:
             for r in range(low, high):
                 copy_dense_row(data, batches[rows + r], inputs, memory, table[0, Z] + r * wide)
-            arrival += 1
-            if not meet(control, arrival, threads):
-                return
+            if not by_rows:
+                arrival += 1
+                if not meet(control, arrival, threads):
+                    return
         for layer in range(layers):
-            first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, batch)
+            first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, count)
+            if by_rows:
+                first, end, top, bottom = 0, table[layer + 1, WIDTH] // panel, low, high
             if layer == 0 and sparse:
                 forward_sparse(memory, table, data, batches, rows + top, top, bottom - top, first, end)
                 activate(memory, table, layer, first, end, top, bottom)
@@ -199,32 +210,42 @@ def _train_steps(
                     memory, table, np.intp(Z), layer, batches, rows, output, steps_before + step, terms[KEEP],
                     first, end, top, bottom,
                 )  # fmt: skip
-            arrival += 1
-            if not meet(control, arrival, threads):
-                return
-        divisor = divisor_of(output, weights, batches, rows, batch)
+            if not by_rows:
+                arrival += 1
+                if not meet(control, arrival, threads):
+                    return
+        divisor = divisor_of(output, weights, batches, rows, count)
         summed[8 * thread] = output_delta(
             memory, table, output, labels, targets, weights, batches, rows, low, high, divisor
         )
-        arrival += 1
-        if not meet(control, arrival, threads):
-            return
+        if not by_rows:
+            arrival += 1
+            if not meet(control, arrival, threads):
+                return
+        for layer in range(layers - 1, 0, -1):
+            first, end, top, bottom = 0, table[layer, WIDTH] // panel, low, high
+            if not by_rows:
+                first, end = share(table[layer, WIDTH] // panel, thread, threads)
+                top, bottom = 0, count
+            backward_layer(memory, table, layer, first, end, top, bottom, keep, thread)
+            if keep < 1:
+                drop(
+                    memory, table, np.intp(DELTA), layer - 1, batches, rows, output, steps_before + step, terms[KEEP],
+                    first, end, top, bottom,
+                )  # fmt: skip
+            if not by_rows:
+                arrival += 1
+                if not meet(control, arrival, threads):
+                    return
+        if by_rows:
+            arrival += 1
+            if not meet(control, arrival, threads):
+                return
         if thread == 0:
             loss = 0.0
             for other in range(threads):
                 loss += summed[8 * other]
             losses[step] = loss / divisor / terms[LOSS_PARTS]
-        for layer in range(layers - 1, 0, -1):
-            first, end = share(table[layer, WIDTH] // panel, thread, threads)
-            backward_layer(memory, table, layer, first, end, batch, keep)
-            if keep < 1:
-                drop(
-                    memory, table, np.intp(DELTA), layer - 1, batches, rows, output, steps_before + step, terms[KEEP],
-                    first, end, np.intp(0), batch,
-                )  # fmt: skip
-            arrival += 1
-            if not meet(control, arrival, threads):
-                return
         l2, squares = terms[L2] / divisor if terms[L2_DIVIDED] != 0 else terms[L2], 0.0
         for layer in range(layers):
             first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
@@ -235,11 +256,11 @@ def _train_steps(
             if not plain:
                 clear_gradients(memory, table, layer, first, end, top, bottom)
             if layer == 0 and sparse:
-                update_sparse(memory, table, data, batches, rows, batch, alpha, to, first, end)
+                update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end)
             else:
-                update_layer(memory, table, layer, first, end, top, bottom, batch, alpha, to, thread)
+                update_layer(memory, table, layer, first, end, top, bottom, count, alpha, to, thread)
             if top == 0 and bottom > 0:
-                update_bias(memory, table, layer, first, end, batch, alpha, to)
+                update_bias(memory, table, layer, first, end, count, alpha, to)
             if l2 != 0:
                 squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
             if not plain and code != NO_UPDATE:
