@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,6 +55,14 @@ class Callback:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Take back what `state` gave, where a run goes on from a checkpoint; before on_start."""
+
+
+def checked_callbacks(callbacks: Any) -> list[Callback]:
+    """Raises TypeError for anything but a sequence of callbacks."""
+    for callback in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be instances of fastbp.callbacks.Callback, got {type(callback).__name__}")
+    return list(callbacks)
 
 
 class EarlyStopping(Callback):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from .callbacks import Callback
+from .callbacks import Callback, checked_callbacks
 from .checks import Array
 from .losses import ROW_LOSSES
 from .networks import MLP, Terms
@@ -35,11 +35,16 @@ from .runs import Data, Evaluation, History, Run, in_batches
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
+if TYPE_CHECKING:
+    from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron as _Base
+else:
+    _Base = object
+
 ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 ROWS_AT_A_TIME = 1000  # in predictions: what is sparse becomes dense, and activations stay in the cache
 
 
-class _Compiled:
+class _Compiled(_Base):
     """How both estimators train and predict; mixed in before scikit-learn's class."""
 
     def _loss_name(self) -> str:
@@ -70,10 +75,10 @@ class _Compiled:
         self.intercepts_ = [network.params[f"b{number}"] for number in layers]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_network"}  # type: ignore[misc]
+        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
+        super().__setstate__(state)
         if hasattr(self, "coefs_"):
             self._adopt(self._network_of_coefs())
 
@@ -148,7 +153,7 @@ class _Compiled:
             data,
             None,
             History(losses=np.empty(epochs * per_epoch)),
-            callbacks=[end_of_epoch, *(self.callbacks or ())],
+            callbacks=[end_of_epoch, *checked_callbacks(self.callbacks or ())],
             stop_at_nonfinite=False,
             terms=terms,
             measured=end_of_epoch.measured,
@@ -210,7 +215,7 @@ class _Compiled:
         self._adopt(self._network_of_coefs())
         self._problem = self._prepared(X, y, sample_weight)
         try:
-            super()._fit_lbfgs(X, y, sample_weight, *rest)  # type: ignore[misc]
+            super()._fit_lbfgs(X, y, sample_weight, *rest)
         finally:
             del self._problem
         self._adopt(self._network_of_coefs())
@@ -326,7 +331,7 @@ class _EpochEnd(Callback):
                 print(f"{reason} Setting learning rate to {run.optimizer.learning_rate:f}")
             return
         if one.verbose:
-            print(f"{reason} Stopping.")
+            print(f"{reason} Learning rate too small. Stopping." if adaptive else f"{reason} Stopping.")
         one._stopped = self.incremental and self.held_out is not None
         run.stop(reason)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
-from .callbacks import Callback, ProgressBar
+from .callbacks import Callback, ProgressBar, checked_callbacks
 from .checkpoints import read_checkpoint
 from .checks import Array
 from .networks import MLP, Terms
@@ -107,11 +107,7 @@ class Trainer:
         checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
         train = self._data("x", x, t, divide_by)
         terms = self._terms(sample_weight, train.samples)
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"callbacks must be instances of fastbp.callbacks.Callback, got {type(callback).__name__}"
-                )
+        callbacks = checked_callbacks(callbacks)
         test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
         if self.batch_size > train.samples:
             raise ValueError(
