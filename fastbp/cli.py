@@ -1,4 +1,4 @@
-"""The command line: fastbp run | audit | compare | train | check | bench | graph | demo | sweep | warmup."""
+"""The command line of fastbp: `fastbp --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from . import __version__, checks
 from .backends import BACKENDS, get_backend
 from .cli_demos import demo, graph
+from .cli_models import evaluate, predict
 from .cli_options import (
     INTERRUPTED,
     Activation,
@@ -62,6 +63,8 @@ def main(
     """What holds for all commands."""
 
 
+app.command()(predict)
+app.command()(evaluate)
 app.command()(graph)
 app.add_typer(demo, name="demo")
 

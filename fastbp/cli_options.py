@@ -49,7 +49,7 @@ def user_errors(work: Any) -> Any:
     """The result of work(); what the user gave wrongly ends the program with the message alone."""
     try:
         return work()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, FileNotFoundError) as error:
         fail(str(error))
 
 

@@ -1,0 +1,79 @@
+"""Tables and pictures of what a saved network predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+from rich.text import Text
+
+from .checks import Array
+from .predicting import Prediction, TestResult
+
+BAR = 30  # characters
+MISTAKES = 24  # pictures of them
+
+
+def prediction_tables(predictions: Sequence[Prediction]) -> list[Table]:
+    """One for each picture: a bar and a percentage for each class."""
+    tables = []
+    for prediction in predictions:
+        table = Table("class", "", "probability", title=f"{prediction.path}: {prediction.label}", title_justify="left")
+        table.columns[2].justify = "right"
+        for label, value in enumerate(prediction.probabilities):
+            style = "bold green" if label == prediction.label else ""
+            table.add_row(Text(str(label), style), Text("█" * round(BAR * value), style), Text(f"{value:.2%}", style))
+        tables.append(table)
+    return tables
+
+
+def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+    """What the network was given of each picture, and the probability of each class."""
+    figure = Figure(figsize=(7, 2.2 * len(predictions)), layout="constrained")
+    axes = figure.subplots(len(predictions), 2, squeeze=False, width_ratios=(1, 2.4))
+    for prediction, (left, right) in zip(predictions, axes, strict=True):
+        left.imshow(prediction.image, cmap="gray", vmin=0, vmax=255)
+        left.set_title(prediction.path.name, fontsize=9)
+        left.set_axis_off()
+        classes = np.arange(len(prediction.probabilities))
+        colors = ["#55a868" if label == prediction.label else "#4c72b0" for label in classes]
+        right.bar(classes, prediction.probabilities, color=colors)
+        right.set(ylim=(0, 1), xticks=classes)
+    figure.savefig(path, dpi=110)
+
+
+def confusion_table(result: TestResult) -> Table:
+    """A row for each class, a column for what its images were taken for; the last column is the class's own accuracy."""
+    classes = len(result.confusion)
+    wrong, total = len(result.mistakes), int(result.confusion.sum())
+    table = Table(title=f"accuracy {result.accuracy:.4f}: {wrong:,} of {total:,} images mistaken")
+    for name in ("class", *map(str, range(classes)), "accuracy"):
+        table.add_column(name, justify="right")
+    for label, row in enumerate(result.confusion):
+        cells = [
+            Text(str(count) if count else "·", "green" if other == label else "red" if count else "dim")
+            for other, count in enumerate(row)
+        ]
+        own = f"{row[label] / row.sum():.4f}" if row.sum() else "-"
+        table.add_row(str(label), *cells, own)
+    return table
+
+
+def plot_mistakes(result: TestResult, images: Array, path: Path) -> None:
+    """The most confident mistakes: each image (28, 28), what it is, and what it was taken for."""
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    side = int(images.shape[1] ** 0.5)
+    axes = figure.subplots(4, 6).flat
+    for axis in axes:
+        axis.set_axis_off()
+    for number, axis in zip(result.mistakes[:MISTAKES], axes, strict=False):
+        taken = int(result.probabilities[number].argmax())
+        axis.imshow(images[number].reshape(side, -1), cmap="gray_r")
+        axis.set_title(
+            f"{result.labels[number]}, taken for {taken}: {result.probabilities[number, taken]:.1%}", fontsize=8
+        )
+    figure.suptitle(f"The most confident of {len(result.mistakes)} mistakes in {len(result.labels):,} images")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,101 @@
+"""What a saved network says of pictures, and how well it does on a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checks import Array
+from .datasets.pictures import SIDE, read_digit
+from .networks import MLP, ROWS_AT_A_TIME
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one picture: probabilities (classes,), and the (28, 28) image that the network was given."""
+
+    path: Path
+    probabilities: Array
+    image: Array
+
+    @property
+    def label(self) -> int:
+        return int(self.probabilities.argmax())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "label": self.label,
+            "probabilities": [float(value) for value in self.probabilities],
+        }
+
+
+def predict_pictures(network: MLP, paths: Sequence[Path]) -> list[Prediction]:
+    """Raises ValueError for a network that does not classify images of 28 x 28, else what read_digit raises."""
+    _check_classifier(network, SIDE * SIDE)
+    images = [read_digit(path) for path in paths]
+    x = np.stack(images).reshape(len(images), -1) / np.float32(255)
+    return [
+        Prediction(path, probabilities, image)
+        for path, probabilities, image in zip(paths, network.predict_proba(x), images, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """On n images: confusion[t, y] counts those of class t that were taken for y; probabilities (n, classes)."""
+
+    confusion: Array
+    labels: Array
+    probabilities: Array
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def mistakes(self) -> Array:
+        """The numbers of the images that were mistaken, the most confident first."""
+        predicted = self.probabilities.argmax(axis=1)
+        wrong = np.flatnonzero(predicted != self.labels)
+        return wrong[np.argsort(-self.probabilities[wrong, predicted[wrong]], kind="stable")]
+
+    def to_json(self) -> dict[str, Any]:
+        predicted = self.probabilities.argmax(axis=1)
+        return {
+            "accuracy": self.accuracy,
+            "confusion": self.confusion.tolist(),
+            "mistakes": [
+                {
+                    "image": int(number),
+                    "label": int(self.labels[number]),
+                    "predicted": int(predicted[number]),
+                    "probability": float(self.probabilities[number, predicted[number]]),
+                }
+                for number in self.mistakes
+            ],
+        }
+
+
+def evaluate_on(network: MLP, images: Array, labels: Array) -> TestResult:
+    """images (n, features), uint8, 0 to 255; labels (n,). Raises ValueError for a network of another kind or size."""
+    classes = max(network.sizes[-1], int(labels.max()) + 1)
+    _check_classifier(network, images.shape[1])
+    parts = [
+        network.predict_proba(images[first : first + ROWS_AT_A_TIME] / np.float32(255))
+        for first in range(0, len(images), ROWS_AT_A_TIME)
+    ]
+    probabilities, confusion = np.concatenate(parts), np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    return TestResult(confusion, labels, probabilities)
+
+
+def _check_classifier(network: MLP, features: int) -> None:
+    if not network.classifies:
+        raise ValueError(f"the network has the loss {network.loss_name!r}; one that tells classes is needed")
+    if network.sizes[0] != features:
+        raise ValueError(f"the network takes rows of {network.sizes[0]} numbers, the images have {features}")
