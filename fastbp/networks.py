@@ -37,6 +37,7 @@ from .layers import (
     SoftmaxWithLoss,
     Tanh,
 )
+from .onnx_files import write_onnx
 from .tensor_files import write_tensors
 
 ACTIVATIONS: dict[str, type[Any]] = {
@@ -259,6 +260,15 @@ class MLP:
         }
         metadata = {"format": FORMAT, "fastbp": __version__, "architecture": json.dumps(description)}
         write_tensors(Path(path), dict(self.params), metadata)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to `path` as an ONNX model: x (N, inputs), in the network's dtype -> "scores" (N, outputs).
+
+        There is a second output where the loss has an activation of its own: "probabilities", or for counts "means".
+        Raises ModuleNotFoundError without onnx (extra `onnx`), OSError as the disk does; a file that is there already
+        stays whole until the new one is.
+        """
+        write_onnx(self, Path(path))
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """The gradient of the loss by central differences, two losses for each parameter: slow, for checking."""

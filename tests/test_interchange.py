@@ -1,0 +1,79 @@
+"""Networks in other programs: ONNX models in onnxruntime, and the weights in PyTorch."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from fastbp import MLP
+from fastbp.networks import ACTIVATIONS, LOSSES
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_onnxruntime_computes_the_same(loss, activation, dtype, tmp_path):
+    network = MLP((20, 16, 12, 5), activation, "he", dtype, seed=0, loss=loss)
+    network.parameters[-5:] = [0.5, -1, 0, 2, 0.1]
+    network.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).standard_normal((33, 20)).astype(dtype)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"x": x}), strict=True))
+    assert found["scores"].dtype == dtype
+    np.testing.assert_allclose(found["scores"], network.predict(x), rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
+    if loss in ("cross_entropy", "binary_cross_entropy"):
+        assert names == ["scores", "probabilities"]
+        np.testing.assert_allclose(found["probabilities"], network.predict_proba(x), rtol=0, atol=1e-6)
+    elif loss == "poisson":
+        np.testing.assert_allclose(found["means"], np.exp(network.predict(x)), rtol=1e-5)
+    else:
+        assert names == ["scores"]
+
+
+def test_a_single_row_and_a_single_layer(tmp_path):
+    network = MLP((4, 3), seed=0)
+    network.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    x = np.ones((1, 4), np.float32)
+    np.testing.assert_allclose(session.run(["scores"], {"x": x})[0], network.predict(x), atol=1e-6)
+    assert onnx.load(tmp_path / "model.onnx").producer_name == "fastbp"
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path, network = tmp_path / "model.onnx", MLP((6, 5, 3), seed=0)
+    network.to_onnx(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    network.parameters[:] = 0
+    with pytest.raises(OSError, match="No space left"):
+        network.to_onnx(path)
+    assert path.read_bytes() == before
+
+
+def test_exporting_needs_nothing_until_it_is_used():
+    code = "import sys, fastbp; sys.exit(any(name.startswith('onnx') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_way_to_pytorch(tmp_path):
+    """The lines of docs/using.md, where torch is installed."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    network = MLP((20, 16, 5), "relu", "he", seed=0)
+    network.save(tmp_path / "model.safetensors")
+    model = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5))
+
+    weights = load_file(tmp_path / "model.safetensors")
+    model.load_state_dict({
+        f"{2 * n - 2}.{kind}": weights[f"{key}{n}"].T
+        for n in (1, 2) for kind, key in (("weight", "W"), ("bias", "b"))
+    })  # fmt: skip
+
+    x = np.random.default_rng(0).standard_normal((7, 20)).astype(np.float32)
+    np.testing.assert_allclose(model(torch.from_numpy(x)).detach().numpy(), network.predict(x), rtol=0, atol=1e-5)
