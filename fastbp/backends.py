@@ -74,3 +74,8 @@ def set_num_threads(count: int | None) -> None:
     """
     count = None if count is None else checks.whole_number("count", count, at_least=1)
     importlib.import_module("fastbp.kernels.threads").set_threads(count)
+
+
+def divide_processors(processes: int) -> None:
+    """Let this process use its part of the processors, as one of so many, unless the user or a binding has said so."""
+    importlib.import_module("fastbp.kernels.threads").divide_processors(processes)

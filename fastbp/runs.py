@@ -75,6 +75,7 @@ class Work(Protocol):
     """Who computes: this process, or several together (distributed.py)."""
 
     rank: int
+    first_row: int  # of this process's rows among all of them
 
     def train(self, run: Run, batches: Array, losses: Array) -> None:
         """Updates for batches (steps, batch size), row numbers; run.done is increased by those that were made."""
@@ -86,7 +87,7 @@ class Work(Protocol):
 class ThisProcess:
     """Work in compiled steps, here."""
 
-    rank = 0
+    rank, first_row = 0, 0
 
     def train(self, run: Run, batches: Array, losses: Array) -> None:
         network, optimizer = run.network, run.optimizer

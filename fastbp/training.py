@@ -16,9 +16,21 @@ from . import checks
 from .callbacks import Callback, ProgressBar, checked_callbacks
 from .checkpoints import read_checkpoint
 from .checks import Array
+from .distributed import SeveralProcesses, agreed, from_first, share_processors
 from .networks import MLP, Terms
 from .optimizers import SGD, Optimizer
-from .runs import CheckpointWriter, Data, Evaluation, History, Run, digest, shuffled, with_replacement
+from .runs import (
+    CheckpointWriter,
+    Data,
+    Evaluation,
+    History,
+    Run,
+    ThisProcess,
+    Work,
+    digest,
+    shuffled,
+    with_replacement,
+)
 
 __all__ = ["Evaluation", "History", "Trainer"]
 
@@ -32,7 +44,8 @@ class Trainer:
     np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script. l2: adds
     l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay. dropout: the probability
     of each hidden output to be left out of an update; those that stay are divided by 1 - dropout. Which ones is drawn
-    from the seed (0 where that is None), the number of the update and of the row.
+    from the seed (0 where that is None), the number of the update and of the row. communicator: mpi4py.MPI.COMM_WORLD,
+    for instance: its processes train one network together, each with its own share of the rows; see docs/scaling.md.
     """
 
     def __init__(
@@ -44,6 +57,7 @@ class Trainer:
         *,
         l2: float = 0.0,
         dropout: float = 0.0,
+        communicator: Any = None,
     ):
         if not isinstance(network, MLP):
             raise TypeError(f"network must be a fastbp network (MLP, TwoLayerNet), got {type(network).__name__}")
@@ -57,6 +71,9 @@ class Trainer:
         self.seed = seed
         self.l2 = checks.not_negative("l2", l2)
         self.dropout = checks.below_one("dropout", dropout)
+        if communicator is not None and seed is None:
+            raise ValueError("seed must be a number where several processes are to draw the same batches, got None")
+        self.communicator = communicator
         self._random: Any = np.random if seed is None else np.random.RandomState(seed)
         self.history = History()
 
@@ -97,23 +114,22 @@ class Trainer:
         installed).
 
         Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
+        With a communicator, all its processes call fit, each with its own share of the rows, of the validation data too.
 
         Raises TypeError and ValueError for bad arguments, before anything is changed; SavedFileError for a checkpoint that
         is damaged or of another run; FloatingPointError, see on_nonfinite.
         """
-        self._check_network()
-        self.optimizer.memory_of(self.network.parameters)
-        divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
         checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
-        train = self._data("x", x, t, divide_by)
-        terms = self._terms(sample_weight, train.samples)
         callbacks = checked_callbacks(callbacks)
-        test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
-        if self.batch_size > train.samples:
-            raise ValueError(
-                f"batch_size must be at most the number of samples, {train.samples}, got {self.batch_size}"
-            )
-        total = self._total_iterations(train.samples, iterations, epochs, shuffle)
+        train, test, weights = agreed(
+            self.communicator, lambda: self._checked(x, t, validation, sample_weight, divide_by)
+        )
+        work: Work = ThisProcess() if self.communicator is None else SeveralProcesses(self.communicator, train.samples)
+        terms = self._terms(weights, work.first_row)
+        samples = int(work.total(train.samples))
+        if self.batch_size > samples:
+            raise ValueError(f"batch_size must be at most the number of samples, {samples}, got {self.batch_size}")
+        total = self._total_iterations(samples, iterations, epochs, shuffle)
         if evaluate_every is not None:
             evaluate_every = checks.whole_number("evaluate_every", evaluate_every, at_least=1)
         checkpoint_every = checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
@@ -121,7 +137,9 @@ class Trainer:
             raise ValueError("resume needs checkpoint, the file to go on from")
         path = None if checkpoint is None else Path(checkpoint)
         settings = {} if path is None else self._settings(train, test, total, shuffle, evaluate_every, terms)
-        saved = read_checkpoint(path, settings) if resume and path is not None and path.exists() else None
+        saved = None
+        if resume and path is not None:
+            saved = from_first(self.communicator, lambda: read_checkpoint(path, settings) if path.exists() else None)
         if saved is not None:
             self._random.set_state(saved.random)
         start = self._random.get_state(legacy=True)
@@ -139,23 +157,45 @@ class Trainer:
             callbacks=told,
             stop_at_nonfinite=on_nonfinite == "raise",
             terms=terms,
+            work=work,
         )
         if saved is not None:
             run.restore(saved)
-        batches = shuffled if shuffle else with_replacement
-        run.until_done(batches(self._random, train.samples, self.batch_size, total))
+        batches = (shuffled if shuffle else with_replacement)(self._random, samples, self.batch_size, total)
+        if isinstance(work, SeveralProcesses):
+            share_processors(self.communicator)
+            work.share_parameters(self.network.parameters, run.state)
+            with work.guarded():
+                run.until_done(batches)
+        else:
+            run.until_done(batches)
         if self.history.interrupted:
             done = len(self.history.losses)
             warnings.warn(f"Training was interrupted after {done} of {total} iterations", RuntimeWarning, stacklevel=2)
         return self.history
 
-    def _terms(self, sample_weight: ArrayLike | None, rows: int) -> Terms | None:
-        weights = None
-        if sample_weight is not None:
-            weights = checks.weights_of_samples(sample_weight, rows).astype(self.network.dtype)
+    def _checked(
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        validation: tuple[ArrayLike, ArrayLike] | None,
+        sample_weight: ArrayLike | None,
+        divide_by: float | None,
+    ) -> tuple[Data, Data | None, Array | None]:
+        """The data to train on, the data to validate with, and the weights of the rows."""
+        self._check_network()
+        self.optimizer.memory_of(self.network.parameters)
+        divide_by = None if divide_by is None else checks.positive("divide_by", divide_by)
+        train = self._data("x", x, t, divide_by)
+        test = None if validation is None else self._data("validation x", *_pair(validation), divide_by)
+        if sample_weight is None:
+            return train, test, None
+        return train, test, checks.weights_of_samples(sample_weight, train.samples).astype(self.network.dtype)
+
+    def _terms(self, weights: Array | None, first_row: int) -> Terms | None:
         if weights is None and not self.l2 and not self.dropout:
             return None
-        return Terms(weights, self.l2, dropout=self.dropout, seed=self.seed or 0)
+        return Terms(weights, self.l2, dropout=self.dropout, seed=self.seed or 0, first_row=first_row)
 
     def _settings(
         self,
@@ -168,6 +208,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """What decides every number of a run but its parameters: two runs that agree in it are the same run."""
         network, rule = self.network, self.optimizer.rule
+        weights_digest = None if terms is None or terms.weights is None else zlib.crc32(terms.weights.data)
         return {
             "network": network.architecture,
             "dtype": network.dtype.name,
@@ -180,10 +221,14 @@ class Trainer:
             "seed": self.seed,
             "l2": self.l2,
             "dropout": self.dropout,
-            "weights_digest": None if terms is None or terms.weights is None else zlib.crc32(terms.weights.data),
-            "train_digest": digest(train),
-            "test_digest": None if test is None else digest(test),
+            "weights_digest": self._of_all(weights_digest),
+            "train_digest": self._of_all(digest(train)),
+            "test_digest": self._of_all(None if test is None else digest(test)),
         }
+
+    def _of_all(self, number: int | None) -> Any:
+        """This number, or those of all processes."""
+        return number if self.communicator is None else self.communicator.allgather(number)
 
     def _check_network(self) -> None:
         network = self.network

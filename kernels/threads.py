@@ -51,6 +51,13 @@ def set_threads(count: int | None) -> None:
     _chosen = count
 
 
+def divide_processors(processes: int) -> None:
+    """One of `processes` on this machine uses its part, unless set_threads, NUMBA_NUM_THREADS or a binding said so."""
+    free = available_threads()
+    if _chosen is None and not os.environ.get("NUMBA_NUM_THREADS") and free == os.cpu_count():
+        set_threads(max(1, free // processes))
+
+
 class _Helper:
     """A thread that looks out for calls for a while, and then sleeps until there is one."""
 

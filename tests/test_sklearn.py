@@ -64,7 +64,6 @@ def assert_alike(mine, theirs, X, loss=1e-9, coefs=1e-9):
         assert one.dtype == other.dtype
         np.testing.assert_allclose(one, other, rtol=0, atol=coefs)
     np.testing.assert_allclose(mine.loss_, theirs.loss_, rtol=0, atol=loss)
-    np.testing.assert_array_equal(mine.predict(X), theirs.predict(X)) if hasattr(mine, "classes_") else None
     if hasattr(theirs, "loss_curve_"):
         np.testing.assert_allclose(mine.loss_curve_, theirs.loss_curve_, rtol=0, atol=loss)
         assert (mine.validation_scores_ is None) == (theirs.validation_scores_ is None)
@@ -81,10 +80,15 @@ def test_the_classifier_learns_what_scikit_learns_does(problem, options, weighte
     settings = {"random_state": 3, "max_iter": 12, **OPTIONS[options]}
     weights = np.random.RandomState(0).rand(len(X)) if weighted else None
     mine = MLPClassifier(**settings).fit(X, y, sample_weight=weights)
-    theirs = neural_network.MLPClassifier(**settings).fit(X, y, sample_weight=weights)
+    numbers = (y == "odd") if problem == "words" else y  # with words and early stopping, scikit-learn 1.7 fails
+    theirs = neural_network.MLPClassifier(**settings).fit(X, numbers, sample_weight=weights)
     lbfgs = options == "lbfgs" and problem == "digits"  # whose own loss has no + 1e-7 in its log: other line searches
     assert_alike(mine, theirs, X, loss=1e-5, coefs=1e-3 if lbfgs else 1e-9)
     np.testing.assert_allclose(mine.predict_proba(X), theirs.predict_proba(X), rtol=0, atol=1e-3 if lbfgs else 1e-9)
+    expected = theirs.predict(X)
+    np.testing.assert_array_equal(
+        mine.predict(X), np.array(["even", "odd"])[expected.astype(int)] if problem == "words" else expected
+    )
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
