@@ -35,6 +35,7 @@ from .cli_options import (
     user_errors,
 )
 from .compare import Comparison, Recipe, RunSpec, compare
+from .distributed import share_of, world
 from .dropin import command
 from .networks import ACTIVATIONS, DTYPES
 from .optimizers import OPTIMIZERS
@@ -133,7 +134,11 @@ def train(
     plot: PlotFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Train one network and show its accuracies and times."""
+    """Train one network and show its accuracies and times.
+
+    Started by mpiexec -n N (extra `mpi`), N processes train it together, each on its share of the images.
+    """
+    communicator = user_errors(world)
     if resume and checkpoint is None:
         fail("--resume needs --checkpoint, the file to go on from")
     for option, path in (("--save", save), ("--checkpoint", checkpoint)):
@@ -142,7 +147,8 @@ def train(
             fail(f"{option} needs safetensors: pip install 'fastbp[save]'")
     recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
     spec = user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
-    _carry_out(recipe, [spec], data_dir, plot, json, checkpoint=checkpoint, resume=resume, save=save)
+    keeping = {"checkpoint": checkpoint, "resume": resume, "save": save}
+    _carry_out(recipe, [spec], data_dir, plot, json, communicator=communicator, **keeping)
 
 
 @app.command()
@@ -289,9 +295,13 @@ def _carry_out(
     loading.start()  # while the files are read
     data = user_errors(lambda: load_mnist(normalize=False, data_dir=data_dir))
     loading.join()
+    if (communicator := saving.get("communicator")) is not None:
+        data = [share_of(part, communicator) for part in data]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
         comparison = user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-", **saving))
+    if communicator is not None and communicator.Get_rank():
+        raise typer.Exit(INTERRUPTED if comparison.interrupted else 0)  # the first process has the same to tell
     if comparison.runs and str(json) != "-":
         parities = [report.parity_line(parity) for parity in comparison.parities]
         report.print_all(report.comparison_table(comparison), *parities)

@@ -169,11 +169,13 @@ def compare(
     checkpoint: Path | None = None,
     resume: bool = False,
     save: Path | None = None,
+    communicator: Any = None,
     progress: bool = True,
 ) -> Comparison:
     """Make every run of `specs` on the images and labels of `train` and `test`, from the same weights and batches.
 
     Images of uint8 are divided by 255. checkpoint, resume: as for Trainer.fit; save: where the last network goes.
+    communicator: as for Trainer; train and test are then this process's share.
     Ctrl-C ends the run at hand and leaves out those after it.
     Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
     """
@@ -185,7 +187,7 @@ def compare(
     for spec in specs:
         if comparison.interrupted:
             break
-        trainer = _trainer(recipe, spec, train)
+        trainer = _trainer(recipe, spec, train, communicator)
         history = trainer.fit(
             *train,
             iterations=recipe.iterations,
@@ -197,7 +199,7 @@ def compare(
             resume=resume,
             progress=progress,
         )
-        if save is not None:
+        if save is not None and (communicator is None or communicator.Get_rank() == 0):
             trainer.network.save(save)
         comparison.interrupted = history.interrupted
         if len(history.losses):
@@ -205,7 +207,7 @@ def compare(
     return comparison
 
 
-def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
+def _trainer(recipe: Recipe, spec: RunSpec, train: Part, communicator: Any = None) -> Trainer:
     network = MLP(
         (train[0][0].size, *recipe.hidden, 10),
         activation=recipe.activation,
@@ -214,7 +216,7 @@ def _trainer(recipe: Recipe, spec: RunSpec, train: Part) -> Trainer:
         seed=recipe.seed,
     )
     optimizer = OPTIMIZERS[checks.one_of("optimizer", recipe.optimizer, OPTIMIZERS)](recipe.learning_rate)
-    return Trainer(network, optimizer, recipe.batch_size, recipe.seed)
+    return Trainer(network, optimizer, recipe.batch_size, recipe.seed, communicator=communicator)
 
 
 def _divisor(train: Part) -> float | None:

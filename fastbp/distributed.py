@@ -10,6 +10,7 @@ The communicator is mpi4py's (extra `mpi`).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -48,7 +49,7 @@ class SeveralProcesses:
         gradient, rest = buffer[:-EXTRA], buffer[-EXTRA:]
         rule = run.optimizer.rule
         for step, batch in enumerate(batches):
-            self._own_gradient(run, batch, gradient, rest)
+            self._own_gradient(run, batch, gradient, rest, rule.steps + step)
             rest[INTERRUPTED] = self.interrupted
             self._add_up(buffer)
             divisor = (float(rest[WEIGHT]) or 1.0) if run.network.reduction == "mean" else 1.0
@@ -61,7 +62,7 @@ class SeveralProcesses:
             if rest[INTERRUPTED]:
                 raise KeyboardInterrupt
 
-    def _own_gradient(self, run: Run, batch: Array, gradient: Array, rest: Array) -> None:
+    def _own_gradient(self, run: Run, batch: Array, gradient: Array, rest: Array, step: int) -> None:
         """Sums over the rows of the batch that are this process's own."""
         own = batch[(batch >= self.first_row) & (batch < self.first_row + self.samples)] - self.first_row
         if not len(own):
@@ -69,7 +70,7 @@ class SeveralProcesses:
             return
         network, terms = run.network, run.terms
         architecture = network.architecture._replace(mean=False)
-        arguments = network.parameters, architecture, run.train.x, run.train.t, own, gradient, terms
+        arguments = network.parameters, architecture, run.train.x, run.train.t, own, gradient, terms, step
         rest[LOSS] = network._kernels.batch_gradient(*arguments)
         rest[WEIGHT] = len(own) if terms is None or terms.weights is None else terms.weights[own].sum()
 
@@ -179,9 +180,24 @@ def share_processors(communicator: Any) -> None:
     local.Free()
 
 
-def started_together() -> int:
-    """How many processes mpiexec or srun started this one with; 1 for one alone. mpi4py is not needed to know it."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
-        if (value := os.environ.get(name, "")).isdecimal():
-            return int(value)
-    return 1
+def world() -> Any:
+    """The communicator of all processes that mpiexec or srun started together with this one; None for one alone.
+
+    Raises ValueError where there are several, and mpi4py is missing.
+    """
+    names = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+    processes = max(int(os.environ.get(name, "")) if os.environ.get(name, "").isdecimal() else 1 for name in names)
+    if processes == 1:
+        return None
+    if importlib.util.find_spec("mpi4py") is None:
+        raise ValueError(f"{processes} processes were started together; that needs mpi4py: pip install 'fastbp[mpi]'")
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+def share_of(arrays: tuple[Array, ...], communicator: Any) -> tuple[Array, ...]:
+    """This process's rows of arrays that all have whole: as many as the others', in the order of the processes."""
+    rank, processes = communicator.Get_rank(), communicator.Get_size()
+    rows = len(arrays[0])
+    return tuple(array[rows * rank // processes : rows * (rank + 1) // processes].copy() for array in arrays)

@@ -337,12 +337,12 @@ def train_steps(parameters, architecture, x, t, batches, rule, state, losses, do
         done[0] += 1
 
 
-def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None):
+def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None, step=0):
     """The loss of one batch (batch size,), row numbers of x = prepare_data(...) and t; `gradient` (P,) takes its derivative.
 
-    t, terms: as for train_steps; but l2 is left out.
+    t, terms: as for train_steps; but l2 is left out. step: how many updates were made before, for dropout.
     """
-    return _gradient(parameters, architecture, x, t, batch, gradient, terms, 0)[0]
+    return _gradient(parameters, architecture, x, t, batch, gradient, terms, step)[0]
 
 
 def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):

@@ -92,7 +92,7 @@ def train_steps(parameters, architecture, x, t, batches, rule, state, losses, do
     def steps(rows):
         _run(
             before, state_before, architecture, rows, t, batches, CODES[rule.name], rule, losses, parameters, state, done,
-            terms,
+            terms, rule.steps,
         )  # fmt: skip
 
     rows = x.rows_for(parameters, architecture.sizes)
@@ -102,21 +102,21 @@ def train_steps(parameters, architecture, x, t, batches, rule, state, losses, do
         steps(x.dense_rows)
 
 
-def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None):
+def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None, step=0):
     """The loss of one batch (batch size,), row numbers of x = prepare_data(...) and t; `gradient` (P,) takes its derivative.
 
-    t, terms: as for train_steps; but l2 is left out.
+    t, terms: as for train_steps; but l2 is left out. step: how many updates were made before, for dropout.
     """
     losses, none = np.zeros(1), parameters[:0].reshape(0, len(parameters))
     rows = x.rows_for(parameters, architecture.sizes)
     _run(
         parameters, none, architecture, rows, t, batch.reshape(1, -1), NO_UPDATE, None, losses, gradient, none,
-        np.zeros(1, np.int64), terms,
+        np.zeros(1, np.int64), terms, step,
     )  # fmt: skip
     return float(losses[0])
 
 
-def _run(before, state_before, architecture, rows, t, batches, code, rule, losses, result, state, done, terms):
+def _run(before, state_before, architecture, rows, t, batches, code, rule, losses, result, state, done, terms, step):
     """Steps from the parameters `before` on: `result` takes the parameters after them, or for NO_UPDATE the gradient."""
     batch = batches.shape[1]
     threads = threads_for(batch * len(before), WORTH_A_THREAD)
@@ -132,7 +132,7 @@ def _run(before, state_before, architecture, rows, t, batches, code, rule, losse
     network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or added[L2] != 0)
     run(
         _train_steps, threads, *network, rows, labels, targets, flat(weights), flat(batches), batch, output, added, code,
-        settings, 0 if rule is None else rule.steps, np.zeros(8 * threads), losses,
+        settings, step, np.zeros(8 * threads), losses,
         flat(result), flat(state), done,
     )  # fmt: skip
 
