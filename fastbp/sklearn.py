@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier as _MLPClassifier
 from sklearn.neural_network import MLPRegressor as _MLPRegressor
@@ -99,12 +100,13 @@ class _Compiled(_Base):
                 parts.append(np.exp(scores) if self.out_activation_ == "exp" else scores)
         return np.concatenate(parts)
 
-    def _score_with_function(self, X: Any, y: Array, sample_weight: Array | None, score_function: Any) -> float:
+    def _score(self, X: Any, y: Array, sample_weight: Array | None = None) -> float:
         """Of the held-out rows. scikit-learn's own, up to 1.7, asks labels that are words whether they are NaN."""
         found = self._predict(X, check_input=False)
         if np.issubdtype(found.dtype, np.floating) and not np.isfinite(found).all():
             return float("nan")
-        return score_function(y, found, sample_weight=sample_weight)
+        score = r2_score if isinstance(self, _MLPRegressor) else accuracy_score
+        return score(y, found, sample_weight=sample_weight)
 
     def _prepared(self, X: Any, y: Array, weights: Array | None) -> tuple[Data, Terms]:
         """X (n, features), y (n, outputs) as scikit-learn has them, for the backends."""
