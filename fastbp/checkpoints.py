@@ -65,9 +65,7 @@ def read_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
     Raises SavedFileError for a file that is damaged, from another program, or of a run with other settings, which it
     names.
     """
-    tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
-        raise SavedFileError(f"{path}: is no checkpoint of this version, {FORMAT!r}")
+    tensors, metadata = read_tensors(path, FORMAT)
     try:
         rest = json.loads(metadata["run"])
         saved, (kind, position, has_gauss, gauss) = rest["settings"], rest["random"]

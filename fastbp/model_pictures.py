@@ -46,11 +46,11 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
 
 
 def confusion_table(result: TestResult) -> Table:
-    """A row for each class, a column for what its images were taken for; the last column is the class's own accuracy."""
+    """A row for each class, a column for what its images were taken for; the last column is the share that was right."""
     classes = len(result.confusion)
     wrong, total = len(result.mistakes), int(result.confusion.sum())
     table = Table(title=f"accuracy {result.accuracy:.4f}: {wrong:,} of {total:,} images mistaken")
-    for name in ("class", *map(str, range(classes)), "accuracy"):
+    for name in ("class", *map(str, range(classes)), "right"):
         table.add_column(name, justify="right")
     for label, row in enumerate(result.confusion):
         cells = [
@@ -66,7 +66,7 @@ def plot_mistakes(result: TestResult, images: Array, path: Path) -> None:
     """The most confident mistakes: each image (28, 28), what it is, and what it was taken for."""
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     side = int(images.shape[1] ** 0.5)
-    axes = figure.subplots(4, 6).flat
+    axes = list(figure.subplots(4, 6).flat)
     for axis in axes:
         axis.set_axis_off()
     for number, axis in zip(result.mistakes[:MISTAKES], axes, strict=False):

@@ -22,15 +22,10 @@ from .tensor_files import SavedFileError, read_tensors
 def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
     """The network that MLP.save wrote to `path`, on any backend.
 
-    Raises FileNotFoundError, and SavedFileError (a ValueError) for a file that is truncated, from another program, of a
+    Raises FileNotFoundError, and SavedFileError (a ValueError) for a file that is damaged, from another program, of a
     newer version, or whose weights do not fit or are not finite. Needs safetensors (extra `save`).
     """
-    tensors, metadata = read_tensors(Path(path))
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format of fastbp's")
-        raise SavedFileError(
-            f"{path}: was not written by MLP.save of this version: it names {found}, expected {FORMAT!r}"
-        )
+    tensors, metadata = read_tensors(Path(path), FORMAT)
     try:
         described = json.loads(metadata["architecture"])
         network = MLP(

@@ -1,7 +1,10 @@
-"""Arrays by name in safetensors files."""
+"""Arrays by name in safetensors files, with a checksum of all of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +12,47 @@ import numpy as np
 from .checks import Array
 from .files import write_atomically
 
+CHECKSUM = "sha256"  # in the metadata: of all that is beside it
+
 
 class SavedFileError(ValueError):
     """A file that is not what it should be: the message names the file and what is wrong with it."""
 
 
-def write_tensors(path: Path, tensors: dict[str, Array], metadata: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """One safetensors file, in one step. Raises ModuleNotFoundError without safetensors, OSError as the disk does."""
     from safetensors.numpy import save
 
-    content = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, metadata)
-    write_atomically(path, content)
+    whole = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    write_atomically(path, save(whole, {**metadata, CHECKSUM: _checksum(whole, metadata)}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file. Raises FileNotFoundError and SavedFileError."""
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors and the metadata of a file that write_tensors wrote, whose metadata has format=kind.
+
+    Raises FileNotFoundError and SavedFileError.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
         with safe_open(path, "numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise SavedFileError(f"{path}: is no whole safetensors file: {error}") from error
+    if metadata.get("format") != kind:
+        found = metadata.get("format", "no format of fastbp's")
+        raise SavedFileError(f"{path}: it names {found}, expected {kind!r} of this version of fastbp")
+    if metadata.pop(CHECKSUM, None) != _checksum(tensors, metadata):
+        raise SavedFileError(f"{path}: is damaged, or was changed: its checksum is not that of its content")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    described = {key: [value.dtype.str, *value.shape] for key, value in tensors.items()}
+    digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
+    for key in sorted(tensors):
+        digest.update(tensors[key].tobytes())
+    return digest.hexdigest()

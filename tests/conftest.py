@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import fastbp
 from fastbp.dropin import calls
+
+LONG = int(os.environ.get("FASTBP_LONG", "1"))  # times as many examples, kills, ...: FASTBP_LONG=25 pytest, a long run
+
+
+def examples(count):
+    """So many examples of a property, times LONG; on machines of any speed."""
+    return settings(max_examples=count * LONG, deadline=None)
+
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3}  # of the largest finite magnitude
 

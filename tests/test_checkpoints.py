@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import LONG
 
 from fastbp import MLP, Adam, Momentum, SavedFileError, Trainer
 from fastbp.runs import Run
@@ -90,6 +91,8 @@ np.savez(sys.argv[2], network.parameters, history.losses, [e.train_accuracy for 
 
 
 def test_a_process_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+    """At random moments, also while it writes a checkpoint; a long run (conftest.py) kills it 100 times."""
+
     def run(name, seconds=None):
         """Whether the process came to its end, or was killed so many seconds after it had started."""
         command = [sys.executable, "-c", CODE, str(tmp_path / f"{name}.ckpt"), str(tmp_path / f"{name}.npz")]
@@ -101,13 +104,21 @@ def test_a_process_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
             process.kill()
         return process.returncode == 0
 
+    def assert_the_same_end():
+        with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
+            for name in whole.files:
+                np.testing.assert_array_equal(whole[name], killed[name])
+
     assert run("whole")
-    ended = [run("killed", seconds) for seconds in (0.6, 1.1, 0.9)]
-    assert not all(ended)
+    rng, kills = np.random.default_rng(), 0
+    while kills < LONG * 4:
+        if run("killed", rng.uniform(0.05, 1)):
+            assert_the_same_end()
+            (tmp_path / "killed.ckpt").unlink()
+        else:
+            kills += 1
     assert run("killed")
-    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
-        for name in whole.files:
-            np.testing.assert_array_equal(whole[name], killed[name])
+    assert_the_same_end()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +142,7 @@ def test_damaged_checkpoints_and_missing_arguments(tmp_path):
     with pytest.raises(SavedFileError, match="is no whole safetensors file"):
         fit(checkpoint=path, resume=True)
     MLP((6, 3), seed=0).save(path)
-    with pytest.raises(SavedFileError, match="is no checkpoint of this version"):
+    with pytest.raises(SavedFileError, match="it names fastbp network 1, expected 'fastbp checkpoint 2'"):
         fit(checkpoint=path, resume=True)
     with pytest.raises(ValueError, match="resume needs checkpoint"):
         fit(resume=True)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +168,16 @@ def test_the_command_line(tmp_path):
     assert one["evaluations"] == two["evaluations"]
     networks = [load(tmp_path / f"{n}.safetensors").parameters for n in (1, 2)]
     np.testing.assert_allclose(*networks, rtol=0, atol=1e-11)
+
+
+def test_the_program_of_the_page(tmp_path):
+    """docs/scaling.md's, in two processes; test_dask.py has its other one."""
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text("utf-8")
+    (tmp_path / "script.py").write_text(re.findall(r"```py\n(.*?)```", page, re.DOTALL)[0])
+    command = ["mpiexec", "-n", "2", sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"Evaluation\(iteration=0, train_accuracy=0\.\d+, .*\)\n", done.stdout)
 
 
 def test_what_starts_together_is_known_without_mpi4py(monkeypatch):

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import LAYOUTS, TOLERANCE, in_layout
+from conftest import LAYOUTS, TOLERANCE, examples, in_layout
 from dropin_cases import assert_same, load_common, normal, outcome
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastbp
@@ -211,7 +211,7 @@ def test_dropout_draws_as_numpy_does_and_only_when_training(plain, fast):
     st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 3), st.integers(0, 3), st.sampled_from(MANY),
     st.sampled_from(["C", "F", "strided", "reversed"]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_convolution(plain, fast, count, channels, size, filters, window, stride, pad, dtype, layout):
     x = in_layout(normal(count, channels, *size, dtype=dtype), layout)
     arguments = [normal(filters, channels, *window), normal(filters), stride, pad]
@@ -226,7 +226,7 @@ def test_convolution(plain, fast, count, channels, size, filters, window, stride
     st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 3), st.integers(0, 1), st.sampled_from(MANY),
     st.sampled_from(["C", "F", "strided", "reversed"]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_pooling(plain, fast, count, channels, size, window, stride, pad, dtype, layout):
     x = in_layout((normal(count, channels, *size) * 2).astype(dtype), layout)
     rows = [(one - other) // stride + 1 for one, other in zip(size, window, strict=True)]
@@ -389,7 +389,7 @@ def test_the_default_backend_computes(folder, plain, backend):
     st.integers(1, 3), st.integers(1, 3), st.tuples(st.integers(1, 8), st.integers(1, 8)),
     st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 3), st.integers(0, 2), st.sampled_from(MANY),
 )  # fmt: skip
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_im2col_and_col2im_are_the_same_to_the_last_bit(plain, fast, count, channels, size, window, stride, pad, dtype):
     x = normal(count, channels, *size, dtype=dtype)
     expected, actual = (outcome(module.im2col, x, *window, stride, pad) for module in (plain, fast))

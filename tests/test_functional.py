@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp import numerical_gradient
@@ -119,7 +120,7 @@ def error(layers, weights, biases, x, d, f):
     return ((z - d) ** 2).sum() / 2
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(networks(), st.sampled_from(["sigmoid", "tanh", "identity", "softplus"]), st.sampled_from(["sum", "mean"]))
 def test_the_delta_rule_gives_the_gradients(network, name, reduction):
     """(4.12) and (4.13): for 1 to 6 layers, of f by name and as a pair of functions."""

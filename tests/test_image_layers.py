@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import LAYOUTS, assert_parity, in_layout
-from hypothesis import given, settings
+from conftest import LAYOUTS, assert_parity, examples, in_layout
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp import BatchNormalization, Convolution, Dropout, Pooling, kernels, reference
@@ -43,7 +43,7 @@ def compare(name, *arguments):
     st.sampled_from(LAYOUTS),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=80)
+@examples(80)
 def test_kernels_over_images(size, window, filters, stride, pad, dtype, layout, with_nan):
     if any(length + 2 * pad < wide for length, wide in zip(size[2:], window, strict=True)):
         return
@@ -66,7 +66,7 @@ def test_kernels_over_images(size, window, filters, stride, pad, dtype, layout, 
 
 
 @given(st.integers(2, 60), st.integers(1, 70), DTYPES, st.sampled_from(LAYOUTS))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_kernels_over_columns(rows, columns, dtype, layout):
     x, dout = (in_layout(normal(rows, columns, dtype=dtype), layout) for _ in range(2))
     gamma, beta = normal(2, columns, dtype=dtype)

@@ -1,8 +1,10 @@
 """Networks in other programs: ONNX models in onnxruntime, and the weights in PyTorch."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -60,19 +62,14 @@ def test_exporting_needs_nothing_until_it_is_used():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_way_to_pytorch(tmp_path):
+def test_the_way_to_pytorch(tmp_path, monkeypatch):
     """The lines of docs/keeping.md, where torch is installed."""
     torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file
-
-    network = MLP((20, 16, 5), "relu", "he", seed=0)
-    network.save(tmp_path / "model.safetensors")
-    model = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5))
-
-    weights = load_file(tmp_path / "model.safetensors")
-    model.load_state_dict(
-        {"0.weight": weights["W1"].T, "0.bias": weights["b1"], "2.weight": weights["W2"].T, "2.bias": weights["b2"]}
-    )
-
-    x = np.random.default_rng(0).standard_normal((7, 20)).astype(np.float32)
-    np.testing.assert_allclose(model(torch.from_numpy(x)).detach().numpy(), network.predict(x), rtol=0, atol=1e-5)
+    monkeypatch.chdir(tmp_path)
+    network, names = MLP((784, 50, 10), "relu", "he", seed=0), {}
+    network.save("model.safetensors")
+    page = (Path(__file__).parents[1] / "docs" / "keeping.md").read_text("utf-8")
+    exec(re.search(r"```py\n(.*?)```", page, re.DOTALL)[1], names)
+    x = np.random.default_rng(0).standard_normal((7, 784)).astype(np.float32)
+    found = names["model"](torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(found, network.predict(x), rtol=0, atol=1e-5)

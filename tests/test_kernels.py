@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import LAYOUTS, assert_parity, in_layout
-from hypothesis import given, settings
+from conftest import LAYOUTS, assert_parity, examples, in_layout
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastbp
@@ -86,7 +86,7 @@ def test_affine_with_values_that_are_not_finite(value, dtype, which):
     assert_agree("affine_backward", arrays["dout"], arrays["x"], arrays["W"], tolerate_invalid=True)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 70), st.integers(1, 70), st.integers(1, 70), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))
 def test_affine_of_any_shape(rows, depth, columns, dtype, seed):
     rng = np.random.default_rng(seed)

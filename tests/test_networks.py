@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from conftest import assert_parity
-from hypothesis import given, settings
+from conftest import assert_parity, examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastbp
@@ -138,7 +138,7 @@ def test_a_network_computes_in_its_own_dtype(backend, x_dtype, dtype):
     assert {gradient.dtype.name for gradient in network.gradient(x, t).values()} == {dtype}
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.lists(st.integers(1, 9), min_size=2, max_size=5),
     st.sampled_from(["relu", "sigmoid"]),

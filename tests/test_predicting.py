@@ -104,6 +104,7 @@ def test_pictures_of_nothing(tmp_path):
 def assert_is_a_picture(path):
     with Image.open(path) as picture:
         assert min(picture.size) > 200
+        assert (np.asarray(picture.convert("L")) < 128).mean() > 0.01
 
 
 def run(*arguments):

@@ -3,14 +3,20 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import examples
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save, save_file
 
 import fastbp
 from fastbp import MLP, SavedFileError, load, load_book_params
 from fastbp.networks import LOSSES
+from fastbp.tensor_files import write_tensors
 
 ARCHITECTURE = {"sizes": [3, 2], "activations": [], "loss": "cross_entropy", "reduction": "mean", "dtype": "float32"}
 WEIGHTS = {"W1": np.ones((3, 2), np.float32), "b1": np.ones(2, np.float32)}
@@ -44,7 +50,10 @@ def test_other_programs_can_read_it(tmp_path):
 
 
 def write(path, weights, described):
-    save_file(weights, path, described)
+    if described is None:
+        save_file(weights, path)
+    else:
+        write_tensors(path, weights, described)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +93,65 @@ def test_truncated_files_are_refused(keep, tmp_path):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(SavedFileError, match="is no whole safetensors file"):
         load(path)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A file, and the network that is in it."""
+    path, network = tmp_path_factory.mktemp("saved") / "model.safetensors", MLP((6, 5, 3), "tanh", seed=0)
+    network.save(path)
+    return path.read_bytes(), network
+
+
+@examples(400)
+@given(st.data())
+def test_damaged_files_are_refused_or_say_the_same(saved, data):
+    """Bytes changed, taken out, put in, swapped; in the header, that is JSON, by words that mean something there."""
+    (content, network), path = saved, Path(tempfile.gettempdir()) / f"damaged-{os.getpid()}.safetensors"
+    damaged = bytearray(content)
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(data.draw(st.integers(1, 4), "damages")):
+        at = data.draw(st.integers(0, max(0, min(len(damaged), header if data.draw(st.booleans()) else 10**6) - 1)))
+        kind = data.draw(st.sampled_from(["flip", "set", "cut", "insert", "word", "number", "end"]))
+        if kind == "flip" and damaged:
+            damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif kind == "set" and damaged:
+            damaged[at] = data.draw(st.integers(0, 255))
+        elif kind == "cut":
+            del damaged[at : at + data.draw(st.integers(1, 64))]
+        elif kind == "insert":
+            damaged[at:at] = data.draw(st.binary(min_size=1, max_size=16))
+        elif kind == "word":
+            words = [
+                b"F32",
+                b"F64",
+                b"I64",
+                b"BOOL",
+                b"W1",
+                b"b2",
+                b"relu",
+                b"tanh",
+                b"cross_entropy",
+                b"sizes",
+                b"null",
+            ]
+            old, new = data.draw(st.sampled_from(words)), data.draw(st.sampled_from(words))
+            damaged = bytearray(bytes(damaged).replace(old, new, data.draw(st.integers(1, 2))))
+        elif kind == "number":
+            number = data.draw(st.integers(0, 2**64 - 1))
+            damaged[at : at + 8] = number.to_bytes(8, "little")
+        else:
+            damaged = damaged[:at]
+    path.write_bytes(damaged)
+    try:
+        again = load(path, "numpy")
+    except SavedFileError:
+        pass
+    else:
+        assert again.architecture == network.architecture
+        np.testing.assert_array_equal(again.parameters, network.parameters)
+    finally:
+        path.unlink()
 
 
 def test_files_that_are_not_there_and_other_files(tmp_path):

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import numerical
-from hypothesis import given, settings
+from conftest import examples, numerical
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mean_poisson_deviance
 
@@ -50,7 +50,7 @@ ALL_TERMS = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=5),
     st.sampled_from(sorted(LOSSES)),
