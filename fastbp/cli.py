@@ -15,7 +15,7 @@ import typer
 from . import __version__, checks
 from .backends import BACKENDS, get_backend
 from .cli_demos import demo, graph
-from .cli_models import evaluate, predict
+from .cli_models import cache, evaluate, predict
 from .cli_options import (
     INTERRUPTED,
     Activation,
@@ -66,6 +66,7 @@ def main(
 
 app.command()(predict)
 app.command()(evaluate)
+app.command()(cache)
 app.command()(graph)
 app.add_typer(demo, name="demo")
 

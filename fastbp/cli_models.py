@@ -1,8 +1,9 @@
-"""The commands for saved networks: fastbp predict | evaluate."""
+"""The commands for what is kept: fastbp predict | evaluate | cache."""
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,31 @@ def evaluate(model: ModelFile, data_dir: DataDir = None, plot: PlotFile = None, 
         report.print_all(confusion_table(result))
     if plot is not None:
         plot_mistakes(result, images, plot)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all kernels.")] = False,
+    clear_old: Annotated[bool, typer.Option("--clear-old", help="Delete the kernels of other versions.")] = False,
+    json: JsonFile = None,
+) -> None:
+    """Show where compiled kernels are kept, and how many; or delete them. They are compiled anew when needed."""
+    from . import report
+    from .kernel_cache import cached_versions, clear_cache
+    from .model_pictures import cache_table
+
+    check_files(None, json)
+    try:
+        deleted = clear_cache(old_only=not clear) if clear or clear_old else None
+        root, versions = cached_versions()
+    except OSError as error:
+        fail(f"the kernel cache: {error}")
+    if json is not None:
+        rows = [{**asdict(version), "directory": str(version.directory)} for version in versions]
+        report.write_json(json, {"directory": str(root), "versions": rows, "deleted": deleted})
+    if str(json) != "-":
+        report.print_all(cache_table(root, versions))
+        if deleted is not None:
+            print(f"{deleted} kernels deleted")
 
 
 def load_model(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Tables and pictures of what a saved network predicts."""
+"""Tables and pictures of what is kept: what saved networks predict, and what the kernel cache holds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import Array
+from .kernel_cache import CachedVersion
 from .predicting import Prediction, TestResult
 
 BAR = 30  # characters
@@ -59,6 +60,17 @@ def confusion_table(result: TestResult) -> Table:
         ]
         own = f"{row[label] / row.sum():.4f}" if row.sum() else "-"
         table.add_row(str(label), *cells, own)
+    return table
+
+
+def cache_table(root: Path, versions: Sequence[CachedVersion]) -> Table:
+    """A row for each version of fastbp, Python, NumPy, Numba and processor that has kernels."""
+    table = Table("version", "kernels", "size", title=f"kernels in {root}", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for version in versions:
+        name = version.directory.name[:12] + (", this one" if version.current else "")
+        table.add_row(name, f"{version.kernels:,}", f"{version.size / 1e6:.1f} MB")
     return table
 
 

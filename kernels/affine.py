@@ -34,6 +34,7 @@ from .simd import add, add_up, at, fma, kept_apart, lanes, load, put, zeros
 from .sparse_affine import is_finite, is_sparse, listing, sparse_forward, weights_gradient
 from .threads import begin, meet, run, share, threads_for
 
+LEVELS, BLOCK = 3, 64  # of long sums
 WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a second one costs more than it brings
 
 
@@ -56,11 +57,11 @@ def affine_backward(dout, x, W, needs_dx=True):
     if rows * depth * columns < WORTH_A_THREAD:
         dx = _product(d, d_row, d_column, w, w_column, w_row, zeros, rows, columns, depth) if needs_dx else None
         dW = _product(x_, x_column, x_row, d, d_row, d_column, zeros, depth, rows, columns)
-        db = np.empty(columns, dtype)
-        _sum_rows(d, d_row, d_column, db, rows)
-        return dx, dW, db
+        db = np.empty(LEVELS * columns, dtype)
+        _sum_rows(d, d_row, d_column, db, columns, rows)
+        return dx, dW, db[:columns].copy()
     dx = np.empty((rows if needs_dx else 0, depth), dtype)
-    dW, db = np.empty((depth, columns), dtype), np.empty(columns, dtype)
+    dW, db = np.empty((depth, columns), dtype), np.empty(LEVELS * columns, dtype)
     listed = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(d)
     threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
     plan_dx = _plan(d, d_column, w, rows, columns, depth, threads)
@@ -76,7 +77,7 @@ def affine_backward(dout, x, W, needs_dx=True):
         dW.reshape(-1), db, room, plan_dx, plan_dW, rows, depth, columns, listed,
         *listing(x_, threads * rows), room[size : size + listed_size],
     )  # fmt: skip
-    return dx if needs_dx else None, dW, db
+    return dx if needs_dx else None, dW, db[:columns].copy()
 
 
 def _plan(a, a_k, b, rows, depth, columns, threads):
@@ -129,7 +130,7 @@ def _backward(
             thread, threads, x, x_column, x_row, d, d_row, d_column, zeros, dW, room, depth, rows, columns, plan_dW
         )  # fmt: skip
     if thread == 0:
-        sum_rows(d, d_row, d_column, db, rows)
+        sum_rows(d, d_row, d_column, db, columns, rows)
     meet(control, 1, threads)
 
 
@@ -221,14 +222,33 @@ def dot(row, b, b0, b_step, count):
 
 
 @kernel
-def _sum_rows(a, row_step, column_step, total, rows):
-    sum_rows(a, row_step, column_step, total, rows)
+def _sum_rows(a, row_step, column_step, total, columns, rows):
+    sum_rows(a, row_step, column_step, total, columns, rows)
 
 
 @kernel(part=True)
-def sum_rows(a, row_step, column_step, total, rows):
-    for j in range(len(total)):
+def sum_rows(a, row_step, column_step, total, columns, rows):
+    """total[:columns] = the sum of the rows; the rest of total, LEVELS * columns, is room.
+
+    64 rows are added up, then 64 such sums, then those: one after the other, 200,000 equal numbers of float32 were off by
+    0.2 %.
+    """
+    for j in range(LEVELS * columns):
         put(total, j, 0)
     for i in range(rows):
-        for j in range(len(total)):
-            put(total, j, at(total, j) + at(a, i * row_step + j * column_step))
+        for j in range(columns):
+            put(total, 2 * columns + j, at(total, 2 * columns + j) + at(a, i * row_step + j * column_step))
+        if i % BLOCK == BLOCK - 1:
+            carry(total, columns, columns)
+            if i % (BLOCK * BLOCK) == BLOCK * BLOCK - 1:
+                carry(total, 0, columns)
+    carry(total, columns, columns)
+    carry(total, 0, columns)
+
+
+@kernel(part=True)
+def carry(total, to, columns):
+    """Add the sums of one level to those before them, and begin it anew."""
+    for j in range(to, to + columns):
+        put(total, j, at(total, j) + at(total, columns + j))
+        put(total, columns + j, 0)

@@ -223,8 +223,14 @@ def update_bias(memory, table, layer, first, end, rows, alpha, to):
     wide, panel = table[layer + 1, WIDTH], panel_width(memory)
     for j in range(first * panel, end * panel, lanes(memory)):
         total = zeros(memory)
-        for r in range(rows):
-            total = add(total, load(memory, table[layer + 1, DELTA] + r * wide + j))
+        for outer in range(0, rows, 64 * 64):  # block by block, for the rounding of long sums
+            middle_total = zeros(memory)
+            for middle in range(outer, min(outer + 64 * 64, rows), 64):
+                block = zeros(memory)
+                for r in range(middle, min(middle + 64, rows)):
+                    block = add(block, load(memory, table[layer + 1, DELTA] + r * wide + j))
+                middle_total = add(middle_total, block)
+            total = add(total, middle_total)
         bias = table[layer, B] + to + j
         store(memory, bias, fma(fill(memory, alpha), total, load(memory, bias)))
 

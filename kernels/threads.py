@@ -16,9 +16,13 @@ passed that, all work is done. `control` is a shared int64 array: arrivals at ba
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
 import threading
+from functools import lru_cache
+from pathlib import Path
 
 import llvmlite.ir as ir
 import numba
@@ -41,8 +45,45 @@ def available_threads() -> int:
     if _chosen is not None:
         return _chosen
     if chosen := os.environ.get("NUMBA_NUM_THREADS"):
-        return max(1, int(chosen))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not chosen.strip().isdecimal() or int(chosen) < 1:
+            raise ValueError(
+                f"The environment variable NUMBA_NUM_THREADS must be a whole number above 0, got {chosen!r}"
+            )
+        return int(chosen)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, quota())
+
+
+@lru_cache(maxsize=1)
+def quota(groups="/sys/fs/cgroup", own="/proc/self/cgroup"):
+    """How many processors' time a container may use, rounded up; where nothing limits it, a very large number.
+
+    More threads than that would be stopped in the middle of a step, all others waiting for them at the next barrier.
+    """
+    limits = [1e9]
+    try:
+        with open(own) as file:
+            paths = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return int(limits[0])
+    for _, controllers, path in paths:
+        kind = "" if not controllers else f"/{controllers}" if "cpu" in controllers.split(",") else None
+        while kind is not None:
+            limits += _limits(f"{groups}{kind}{path.rstrip('/')}")
+            if not path.strip("/"):
+                break
+            path = os.path.dirname(path.rstrip("/"))
+    return max(1, math.ceil(min(limits)))
+
+
+def _limits(folder):
+    """The quota over the period, of control groups of version 2 or 1, where the folder has one."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            limit, period = " ".join(Path(folder, name).read_text() for name in files).split()
+            if limit != "max" and int(limit) > 0:
+                return [int(limit) / int(period)]
+    return []
 
 
 def set_threads(count: int | None) -> None:

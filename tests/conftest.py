@@ -39,8 +39,11 @@ def _kernels_at_once(monkeypatch):
     monkeypatch.setattr(calls._beginning, "over", True)
 
 
-def assert_parity(actual, expected, name="result"):
-    """dtype and shape are equal, NaN and inf are in the same places, the rest is within the dtype's tolerance."""
+def assert_parity(actual, expected, name="result", floor=0.0):
+    """dtype and shape are equal, NaN and inf are in the same places, the rest is within the dtype's tolerance.
+
+    floor: the least magnitude that errors are compared with, for sums that may cancel.
+    """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype}, expected {expected.dtype}"
     assert actual.shape == expected.shape, f"{name}: {actual.shape}, expected {expected.shape}"
@@ -51,7 +54,7 @@ def assert_parity(actual, expected, name="result"):
     infinite = np.isinf(expected)
     np.testing.assert_array_equal(actual[infinite], expected[infinite], err_msg=f"{name}: inf")
     finite = np.isfinite(expected)
-    scale = np.max(np.abs(expected[finite]), initial=0.0)
+    scale = np.max(np.abs(expected[finite]), initial=floor)
     error = np.max(np.abs(actual[finite].astype(np.float64) - expected[finite]), initial=0.0)
     assert error <= TOLERANCE[actual.dtype.name] * scale, f"{name}: error {error}, scale {scale}"
 

@@ -1,0 +1,150 @@
+"""The kernel cache under faults: processes that start together, every file damaged, no room, no rights; `fastbp cache`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import LONG
+from typer.testing import CliRunner
+
+from fastbp.cli import app
+from fastbp.kernel_cache import cached_versions, clear_cache
+
+CODE = """
+import numpy as np
+from fastbp import Affine, Relu
+x, W = np.arange(12.0).reshape(3, 4) - 5, np.linspace(-1, 1, 8).reshape(4, 2)
+layer, relu = Affine(W, np.ones(2)), Relu()
+out = relu.forward(layer.forward(x))
+dx = layer.backward(relu.backward(out))
+expected = np.maximum(x @ W + 1, 0)
+assert np.allclose(out, expected, atol=1e-12) and np.allclose(dx, expected @ W.T, atol=1e-12)
+assert np.allclose(layer.dW, x.T @ expected, atol=1e-12)
+print("right")
+"""
+
+
+def start(folder, **environment):
+    variables = {**os.environ, "FASTBP_CACHE_DIR": str(folder), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", CODE],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_right(process):
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, output) == (0, "right\n"), errors
+    assert errors == ""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache that has all that CODE needs."""
+    folder = tmp_path_factory.mktemp("cache") / "kernels"
+    assert_right(start(folder))
+    return folder
+
+
+def files_of(folder):
+    return sorted(folder.glob("*/*.kernel"))
+
+
+def test_twenty_processes_start_cold_at_once(tmp_path):
+    count = 20 if LONG > 1 else 4
+    processes = [start(tmp_path / "kernels") for _ in range(count)]
+    for process in processes:
+        assert_right(process)
+    assert not list(tmp_path.glob("kernels/*/*.tmp"))
+    assert_right(start(tmp_path / "kernels"))
+
+
+def test_every_file_damaged_in_turn(filled, tmp_path):
+    """Cut off, a bit flipped, empty, another's content: compiled anew, and the answer is right."""
+    kernels = files_of(filled)
+    assert len(kernels) >= 4
+    damages = {
+        "cut": lambda content: content[: len(content) // 2],
+        "flipped": lambda content: bytes([*content[:500], content[500] ^ 4, *content[501:]]),
+        "empty": lambda content: b"",
+        "another's": lambda content: kernels[0].read_bytes() if content != kernels[0].read_bytes() else b"x",
+    }
+    turns = [(file, kind) for file in kernels for kind in damages]
+    for file, kind in turns if LONG > 1 else turns[:: max(1, len(turns) // 4)]:
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(filled, tmp_path / "copy")
+        copy = tmp_path / "copy" / file.relative_to(filled)
+        copy.write_bytes(damages[kind](copy.read_bytes()))
+        assert_right(start(tmp_path / "copy"))
+
+
+def test_a_directory_that_is_a_file_and_one_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert_right(start(tmp_path / "file"))
+    assert_right(start("/proc/nowhere/kernels"))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting and other users need root")
+def test_a_full_disk_and_another_users_directory(filled, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False).returncode:
+        pytest.skip("this container may not mount")
+    try:
+        assert_right(start(folder / "kernels"))
+        assert not list(folder.glob("kernels/*/*.tmp"))
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    shutil.copytree(filled, tmp_path / "theirs")
+    for path in [tmp_path / "theirs", *(tmp_path / "theirs").rglob("*")]:
+        os.chown(path, 12345, 12345)
+    before = {file: file.stat().st_mtime_ns for file in files_of(tmp_path / "theirs")}
+    assert_right(start(tmp_path / "theirs"))
+    assert before == {file: file.stat().st_mtime_ns for file in files_of(tmp_path / "theirs")}
+
+
+def test_an_interrupt_while_compiling_leaves_no_half_file(tmp_path):
+    import signal
+    import time
+
+    for delay in (0.8, 1.6, 2.4):
+        process = start(tmp_path / "kernels")
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert not list(tmp_path.glob("kernels/*/*.tmp"))
+    assert_right(start(tmp_path / "kernels"))
+
+
+def test_fastbp_cache(filled, tmp_path, monkeypatch):
+    folder = tmp_path / "kernels"
+    shutil.copytree(filled, folder)
+    old = folder / ("0" * 32)
+    old.mkdir()
+    (old / "relu.x.kernel").write_bytes(bytes(1000))
+    (folder / "notes.txt").write_text("mine")
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(folder))
+    count = len(files_of(filled))
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, ["cache", *arguments, "--json", "-"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    found = run()
+    assert [(one["current"], one["kernels"]) for one in found["versions"]] == [(True, count), (False, 1)]
+    assert found["versions"][1]["size"] == 1000
+    assert "this one" in CliRunner().invoke(app, ["cache"]).output
+    assert run("--clear-old")["deleted"] == 1
+    assert [version.current for version in cached_versions()[1]] == [True]
+    assert run("--clear")["deleted"] == count
+    assert cached_versions()[1] == []
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert clear_cache() == 0
