@@ -18,11 +18,12 @@ BAR = 30  # characters
 MISTAKES = 24  # pictures of them
 
 
-def prediction_tables(predictions: Sequence[Prediction]) -> list[Table]:
-    """One for each picture: a bar and a percentage for each class."""
-    tables = []
+def prediction_tables(predictions: Sequence[Prediction]) -> list[Text | Table]:
+    """For each picture what it is, and a table with a bar and a percentage for each class."""
+    tables: list[Text | Table] = []
     for prediction in predictions:
-        table = Table("class", "", "probability", title=f"{prediction.path}: {prediction.label}", title_justify="left")
+        tables.append(Text(f"{prediction.path}: {prediction.label}", "bold"))
+        table = Table("class", "", "probability")
         table.columns[2].justify = "right"
         for label, value in enumerate(prediction.probabilities):
             style = "bold green" if label == prediction.label else ""

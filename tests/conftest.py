@@ -39,10 +39,10 @@ def _kernels_at_once(monkeypatch):
     monkeypatch.setattr(calls._beginning, "over", True)
 
 
-def assert_parity(actual, expected, name="result", floor=0.0):
+def assert_parity(actual, expected, name="result", floor=0.0, tolerance=None):
     """dtype and shape are equal, NaN and inf are in the same places, the rest is within the dtype's tolerance.
 
-    floor: the least magnitude that errors are compared with, for sums that may cancel.
+    floor: the least magnitude that errors are compared with, for sums that may cancel. tolerance: another one.
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype}, expected {expected.dtype}"
@@ -56,7 +56,8 @@ def assert_parity(actual, expected, name="result", floor=0.0):
     finite = np.isfinite(expected)
     scale = np.max(np.abs(expected[finite]), initial=floor)
     error = np.max(np.abs(actual[finite].astype(np.float64) - expected[finite]), initial=0.0)
-    assert error <= TOLERANCE[actual.dtype.name] * scale, f"{name}: error {error}, scale {scale}"
+    tolerance = TOLERANCE[actual.dtype.name] if tolerance is None else tolerance
+    assert error <= tolerance * scale, f"{name}: error {error}, scale {scale}"
 
 
 def in_layout(array, layout):

@@ -1,0 +1,167 @@
+"""Small faults, one at a time: do the tests find each of them?
+
+    python tests/mutation.py                  all faults, some minutes each for those in kernels
+    python tests/mutation.py --sample 4       some of them, chosen by the date: what CI does
+    python tests/mutation.py --only relu      those whose file or text contains a word
+
+A copy of the tree is changed, and the tests that are named for the fault are run on it. A fault that no test finds is a
+survivor: the program lists them, and ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Fault(NamedTuple):
+    """In `file`, the first `old` becomes `new`; one of `tests` is to fail: names of test files, and "-k WORD"."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = [
+    # the reference: what everything else is held to
+    Fault("fastbp/reference.py", "@ W + b", "@ W", "layers networks"),
+    Fault("fastbp/reference.py", "dout @ W.T if needs_dx", "dout @ W if needs_dx", "layers networks"),
+    Fault("fastbp/reference.py", "dout.sum(axis=0)", "dout.mean(axis=0)", "layers networks"),
+    Fault("fastbp/reference.py", "mask = x <= 0", "mask = x < 0", "layers kernels"),
+    Fault("fastbp/reference.py", "dx[np.arange(len(y)), t] -= 1", "dx[np.arange(len(y)), t] -= 2", "layers networks"),
+    Fault("fastbp/reference.py", "return dx / y.dtype.type(len(y) or 1)", "return dx", "layers networks"),
+    Fault("fastbp/reference.py", "mask = draws > ratio", "mask = draws >= ratio", "dropin_layers kernels inputs"),
+    Fault("fastbp/reference.py", "divisor = divisor or 1.0", "divisor = divisor", "terms"),
+    Fault("fastbp/reference.py", "out * out.dtype.type(keep)", "out", "terms"),
+    Fault("fastbp/reference.py", "l2 / 2 * float", "l2 * float", "terms"),
+    # losses
+    Fault("fastbp/losses.py", "y[np.arange(len(y)), labels] -= 1", "y[np.arange(len(y)), labels] += 1", "terms networks"),
+    Fault("fastbp/losses.py", "EPSILON = 1e-7", "EPSILON = 1e-5", "kernels layers networks"),
+    Fault("fastbp/losses.py", "dtype=np.float64) / 2, difference", "dtype=np.float64), difference", "terms kernels"),
+    Fault("fastbp/losses.py", "np.clip(scores - t, -1, 1)", "np.clip(scores - t, 0, 1)", "terms"),
+    Fault("fastbp/losses.py", "size <= 1, size * size / 2, size - 0.5", "size <= 1, size * size / 2, size", "terms"),
+    Fault("fastbp/losses.py", "(first - t + y)", "(first + y)", "terms"),
+    # checks
+    Fault("fastbp/checks.py", "weights.min() < 0", "weights.min() < -9", "callbacks"),
+    Fault("fastbp/checks.py", "t.min() >= 0 and t.max() <= 1", "t.min() >= 0", "losses inputs"),
+    Fault("fastbp/checks.py", "if t.size and not t.min() >= 0:", "if t.size and not t.min() >= -9:", "terms"),
+    # layers, networks
+    Fault("fastbp/layers.py", "return np.sign(y - t)", "return y - t", "terms"),
+    Fault("fastbp/layers.py", "return len(y) if self.reduction", "return 1 if self.reduction", "losses"),
+    Fault("fastbp/networks.py", "math.sqrt(2 / inputs)", "math.sqrt(1 / inputs)", "networks"),
+    Fault("fastbp/networks.py", ".argmax(axis=1) == labels[rows]", ".argmin(axis=1) == labels[rows]", "networks training"),
+    Fault("fastbp/networks.py", "hits / len(x)", "hits / (len(x) + 1)", "networks training"),
+    Fault("fastbp/optimizers.py", "self.steps += 1", "self.steps += 2", "optimizers"),
+    # runs, checkpoints, callbacks
+    Fault("fastbp/runs.py", "done % self.evaluate_every == 0", "done % self.evaluate_every == 1", "training"),
+    Fault("fastbp/runs.py", "self.optimizer.steps = saved.optimizer_steps", "self.optimizer.steps = 0", "checkpoints"),
+    Fault("fastbp/runs.py", "self.state[...] = saved.parameters, saved.state", "self.state[...] = saved.parameters, 0", "checkpoints"),
+    Fault("fastbp/runs.py", "max(0, self.iteration - passed)", "max(0, self.iteration - passed - 1)", "checkpoints"),
+    Fault("fastbp/runs.py", "np.isfinite(losses).all()", "np.isfinite(losses).any()", "training"),
+    Fault("fastbp/callbacks.py", "sign * (value - self.best) > self.min_delta", "sign * (value - self.best) >= self.min_delta", "callbacks"),
+    Fault("fastbp/callbacks.py", "self._waited >= self.patience", "self._waited > self.patience", "callbacks"),
+    Fault("fastbp/callbacks.py", "run.optimizer.learning_rate = self._first", "pass", "callbacks"),
+    Fault("fastbp/callbacks.py", "run.losses[self._last :]", "run.losses", "callbacks"),
+    # files
+    Fault("fastbp/tensor_files.py", "!= _checksum(tensors, metadata)", "is None", "saving"),
+    Fault("fastbp/saving.py", "if not np.isfinite(value).all():", "if False:", "saving"),
+    Fault("fastbp/saving.py", "(module, name) not in self.ALLOWED", "False", "saving"),
+    Fault("fastbp/files.py", "os.replace(temporary, path)", "path.write_bytes(content)", "saving interchange"),
+    Fault("fastbp/datasets/pictures.py", "CENTRE = 14.5", "CENTRE = 13.5", "predicting"),
+    Fault("fastbp/datasets/idx.py", "len(content) < header", "len(content) < 0", "datasets"),
+    # estimators, several processes
+    Fault("fastbp/sklearn.py", "l2_divided=True", "l2_divided=False", "sklearn"),
+    Fault("fastbp/sklearn.py", "/ (one.t_ + 1) ** one.power_t", "/ one.t_ ** one.power_t", "sklearn"),
+    Fault("fastbp/sklearn.py", "self._random_state.shuffle(places)", "np.random.RandomState(0).shuffle(places)", "sklearn"),
+    Fault("fastbp/distributed.py", "batch < self.first_row + self.samples", "batch <= self.first_row + self.samples", "distributed"),
+    Fault("fastbp/distributed.py", "gradient /= parameters.dtype.type(divisor)", "gradient /= 1", "distributed"),
+    # kernels
+    Fault("kernels/affine.py", "put(total, 2 * columns + j, at(total, 2 * columns + j) +", "put(total, 2 * columns + j,", "kernels -k affine"),
+    Fault("kernels/affine.py", "if i % BLOCK == BLOCK - 1:", "if i % BLOCK == BLOCK:", "inputs -k sums"),
+    Fault("kernels/affine.py", "put(total, columns + j, 0)", "put(total, columns + j, 1)", "kernels -k affine"),
+    Fault("kernels/softmax_cross_entropy.py", "EPSILON = 1e-7", "EPSILON = 1e-6", "kernels -k softmax"),
+    Fault("kernels/leaky_relu.py", "SLOPE = 0.01", "SLOPE = 0.02", "terms networks"),
+    Fault("kernels/output.py", "total += abs(difference) - (0.5 if loss == HUBER else 0.0)", "total += abs(difference)", "terms"),
+    Fault("kernels/output.py", "scale = memory.dtype.type(weight / divisor)", "scale = memory.dtype.type(1 / divisor)", "terms"),
+    Fault("kernels/output.py", "memory[label] -= memory.dtype.type(1)", "memory[label] -= memory.dtype.type(2)", "terms kernels -k network"),
+    Fault("kernels/output.py", "return total if total != 0 else 1.0", "return total", "terms"),
+    Fault("kernels/optimizers.py", "put(p, p0 + i, at(p, p0 + i) + v)", "put(p, p0 + i, at(p, p0 + i) - v)", "optimizers"),
+    Fault("kernels/optimizers.py", "1 - settings[DECAY2] ** step", "1 - settings[DECAY2]", "optimizers"),
+    Fault("kernels/step_dropout.py", "else memory.dtype.type(0)", "else at(memory, numbers + j)", "terms"),
+    Fault("kernels/step_dropout.py", "np.uint64(11) < bound", "np.uint64(11) > bound", "terms"),
+    Fault("kernels/step_layer.py", "total += add_up(squares)", "total = add_up(squares)", "terms"),
+    Fault("kernels/step_layer.py", "put(memory, i, at(memory, i) * (one - y) * y)", "put(memory, i, at(memory, i) * y)", "terms"),
+    Fault("kernels/step_layer.py", "put(memory, i, at(memory, i) * (one - y * y))", "put(memory, i, at(memory, i) * (one - y))", "terms"),
+    Fault("kernels/training_step.py", "while batches[rows + count - 1] < 0:", "while batches[rows + count - 1] < -1:", "training"),
+    Fault("kernels/training_step.py", "value > best or", "value >= best or", "kernels -k network"),
+    Fault("kernels/layout.py", "put(memory, target + offset + j, at(vector, start + k * columns + left + j))", "put(memory, target + offset + j, at(vector, start + k * columns + j))", "kernels -k network"),
+    Fault("kernels/threads.py", "return count * thread // threads, count * (thread + 1) // threads", "return count * thread // threads, count * (thread + 1) // threads - (thread == 1)", "threads kernels"),
+    Fault("kernels/compiler.py", "if hashlib.sha256(payload).digest() != digest:", "if False:", "compiler kernel_cache"),
+    Fault("kernels/compiler.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
+]  # fmt: skip
+
+
+def killed(fault: Fault, cache: str, timeout: float) -> bool:
+    """Whether the tests fail on a copy of the tree that has the fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(
+            ROOT, tree, ignore=shutil.ignore_patterns(".git", ".ci", "*.egg-info", "__pycache__", ".*_cache")
+        )
+        path = tree / fault.file
+        text = path.read_text("utf-8")
+        assert fault.old in text, f"{fault.file} no longer has {fault.old!r}"
+        path.write_text(text.replace(fault.old, fault.new, 1), "utf-8")
+        (tree / "fastbp" / "kernels").symlink_to(tree / "kernels")  # as the package has it where it is installed
+        (tree / "fastbp" / "bench").symlink_to(tree / "bench")
+        environment = {**os.environ, "PYTHONPATH": str(tree), "FASTBP_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": "1"}
+        names, _, word = fault.tests.partition(" -k ")
+        files = [f"tests/test_{name}.py" for name in names.split()]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", word]
+        try:
+            done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return True  # it hangs: found
+        assert done.returncode in (0, 1), done.stdout.decode() + done.stderr.decode()
+        return done.returncode == 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python tests/mutation.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, help="so many, chosen by the date")
+    parser.add_argument("--only", default="", help="those with this in their file or text")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds; a fault that takes longer is found")
+    options = parser.parse_args()
+    faults = [fault for fault in FAULTS if options.only in f"{fault.file} {fault.old}"]
+    if options.sample:
+        faults = random.Random(datetime.date.today().toordinal()).sample(faults, min(options.sample, len(faults)))
+    survivors = []
+    with tempfile.TemporaryDirectory() as cache:
+        for number, fault in enumerate(faults, 1):
+            start = time.monotonic()
+            found = killed(fault, cache, options.timeout)
+            survivors += [] if found else [fault]
+            verdict = "killed  " if found else "SURVIVED"
+            seconds = time.monotonic() - start
+            print(
+                f"{verdict} {number}/{len(faults)} {seconds:4.0f} s  {fault.file}: {fault.old} -> {fault.new}",
+                flush=True,
+            )
+    print(f"{len(faults) - len(survivors)} of {len(faults)} faults were found")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
