@@ -36,13 +36,13 @@ class Fault(NamedTuple):
 
 FAULTS = [
     # the reference: what everything else is held to
-    Fault("fastbp/reference.py", "@ W + b", "@ W", "layers networks"),
+    Fault("fastbp/reference.py", "copy=False) @ W + b", "copy=False) @ W", "layers networks"),
     Fault("fastbp/reference.py", "dout @ W.T if needs_dx", "dout @ W if needs_dx", "layers networks"),
-    Fault("fastbp/reference.py", "dout.sum(axis=0)", "dout.mean(axis=0)", "layers networks"),
-    Fault("fastbp/reference.py", "mask = x <= 0", "mask = x < 0", "layers kernels"),
+    Fault("fastbp/reference.py", ".T @ dout, dout.sum(axis=0)", ".T @ dout, dout.mean(axis=0)", "layers networks"),
+    Fault("fastbp/reference.py", "mask = x <= 0\n    out = x.copy()", "mask = x < 0\n    out = x.copy()", "layers kernels"),
     Fault("fastbp/reference.py", "dx[np.arange(len(y)), t] -= 1", "dx[np.arange(len(y)), t] -= 2", "layers networks"),
     Fault("fastbp/reference.py", "return dx / y.dtype.type(len(y) or 1)", "return dx", "layers networks"),
-    Fault("fastbp/reference.py", "mask = draws > ratio", "mask = draws >= ratio", "dropin_layers kernels inputs"),
+    Fault("fastbp/reference.py", "mask = draws > ratio\n", "mask = draws >= ratio\n", "dropin_layers kernels inputs"),
     Fault("fastbp/reference.py", "divisor = divisor or 1.0", "divisor = divisor", "terms"),
     Fault("fastbp/reference.py", "out * out.dtype.type(keep)", "out", "terms"),
     Fault("fastbp/reference.py", "l2 / 2 * float", "l2 * float", "terms"),
@@ -122,7 +122,7 @@ def killed(fault: Fault, cache: str, timeout: float) -> bool:
         )
         path = tree / fault.file
         text = path.read_text("utf-8")
-        assert fault.old in text, f"{fault.file} no longer has {fault.old!r}"
+        assert text.count(fault.old) == 1, f"{fault.file} has {fault.old!r} {text.count(fault.old)} times, not once"
         path.write_text(text.replace(fault.old, fault.new, 1), "utf-8")
         (tree / "fastbp" / "kernels").symlink_to(tree / "kernels")  # as the package has it where it is installed
         (tree / "fastbp" / "bench").symlink_to(tree / "bench")
