@@ -85,11 +85,12 @@ class Affine(_Layer):
         checks.same_shape("W", W, (x.shape[1], W.shape[1]), "the W that forward was called with")
         dout = checks.real_array("dout", dout)
         checks.same_shape("dout", dout, (len(x), W.shape[1]), "forward's result")
-        dtype = checks.compute_dtype(np.result_type(x, W, dout))
+        whole = dout.dtype.kind in "iub"  # sums of whole numbers stay exact, up to 2**53
+        dtype = checks.compute_dtype(np.dtype(np.float64) if whole else np.result_type(x, W, dout))
         W_, dout_ = W.astype(dtype, copy=False), dout.astype(dtype, copy=False)
         dx, dW, db = self._kernels.affine_backward(dout_, _operand(x, dtype), W_)
         self.dW = dW.astype(np.result_type(x, dout), copy=False)
-        self.db = db.astype(dout.dtype, copy=False)
+        self.db = db.astype(np.sum(dout[:0], axis=0).dtype, copy=False)
         return dx.astype(np.result_type(dout, W), copy=False).reshape(self.original_x_shape)
 
 

@@ -56,7 +56,8 @@ def convolution_backward(dout, padded, W, stride, pad, needs_dx=True):
         return None, dW, db
     filters, channels, high, wide = W.shape
     count, _, height, width = padded.shape
-    if stride == 1 and channels >= FEW_CHANNELS and pad < high and pad < wide:
+    # that way multiplies weights by the zeros around dout, too, which would make NaN of an infinite one
+    if stride == 1 and channels >= FEW_CHANNELS and pad < high and pad < wide and np.isfinite(W).all():
         dout_padded = _padded(dout, high - 1 - pad, wide - 1 - pad, W.dtype)
         size = height - 2 * pad, width - 2 * pad
         places = _turned(filters, channels, high, wide)

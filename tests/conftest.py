@@ -54,7 +54,7 @@ def assert_parity(actual, expected, name="result", floor=0.0, tolerance=None):
     infinite = np.isinf(expected)
     np.testing.assert_array_equal(actual[infinite], expected[infinite], err_msg=f"{name}: inf")
     finite = np.isfinite(expected)
-    scale = np.max(np.abs(expected[finite]), initial=floor)
+    scale = np.max(np.abs(expected[finite].astype(np.float64)), initial=floor)
     error = np.max(np.abs(actual[finite].astype(np.float64) - expected[finite]), initial=0.0)
     tolerance = TOLERANCE[actual.dtype.name] if tolerance is None else tolerance
     assert error <= tolerance * scale, f"{name}: error {error}, scale {scale}"

@@ -116,6 +116,11 @@ def test_early_stopping_waits_and_puts_the_best_back():
     assert history.stopped == "test_accuracy has not improved on 0.5200 for 2 evaluations"
     np.testing.assert_array_equal(network.parameters, kept[2])
     kept.clear()
+    kept.clear()
+    accuracies[:] = [0.25, 0.5, 0.5, 0.5, 0.9]  # as good as the best is not better, whatever min_delta is
+    assert len(trained(Script(patience=2))[1].evaluations) == 4
+    kept.clear()
+    accuracies[:] = [0.2, 0.5, 0.52, 0.515, 0.51, 0.9]
     network, history = trained(Script(patience=2, min_delta=0.03, restore_best=False))
     assert len(history.evaluations) == 4
     np.testing.assert_array_equal(network.parameters, kept[3])

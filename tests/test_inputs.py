@@ -127,15 +127,22 @@ def outcome(work):
             return type(error), str(error)
 
 
-def assert_alike(work):
-    """The same outcome on both backends; arrays that go in are watched, and are not changed."""
+def assert_alike(work, *given_arrays):
+    """The same outcome on both backends. Errors are small beside the numbers of given_arrays, too."""
+    floor = max(
+        [1.0, *(float(np.max(np.abs(a[np.isfinite(a)].astype(float)), initial=0)) for a in given_arrays if plain(a))]
+    )
     expected = outcome(lambda: work("numpy"))
     with guarded():
         found = outcome(lambda: work("numba"))
-    compare(found, expected)
+    compare(found, expected, floor)
 
 
-def compare(found, expected):
+def plain(array):
+    return array.dtype.kind in "fiub"
+
+
+def compare(found, expected, floor=1.0):
     kinds = [one[0] if one and isinstance(one[0], type) else None for one in (found, expected)]
     assert kinds[0] == kinds[1], (found, expected)
     if kinds[0] is not None:
@@ -147,10 +154,10 @@ def compare(found, expected):
         if one is None or other is None:
             assert one is other
             continue
-        assert_sums_alike(one, other, f"result {number}", coarsest)
+        assert_sums_alike(one, other, f"result {number}", coarsest, floor)
 
 
-def assert_sums_alike(one, other, name, coarsest):
+def assert_sums_alike(one, other, name, coarsest, floor):
     """Parity, where numbers near the largest may become infinite in one order of a sum and not in another."""
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind == "f" and one.shape == other.shape:
@@ -160,7 +167,7 @@ def assert_sums_alike(one, other, name, coarsest):
             return
         tiny = np.finfo(one.dtype).tiny  # what is smaller than the smallest normal number may be 0
         one, other = (np.where(np.abs(a) < tiny, a.dtype.type(0), a) for a in (one, other))
-    assert_parity(one, other, name, floor=1.0, tolerance=TOLERANCE.get(coarsest))
+    assert_parity(one, other, name, floor=floor, tolerance=TOLERANCE.get(coarsest))
 
 
 SIDE = st.integers(0, 70)
@@ -181,7 +188,7 @@ def test_elementwise_layers(make, x, data):
         layer = make(backend=backend)
         return layer.forward(x), layer.backward(dout)
 
-    assert_alike(work)
+    assert_alike(work, dout)
 
 
 @examples(150)
@@ -314,7 +321,7 @@ def test_networks(sizes, loss, dtype, data):
         value = network.loss(x, t)
         return scores, value, *network.gradient(x, t).values()
 
-    assert_alike(work)
+    assert_alike(work, x)
 
 
 @examples(60)
@@ -329,7 +336,8 @@ def test_optimizers(name, parameter, data):
         for _ in range(3):
             outcome_of_update = outcome(lambda: (optimizer.update(params, {"W": gradient}),))
             if isinstance(outcome_of_update[0], type):
-                np.testing.assert_array_equal(params["W"], before)  # an error changes nothing
+                if plain(before):
+                    np.testing.assert_array_equal(params["W"], before)  # an error changes nothing
                 raise outcome_of_update[0](outcome_of_update[1])
         return (params["W"],)
 

@@ -278,3 +278,26 @@ def test_labels_changed_after_forward_are_checked_again(backend):
 def test_softmax_refuses_scores_of_other_shapes_and_empty_batches(backend, shape):
     with pytest.raises(ValueError, match=r"x must have shape \(N, C\) with at least one row and one class"):
         SoftmaxWithLoss(backend).forward(np.zeros(shape), np.zeros(shape[:1], int))
+
+
+def test_gradients_of_whole_numbers_are_exact_and_have_numpys_dtypes(backend):
+    """Found by tests/test_inputs.py: they were summed up in float32, and db was cast to the dtype of dout."""
+    x, dout = np.ones((2000, 1), np.int32), np.full((2000, 1), 101, np.int8)
+    layer = Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32), backend=backend)
+    layer.forward(x)
+    layer.backward(dout)
+    assert layer.db.dtype == dout.sum(axis=0).dtype
+    np.testing.assert_array_equal(layer.db, dout.sum(axis=0))
+    x[:] = 9001
+    layer.forward(x)
+    layer.backward(dout)
+    np.testing.assert_array_equal(layer.dW, x.T @ dout)
+
+
+def test_long_sums_are_made_in_blocks(backend):
+    """Found by tests/test_inputs.py: the numba backend's db was off by 0.2 %."""
+    layer = Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32), backend=backend)
+    dout = np.full((200_000, 1), 0.1, np.float32)
+    layer.forward(dout)
+    layer.backward(dout)
+    np.testing.assert_allclose(layer.db, 200_000 * np.float64(np.float32(0.1)), rtol=1e-5)
