@@ -81,6 +81,23 @@ def test_the_network_learns(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("row", [3, 60, 111])
+def test_the_first_loss_that_is_not_finite_is_named(backend, row):
+    """Wherever in a portion it is: all are looked at."""
+    x, t = data()
+    x[row] = np.nan
+
+    def run(**options):
+        network = MLP((12, 9, 5), backend=backend, seed=0)
+        return Trainer(network, batch_size=1).fit(x, t, epochs=1, shuffle=True, progress=False, **options)
+
+    with np.errstate(invalid="ignore"):
+        first = int(np.argmin(np.isfinite(run(on_nonfinite="ignore").losses)))
+        with pytest.raises(FloatingPointError, match=f"the loss of iteration {first} is nan: x is not finite"):
+            run()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_evaluations_come_after_the_update_of_their_iteration(backend):
     x, t = data()
     test = data(rows=50)
