@@ -110,9 +110,10 @@ class KernelCache(caching._Cache):
         its own cache begins, would load it all, 0.35 s; whoever compiles after this calls that himself.
         """
         try:
-            content = self._path(sig, target_context.codegen()).read_bytes()
+            path = self._path(sig, target_context.codegen())
+            content = path.read_bytes()
             digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-            if hashlib.sha256(payload).digest() != digest:
+            if _checksum(path, payload) != digest:
                 return None
             return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
@@ -123,7 +124,8 @@ class KernelCache(caching._Cache):
             return
         try:
             payload = dumps(data._reduce())
-            _write_atomically(self._path(sig, data.codegen), hashlib.sha256(payload).digest() + payload)
+            path = self._path(sig, data.codegen)
+            _write_atomically(path, _checksum(path, payload) + payload)
         except Exception:
             return
 
@@ -142,6 +144,11 @@ class KernelCache(caching._Cache):
     def _path(self, sig, codegen) -> Path:
         signature = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()[:24]
         return self._directory / f"{self._name}-{signature}.kernel"
+
+
+def _checksum(path: Path, payload: bytes) -> bytes:
+    """Of the content and the name: one kernel's file under another's name is no kernel."""
+    return hashlib.sha256(path.name.encode() + b"\0" + payload).digest()
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -105,10 +105,10 @@ FAULTS = [
     Fault("kernels/step_layer.py", "put(memory, i, at(memory, i) * (one - y) * y)", "put(memory, i, at(memory, i) * y)", "terms"),
     Fault("kernels/step_layer.py", "put(memory, i, at(memory, i) * (one - y * y))", "put(memory, i, at(memory, i) * (one - y))", "terms"),
     Fault("kernels/training_step.py", "while batches[rows + count - 1] < 0:", "while batches[rows + count - 1] < -1:", "training"),
-    Fault("kernels/training_step.py", "value > best or", "value >= best or", "kernels -k network"),
+    Fault("kernels/training_step.py", "value > best or", "value >= best or", "kernels -k equal_scores"),
     Fault("kernels/layout.py", "put(memory, target + offset + j, at(vector, start + k * columns + left + j))", "put(memory, target + offset + j, at(vector, start + k * columns + j))", "kernels -k network"),
     Fault("kernels/threads.py", "return count * thread // threads, count * (thread + 1) // threads", "return count * thread // threads, count * (thread + 1) // threads - (thread == 1)", "threads kernels"),
-    Fault("kernels/compiler.py", "if hashlib.sha256(payload).digest() != digest:", "if False:", "compiler kernel_cache"),
+    Fault("kernels/compiler.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/compiler.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
 ]  # fmt: skip
 

@@ -188,6 +188,8 @@ ELEMENTWISE = (Relu, Sigmoid, Tanh, LeakyRelu, Identity)
 def test_elementwise_layers(make, x, data):
     same = data.draw(st.booleans())
     dout = data.draw(arrays(x.shape if same else ANY_SHAPE))
+    if make in (Sigmoid, Tanh) and plain(dout):  # inf * (1 - y²): whether y is 1, or the number before it, is rounding
+        dout = np.where(np.isfinite(dout), dout, 1).astype(dout.dtype)
 
     def work(backend):
         layer = make(backend=backend)

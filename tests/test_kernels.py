@@ -453,3 +453,11 @@ def test_affine_of_mostly_zeros(shape, x_dtype, dtype, threads):
         assert_parity(actual, expected, "dW")
     finally:
         fastbp.set_num_threads(None)
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_of_equal_scores_the_first_is_the_answer(module):
+    parameters, data = np.zeros(4 * 3 + 3), module.prepare_data(np.ones((6, 4)))
+    parameters[-3:] = [1, 2, 2]
+    architecture, labels = Architecture((4, 3), ("identity",), "cross_entropy", True), np.array([0, 1, 2, 0, 1, 1])
+    assert module.count_correct(parameters, architecture, data, labels) == 3
