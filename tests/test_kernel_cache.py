@@ -75,8 +75,8 @@ def test_every_file_damaged_in_turn(filled, tmp_path):
         "empty": lambda content: b"",
         "another's": lambda content: kernels[0].read_bytes() if content != kernels[0].read_bytes() else b"x",
     }
-    turns = [(file, kind) for file in kernels for kind in damages]
-    for file, kind in turns if LONG > 1 else turns[:: max(1, len(turns) // 4)]:
+    every = [(file, kind) for file in kernels for kind in damages]
+    for file, kind in every if LONG > 1 else [(kernels[-1 - place], kind) for place, kind in enumerate(damages)]:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(filled, tmp_path / "copy")
         copy = tmp_path / "copy" / file.relative_to(filled)

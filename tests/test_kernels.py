@@ -461,3 +461,9 @@ def test_of_equal_scores_the_first_is_the_answer(module):
     parameters[-3:] = [1, 2, 2]
     architecture, labels = Architecture((4, 3), ("identity",), "cross_entropy", True), np.array([0, 1, 2, 0, 1, 1])
     assert module.count_correct(parameters, architecture, data, labels) == 3
+
+
+def test_a_draw_that_is_the_ratio_itself_leaves_out():
+    x, draws = np.arange(1.0, 4.0), np.array([0.2, 0.5, 0.7])
+    assert_agree("dropout_forward", x, draws, np.float64(0.5), np.float64(1))
+    np.testing.assert_array_equal(reference.dropout_forward(x, draws, 0.5, 1)[1], [False, False, True])
