@@ -109,7 +109,7 @@ def train(seed, steps=150):
 
 def test_networks_trained_in_many_python_threads_are_those_trained_one_by_one():
     alone = [train(seed) for seed in range(16)]
-    together = [None] * 6
+    together = [None] * 16
     workers = [threading.Thread(target=lambda s=seed: together.__setitem__(s, train(s))) for seed in range(16)]
     for worker in workers:
         worker.start()
