@@ -64,7 +64,7 @@ def mnist(epochs: int) -> list[dict[str, Any]]:
 def measure(task: dict[str, Any], rounds: int) -> tuple[float, float, float, list[float]]:
     """Seconds of scikit-learn and of fastbp, the gain, the scores of both."""
     pairs = [[_fit(library, task) for library in ("sklearn.neural_network", "fastbp.sklearn")] for _ in range(rounds)]
-    tolerance = 1e-3 if task["dtype"] == "float64" else 0.05  # fastbp's loss of several classes is -log(y + 1e-7)
+    tolerance = 1e-6 if task["dtype"] == "float64" else 0.05
     for plain, fast in pairs:
         difference = max(abs(a - b) for a, b in zip(plain["losses"], fast["losses"], strict=True))
         assert difference <= tolerance, f"{task}: the losses differ by {difference}"

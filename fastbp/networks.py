@@ -79,7 +79,8 @@ class Terms(NamedTuple):
     weights (n,): one for each row of the data, in the network's dtype; a batch's mean is weighted by them. l2: adds
     l2 / 2 * (the sum of all W²), or with l2_divided that divided by what the batch's loss is divided by. dropout: the
     probability of each hidden output to be left out of a step; seed: which ones; first_row: what to count the rows of the
-    data from, for it. loss_parts: the losses that are reported, not their gradients, are divided by it.
+    data from, for it. loss_parts: the losses that are reported, not their gradients, are divided by it. log_floor: if not
+    0, the reported cross-entropy is -log(max(y, log_floor)), scikit-learn's, instead of -log(y + 1e-7).
     """
 
     weights: Array | None = None
@@ -89,6 +90,7 @@ class Terms(NamedTuple):
     seed: int = 0
     first_row: int = 0
     loss_parts: int = 1
+    log_floor: float = 0.0
 
 
 class MLP:

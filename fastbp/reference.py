@@ -356,6 +356,9 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
         masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
     outs = _forward(layers, activations, x[rows], masks)
     row_losses, delta = losses.ROW_LOSSES[architecture.loss](outs[-1], t[rows])
+    if terms is not None and terms.log_floor and architecture.loss == "cross_entropy":
+        y = losses.cross_entropies(outs[-1], t[rows])[1]
+        row_losses = -np.log(np.maximum(y[np.arange(len(y)), t[rows]], terms.log_floor))
     weights = np.ones(len(rows)) if terms is None or terms.weights is None else terms.weights[rows]
     divisor = float(weights.sum(dtype=np.float64)) if architecture.mean else 1.0
     divisor = divisor or 1.0  # of a batch without weight there is nothing to learn

@@ -5,8 +5,7 @@
 Parameters, defaults, attributes, random draws and warnings are scikit-learn's own: the classes are its classes, and what is
 exchanged is how they train and predict. The same random_state gives the same coefs_, up to rounding, whichever is imported.
 Beyond it: class_weight, dropout, callbacks, loss="absolute_error" or "huber", validation_loss_curve_ and
-early_stopping in partial_fit. What differs: a sparse X is made dense; predictions have the dtype that was trained in; in
-losses of classification of several classes there is log(y + 1e-7), as everywhere in fastbp.
+early_stopping in partial_fit. What differs: a sparse X is made dense; predictions have the dtype that was trained in.
 """
 
 from __future__ import annotations
@@ -124,6 +123,7 @@ class _Compiled(_Base):
             l2_divided=True,
             dropout=self.dropout,
             seed=seed,
+            log_floor=float(np.finfo(network.dtype).eps),
             loss_parts=1 if self.loss in ("log_loss", "poisson") else network.sizes[-1],
         )
         return Data(len(X), network._kernels.prepare_data(X, None), t, X, None), terms
@@ -308,7 +308,11 @@ class _EpochEnd(Callback):
 
     def _held_out_loss(self, network: MLP, x: Any) -> float:
         x = x.toarray() if issparse(x) else x
-        losses, _ = ROW_LOSSES[network.loss_name](network.predict(x), self.targets)
+        if network.classifies:
+            picked = network.predict_proba(x)[np.arange(len(x)), self.targets]
+            losses = -np.log(np.maximum(picked, np.finfo(network.dtype).eps))
+        else:
+            losses, _ = ROW_LOSSES[network.loss_name](network.predict(x), self.targets)
         parts = 1 if self.estimator.loss in ("log_loss", "poisson") else network.sizes[-1]
         return float(np.average(losses, weights=self.weights)) / parts
 

@@ -49,8 +49,11 @@ def divisor_of(output, weights, batches, rows, batch):
 
 
 @kernel(part=True)
-def output_delta(memory, table, output, labels, targets, weights, batches, rows, low, high, divisor):
-    """delta of the scores, for the rows of the batch from `low` to `high`; returns their summed loss."""
+def output_delta(memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, log_floor):
+    """delta of the scores, for the rows of the batch from `low` to `high`; returns their summed loss.
+
+    log_floor: if not 0, cross-entropy is -log(max(y[label], log_floor)).
+    """
     layers, everything = len(table) - 1, 0.0
     count, wide = table[layers, SIZE], table[layers, WIDTH]
     for r in range(low, high):
@@ -59,7 +62,10 @@ def output_delta(memory, table, output, labels, targets, weights, batches, rows,
         if output[LOSS] == CROSS_ENTROPY:
             softmax_row(memory, z, count, memory, y)
             label = y + labels[row]
-            total = -np.log(memory[label] + memory.dtype.type(EPSILON))
+            if log_floor > 0:
+                total = -np.log(max(memory[label], memory.dtype.type(log_floor)))
+            else:
+                total = -np.log(memory[label] + memory.dtype.type(EPSILON))
             memory[label] -= memory.dtype.type(1)
         elif output[LOSS] == SQUARED_ERROR:
             for j in range(count):

@@ -44,7 +44,7 @@ from .threads import begin, meet, run, share, threads_for
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
 WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
 SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
-L2, L2_DIVIDED, KEEP, LOSS_PARTS = range(4)  # places in `terms`
+L2, L2_DIVIDED, KEEP, LOSS_PARTS, LOG_FLOOR = range(5)  # places in `terms`
 
 
 def prepare_data(x, divisor=None):
@@ -125,11 +125,11 @@ def _run(before, state_before, architecture, rows, t, batches, code, rule, losse
     threads = threads_for(batch * len(before), WORTH_A_THREAD)
     labels, targets = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
     output = np.array([LOSSES[architecture.loss], architecture.mean, 0, 0])
-    weights, added = before[:0], np.array([0.0, 0.0, 1.0, 1.0])
+    weights, added = before[:0], np.array([0.0, 0.0, 1.0, 1.0, 0.0])
     if terms is not None:
         output[2:] = terms.seed, terms.first_row
         l2 = 0.0 if rule is None else terms.l2
-        added[:] = l2, terms.l2_divided, 1 - terms.dropout, terms.loss_parts
+        added[:] = l2, terms.l2_divided, 1 - terms.dropout, terms.loss_parts, terms.log_floor
         weights = weights if terms.weights is None else terms.weights
     settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
     network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or added[L2] != 0)
@@ -219,7 +219,7 @@ def _train_steps(
                     return
         divisor = divisor_of(output, weights, batches, rows, count)
         summed[8 * thread] = output_delta(
-            memory, table, output, labels, targets, weights, batches, rows, low, high, divisor
+            memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
         )
         if not by_rows:
             arrival += 1

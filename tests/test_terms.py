@@ -47,6 +47,7 @@ ALL_TERMS = st.builds(
     seed=st.integers(0, 2**32 - 1),
     first_row=st.sampled_from([0, 1000]),
     loss_parts=st.integers(1, 3),
+    log_floor=st.sampled_from([0.0, 1e-16, 0.3]),
 )
 
 
