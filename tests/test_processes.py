@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ def test_pools_of_processes(method):
 def test_the_same_seed_gives_the_same_bits_in_another_process():
     code = "import test_processes as t; import hashlib; print(hashlib.sha256(t.trained(1).tobytes()).hexdigest())"
     found = {
-        subprocess.run([sys.executable, "-c", code], cwd="tests", capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout
         for _ in range(3)
     }
     assert len(found) == 1
