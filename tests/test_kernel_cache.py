@@ -76,7 +76,9 @@ def test_every_file_damaged_in_turn(filled, tmp_path):
         "another's": lambda content: kernels[0].read_bytes() if content != kernels[0].read_bytes() else b"x",
     }
     every = [(file, kind) for file in kernels for kind in damages]
-    for file, kind in every if LONG > 1 else [(kernels[-1 - place], kind) for place, kind in enumerate(damages)]:
+    some = [(kernels[-1 - place], kind) for place, kind in enumerate(damages)]
+    some += [(file, "another's") for file in kernels if file.name.startswith("affine._sum_rows")]
+    for file, kind in every if LONG > 1 else some:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(filled, tmp_path / "copy")
         copy = tmp_path / "copy" / file.relative_to(filled)
