@@ -51,6 +51,10 @@ class _Compiled(_Base):
         """The name of the loss, as fastbp's networks have it."""
         raise NotImplementedError
 
+    def _loss_parts(self) -> int:
+        """What scikit-learn divides a row's loss by: it takes the mean over the outputs of some."""
+        return 1 if self.loss in ("log_loss", "poisson") else self.n_outputs_
+
     def _network_of_coefs(self) -> MLP:
         """The network whose parameters coefs_ and intercepts_ are; where somebody has replaced them, a new one."""
         network = getattr(self, "_network", None)
@@ -115,8 +119,7 @@ class _Compiled(_Base):
         t = y.argmax(axis=1) if network.classifies else np.ascontiguousarray(y, network.dtype)
         if not network.classifies:
             network.last_layer.check_targets(t)
-        drops = self.dropout > 0
-        seed = int(self._random_state.randint(2**31 - 1)) if drops else 0
+        seed = int(self._random_state.randint(2**31 - 1)) if self.dropout > 0 else 0
         terms = Terms(
             weights=None if weights is None else weights.astype(network.dtype),
             l2=self.alpha,
@@ -124,7 +127,7 @@ class _Compiled(_Base):
             dropout=self.dropout,
             seed=seed,
             log_floor=float(np.finfo(network.dtype).eps),
-            loss_parts=1 if self.loss in ("log_loss", "poisson") else network.sizes[-1],
+            loss_parts=self._loss_parts(),
         )
         return Data(len(X), network._kernels.prepare_data(X, None), t, X, None), terms
 
@@ -298,7 +301,7 @@ class _EpochEnd(Callback):
         self._tell(run)
         if one._no_improvement_count > one.n_iter_no_change:
             self._stop(run)
-        elif not self.incremental and one.n_iter_ == one.max_iter and run.history.stopped is None:
+        if not self.incremental and one.n_iter_ == one.max_iter and run.history.stopped is None:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({one.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
@@ -313,8 +316,7 @@ class _EpochEnd(Callback):
             losses = -np.log(np.maximum(picked, np.finfo(network.dtype).eps))
         else:
             losses, _ = ROW_LOSSES[network.loss_name](network.predict(x), self.targets)
-        parts = 1 if self.estimator.loss in ("log_loss", "poisson") else network.sizes[-1]
-        return float(np.average(losses, weights=self.weights)) / parts
+        return float(np.average(losses, weights=self.weights)) / self.estimator._loss_parts()
 
     def _tell(self, run: Run) -> None:
         """The user's own callbacks have an evaluation after each epoch."""
