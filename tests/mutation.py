@@ -42,7 +42,7 @@ FAULTS = [
     Fault("fastbp/reference.py", "mask = x <= 0\n    out = x.copy()", "mask = x < 0\n    out = x.copy()", "layers kernels"),
     Fault("fastbp/reference.py", "dx[np.arange(len(y)), t] -= 1", "dx[np.arange(len(y)), t] -= 2", "layers networks"),
     Fault("fastbp/reference.py", "return dx / y.dtype.type(len(y) or 1)", "return dx", "layers networks"),
-    Fault("fastbp/reference.py", "mask = draws > ratio\n", "mask = draws >= ratio\n", "dropin_layers kernels inputs"),
+    Fault("fastbp/reference.py", "mask = draws > ratio\n", "mask = draws >= ratio\n", "kernels -k draw"),
     Fault("fastbp/reference.py", "divisor = divisor or 1.0", "divisor = divisor", "terms"),
     Fault("fastbp/reference.py", "out * out.dtype.type(keep)", "out", "terms"),
     Fault("fastbp/reference.py", "l2 / 2 * float", "l2 * float", "terms"),
