@@ -286,6 +286,7 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.parameters = self.parameters.copy()  # what protocol 5 brings may be read-only, or part of another array
         self.backend, self._kernels = get_backend(self.backend)
         self.params = _views(self.parameters, self.sizes)
         self._make_layers()

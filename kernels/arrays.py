@@ -11,6 +11,7 @@ import threading
 import numpy as np
 
 LARGEST_KEPT = 1 << 25  # bytes of scratch memory that a thread keeps for each dtype: 32 MB
+UNKNOWN_LENGTH = 1  # what `strided` says for it
 
 
 class _Scratch(threading.local):
@@ -69,7 +70,7 @@ class _From:
 
     def __init__(self, array, first):
         self._array = array  # keeps the memory alive
-        self.__array_interface__ = {"data": (first, False), "shape": (1,), "typestr": array.dtype.str, "version": 3}
+        self.__array_interface__ = {"data": (first, False), "shape": (UNKNOWN_LENGTH,), "typestr": array.dtype.str, "version": 3}
 
 
 def strided(array):

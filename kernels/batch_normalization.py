@@ -9,6 +9,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .simd import at, put
+from .sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
 from .threads import begin, meet, run, share, threads_for
 
 WORTH_A_THREAD = 150_000  # numbers
@@ -22,9 +23,10 @@ def batch_normalization_forward(x, gamma, beta, epsilon):
     rows, columns = x.shape
     out, xc, xn = (np.empty(x.shape, x.dtype) for _ in range(3))
     std, mean, variance = (np.empty(columns, x.dtype) for _ in range(3))
+    sums = np.empty(LEVELS * columns, x.dtype)
     run(
         _forward, threads_for(x.size, WORTH_A_THREAD), flat(x), flat(gamma), flat(beta), x.dtype.type(epsilon), rows,
-        flat(out), flat(xc), flat(xn), std, mean, variance,
+        flat(out), flat(xc), flat(xn), std, mean, variance, sums,
     )  # fmt: skip
     return out, xc, xn, std, mean, variance
 
@@ -43,34 +45,38 @@ def batch_normalization_apply(x, gamma, beta, mean, variance, epsilon):
 def batch_normalization_backward(dout, gamma, xc, xn, std):
     """dout (N, D), gamma (D,), the rest from forward -> dx (N, D), dgamma, dbeta (D,)."""
     dx = np.empty(dout.shape, dout.dtype)
-    dgamma, dbeta, room = (np.empty(dout.shape[1], dout.dtype) for _ in range(3))
+    columns = dout.shape[1]
+    dgamma, dbeta, room = (np.empty(LEVELS * columns, dout.dtype) for _ in range(3))
     run(
         _backward, threads_for(dout.size, WORTH_A_THREAD), flat(dout), flat(gamma), flat(xc), flat(xn), flat(std),
         len(dout), flat(dx), dgamma, dbeta, room,
     )  # fmt: skip
-    return dx, dgamma, dbeta
+    return dx, dgamma[:columns].copy(), dbeta[:columns].copy()
 
 
 @kernel
-def _forward(thread, threads, control, x, gamma, beta, epsilon, rows, out, xc, xn, std, mean, variance):
+def _forward(thread, threads, control, x, gamma, beta, epsilon, rows, out, xc, xn, std, mean, variance, sums):
     begin(control, thread)
     columns = len(mean)
     first, end = share(columns, thread, threads)
-    for j in range(first, end):
-        put(mean, j, 0)
-        put(variance, j, 0)
+    begin_sums(sums, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
-            put(mean, j, at(mean, j) + at(x, i * columns + j))
+            add_to_sum(sums, j, columns, at(x, i * columns + j))
+        end_row(sums, first, end, columns, i)
+    end_sums(sums, first, end, columns)
     for j in range(first, end):
-        put(mean, j, at(mean, j) / rows)
+        put(mean, j, at(sums, j) / rows)
+    begin_sums(sums, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
             centred = at(x, i * columns + j) - at(mean, j)
             put(xc, i * columns + j, centred)
-            put(variance, j, at(variance, j) + centred * centred)
+            add_to_sum(sums, j, columns, centred * centred)
+        end_row(sums, first, end, columns, i)
+    end_sums(sums, first, end, columns)
     for j in range(first, end):
-        put(variance, j, at(variance, j) / rows)
+        put(variance, j, at(sums, j) / rows)
         put(std, j, math.sqrt(at(variance, j) + epsilon))
     for i in range(rows):
         for j in range(first, end):
@@ -98,27 +104,32 @@ def _backward(thread, threads, control, dout, gamma, xc, xn, std, rows, dx, dgam
     begin(control, thread)
     columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
     first, end = share(columns, thread, threads)
-    for j in range(first, end):
-        put(dgamma, j, 0)
-        put(dbeta, j, 0)
-        put(room, j, 0)
+    for sums in (dgamma, dbeta, room):
+        begin_sums(sums, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
             number = at(dout, i * columns + j)
-            put(dbeta, j, at(dbeta, j) + number)
-            put(dgamma, j, at(dgamma, j) + at(xn, i * columns + j) * number)
-            put(room, j, at(room, j) - at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j)))
+            add_to_sum(dbeta, j, columns, number)
+            add_to_sum(dgamma, j, columns, at(xn, i * columns + j) * number)
+            add_to_sum(
+                room, j, columns, -at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j))
+            )
+        for sums in (dgamma, dbeta, room):
+            end_row(sums, first, end, columns, i)
+    for sums in (dgamma, dbeta, room):
+        end_sums(sums, first, end, columns)
     for j in range(first, end):
         put(room, j, two / rows * (half * at(room, j) / at(std, j)))
     for i in range(rows):
         for j in range(first, end):
             put(dx, i * columns + j, at(gamma, j) * at(dout, i * columns + j) / at(std, j)
                 + at(xc, i * columns + j) * at(room, j))  # fmt: skip
-    for j in range(first, end):
-        put(room, j, 0)
+    begin_sums(room, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
-            put(room, j, at(room, j) + at(dx, i * columns + j))
+            add_to_sum(room, j, columns, at(dx, i * columns + j))
+        end_row(room, first, end, columns, i)
+    end_sums(room, first, end, columns)
     for j in range(first, end):
         put(room, j, at(room, j) / rows)
     for i in range(rows):

@@ -339,13 +339,13 @@ def pack_pixels(dout, d0, steps, wide, top, count, filters, panel, p0):
 
 @kernel(part=True)
 def add_rows(panel, p0, count, total, t0):
-    """total (one panel) += the rows of a panel."""
+    """total (one panel) += the sum of the rows of a panel, which are DEEP at the most: a long sum, made in blocks."""
     half = lanes(panel)
-    left, right = load(total, t0), load(total, t0 + half)
+    left = right = zeros(panel)
     for r in range(count):
         left, right = add(left, load(panel, p0 + 2 * r * half)), add(right, load(panel, p0 + (2 * r + 1) * half))
-    store(total, t0, left)
-    store(total, t0 + half, right)
+    store(total, t0, add(load(total, t0), left))
+    store(total, t0 + half, add(load(total, t0 + half), right))
 
 
 @kernel

@@ -22,6 +22,7 @@ from .sigmoid import sigmoid
 from .sigmoid_cross_entropy import binary_cross_entropy
 from .simd import at, kept_apart, put
 from .softmax_cross_entropy import EPSILON, softmax_row
+from .sums import added
 
 CROSS_ENTROPY, SQUARED_ERROR, BINARY_CROSS_ENTROPY, ABSOLUTE_ERROR, HUBER, POISSON = range(6)
 LOSSES = {
@@ -42,9 +43,10 @@ def divisor_of(output, weights, batches, rows, batch):
         return 1.0
     if len(weights) == 0:
         return float(batch)
-    total = 0.0
+    sums = 0.0, 0.0, 0.0
     for r in range(batch):
-        total += weights[batches[rows + r]]
+        sums = added(sums, weights[batches[rows + r]], r)
+    total = sums[0] + sums[1] + sums[2]
     return total if total != 0 else 1.0
 
 
@@ -54,7 +56,7 @@ def output_delta(memory, table, output, labels, targets, weights, batches, rows,
 
     log_floor: if not 0, cross-entropy is -log(max(y[label], log_floor)).
     """
-    layers, everything = len(table) - 1, 0.0
+    layers, sums = len(table) - 1, (0.0, 0.0, 0.0)
     count, wide = table[layers, SIZE], table[layers, WIDTH]
     for r in range(low, high):
         z, y, row, total = table[layers, Z] + r * wide, table[layers, DELTA] + r * wide, batches[rows + r], 0.0
@@ -82,8 +84,8 @@ def output_delta(memory, table, output, labels, targets, weights, batches, rows,
         scale = memory.dtype.type(weight / divisor)
         for j in range(count):
             put(memory, y + j, at(memory, y + j) * scale)
-        everything += weight * total
-    return everything
+        sums = added(sums, weight * total, r - low)
+    return sums[0] + sums[1] + sums[2]
 
 
 @kernel(part=True)

@@ -8,7 +8,8 @@ vector *variable* stays in a register from the first addition to the last, and m
         total = fma(broadcast(W, x, k), load(W, k * N), total)
     store(out, 0, total)
 
-Everything here takes flat arrays and element offsets. Nothing is checked: offsets are the caller's promise.
+Everything here takes flat arrays and element offsets. Offsets are the caller's promise: they are checked only where
+NUMBA_BOUNDSCHECK=1 asks for it, as those of array[index] are, and then an IndexError tells of the first that is wrong.
 The first argument of `lanes`, `zeros` and `broadcast` only says which dtype is meant.
 """
 
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
+from .arrays import UNKNOWN_LENGTH
 from .machine import VECTOR_BYTES
 
 
@@ -44,13 +46,23 @@ def _ir_type(vector):
     return ir.VectorType(ir.FloatType() if vector.dtype == types.float32 else ir.DoubleType(), vector.lanes)
 
 
-def _element_pointer(context, builder, array_type, array, index):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [index])
+def element_pointer(context, builder, array_type, array, index, count=1):
+    """Where array[index] lies, the first of `count` numbers."""
+    array = context.make_array(array_type)(context, builder, array)
+    if config.BOUNDSCHECK and count:
+        _check_bounds(context, builder, array.nitems, index, count)
+    return builder.gep(array.data, [index])
+
+
+def _check_bounds(context, builder, size, index, count):
+    intp = size.type
+    with builder.if_then(builder.icmp_unsigned("!=", size, intp(UNKNOWN_LENGTH))):
+        cgutils.do_boundscheck(context, builder, index, size)
+        cgutils.do_boundscheck(context, builder, builder.add(index, intp(count - 1)), size)
 
 
 def _vector_pointer(context, builder, array_type, array, index, vector):
-    pointer = _element_pointer(context, builder, array_type, array, index)
+    pointer = element_pointer(context, builder, array_type, array, index, vector.lanes)
     return builder.bitcast(pointer, _ir_type(vector).as_pointer())
 
 
@@ -87,7 +99,7 @@ def at(typing_context, array, index):
 
     def codegen(context, builder, signature, arguments):
         array_type = signature.args[0]
-        pointer = _element_pointer(context, builder, array_type, *arguments)
+        pointer = element_pointer(context, builder, array_type, *arguments)
         return context.unpack_value(builder, array_type.dtype, pointer)
 
     return array.dtype(array, types.intp), codegen
@@ -99,7 +111,7 @@ def put(typing_context, array, index, value):
 
     def codegen(context, builder, signature, arguments):
         array_type, value_type = signature.args[0], signature.args[2]
-        pointer = _element_pointer(context, builder, array_type, *arguments[:2])
+        pointer = element_pointer(context, builder, array_type, *arguments[:2])
         number = context.cast(builder, arguments[2], value_type, array_type.dtype)
         context.pack_value(builder, array_type.dtype, number, pointer)
         return context.get_dummy_value()
@@ -127,7 +139,7 @@ def load_converted(typing_context, like, array, index):
 
     def codegen(context, builder, signature, arguments):
         array_type = signature.args[1]
-        pointer = _element_pointer(context, builder, array_type, *arguments[1:])
+        pointer = element_pointer(context, builder, array_type, *arguments[1:], vector.lanes)
         value = ir.Constant(_ir_type(vector), ir.Undefined)
         for lane in range(vector.lanes):  # LLVM makes one load and one conversion of these
             number = context.unpack_value(builder, array_type.dtype, builder.gep(pointer, [ir.IntType(64)(lane)]))
@@ -157,7 +169,7 @@ def broadcast(typing_context, like, array, index):
 
     def codegen(context, builder, signature, arguments):
         array_type = signature.args[1]
-        pointer = _element_pointer(context, builder, array_type, *arguments[1:])
+        pointer = element_pointer(context, builder, array_type, *arguments[1:])
         scalar = context.unpack_value(builder, array_type.dtype, pointer)
         return _splat(builder, context.cast(builder, scalar, array_type.dtype, vector.dtype), vector)
 
@@ -236,7 +248,8 @@ def prefetch(typing_context, array, index):
 
     def codegen(context, builder, signature, arguments):
         byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        pointer = builder.bitcast(_element_pointer(context, builder, signature.args[0], *arguments), byte)
+        address = element_pointer(context, builder, signature.args[0], *arguments, 0)  # it may be beyond the end
+        pointer = builder.bitcast(address, byte)
         function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
         function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
         builder.call(function, [pointer, i32(0), i32(3), i32(1)])  # for reading, in all levels, data

@@ -21,6 +21,7 @@ import math
 import os
 import sys
 import threading
+import traceback
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .compiler import kernel
-from .simd import kept_apart
+from .simd import element_pointer, kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
 LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a helper sleeps
@@ -128,6 +129,9 @@ class _Helper:
             self._task = None
             try:
                 function(*arguments)
+            except BaseException:  # an index out of bounds, where those are checked: the others would wait for ever
+                traceback.print_exc()
+                os.abort()
             finally:
                 del function, arguments  # asleep, it must not keep arrays alive
                 self._free.release()
@@ -258,16 +262,12 @@ def take(control, threads, last):
     return last + 1 if threads == 1 else atomic_increment(control, TAKEN)
 
 
-def _pointer(context, builder, signature, arguments):
-    return builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
-
-
 @intrinsic
 def atomic_increment(typing_context, array, index):
     """array[index] += 1, for all threads at once; what it was before."""
 
     def codegen(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature, arguments)
+        pointer = element_pointer(context, builder, signature.args[0], *arguments)
         return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "seq_cst")
 
     return types.int64(array, types.intp), codegen
@@ -276,7 +276,7 @@ def atomic_increment(typing_context, array, index):
 @intrinsic
 def atomic_load(typing_context, array, index):
     def codegen(context, builder, signature, arguments):
-        return builder.load_atomic(_pointer(context, builder, signature, arguments), "seq_cst", 8)
+        return builder.load_atomic(element_pointer(context, builder, signature.args[0], *arguments), "seq_cst", 8)
 
     return types.int64(array, types.intp), codegen
 

@@ -1,12 +1,13 @@
 """Any input to any layer, function or network: what the reference gives, or the same kind of error, and no write outside.
 
-Arrays of 0 to 70 in every axis, of all of NumPy's dtypes, in every layout, with every special value; beside them, memory is
-watched: the bytes before and after each array that goes in, and each that kernels make.
+Arrays of 0 to 70 in every axis, of all of NumPy's dtypes, in every layout, with every special value, in one thread and
+shared by three; beside them, memory is watched: the bytes before and after each array that kernels make.
 """
 
 import contextlib
 import copy
 import pickle
+import sys
 import warnings
 
 import numpy as np
@@ -83,12 +84,15 @@ ORIGINAL = {name: getattr(np, name) for name in ("empty", "zeros", "empty_like")
 
 
 @contextlib.contextmanager
-def guarded():
-    """Whatever NumPy allocates within is watched."""
+def guarded(threads=1):
+    """Whatever NumPy allocates within is watched, and all kernels that know of threads use so many, for any work."""
     guard = Guarded()
     with pytest.MonkeyPatch.context() as patch:
         for name in ORIGINAL:
             patch.setattr(np, name, getattr(guard, name))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("fastbp.kernels.") and hasattr(module, "threads_for"):
+                patch.setattr(module, "threads_for", lambda work, least: threads)
         patch.setattr(kernel_arrays._scratch, "kept", {})
         yield guard
     guard.check()
@@ -113,18 +117,21 @@ def arrays(draw, shape, dtypes=DTYPES, large=False):
     shape = draw(shape) if isinstance(shape, st.SearchStrategy) else shape
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     array = numbers(rng, shape, draw(st.sampled_from(dtypes)), draw(st.booleans()), large)
-    layout = draw(st.sampled_from(LAYOUTS))
+    layout = draw(st.sampled_from((*LAYOUTS, "broadcast")))
+    if layout == "broadcast":
+        return np.broadcast_to(array[:1], array.shape) if array.size and array.ndim else array
     return array if array.dtype.hasobject or not array.size else in_layout(array, layout)
 
 
 def outcome(work):
-    """The arrays that work() returns, or the type of its error. What is not one of ours to raise is raised on."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    """The arrays that work() returns, or the type of its error, and the warnings. What is not ours to raise is raised on."""
+    with warnings.catch_warnings(record=True) as warned, np.errstate(all="warn"):
+        warnings.simplefilter("always")
         try:
-            return work()
+            result = work()
         except (TypeError, ValueError, RuntimeError, KeyError, OverflowError, FloatingPointError) as error:
-            return type(error), str(error)
+            result = type(error), str(error)
+    return result, {(one.category, str(one.message)) for one in warned}
 
 
 def largest(array):
@@ -137,10 +144,12 @@ def assert_alike(work, *given_arrays):
     floor = max(
         [1.0, *(float(np.max(np.abs(a[np.isfinite(a)].astype(float)), initial=0)) for a in given_arrays if plain(a))]
     )
-    expected = outcome(lambda: work("numpy"))
-    with guarded():
-        found = outcome(lambda: work("numba"))
-    compare(found, expected, floor)
+    expected, warned = outcome(lambda: work("numpy"))
+    for threads in (1, 3):
+        with guarded(threads):
+            found, warned_too = outcome(lambda: work("numba"))
+        compare(found, expected, floor)
+        assert warned_too <= warned
 
 
 def plain(array):
@@ -176,10 +185,14 @@ def assert_sums_alike(one, other, name, coarsest, floor):
 
 
 SIDE = st.integers(0, 70)
-ANY_SHAPE = st.one_of(
-    st.just(()), st.tuples(SIDE), st.tuples(SIDE, SIDE), st.tuples(SIDE, st.integers(0, 9), st.integers(0, 9)),
-    st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9), st.integers(0, 9)),
-)  # fmt: skip
+
+
+def one_long(*others):
+    """A shape with one axis of up to 70, anywhere, and others of up to so many."""
+    return st.tuples(SIDE, *(st.integers(0, most) for most in others)).flatmap(st.permutations).map(tuple)
+
+
+ANY_SHAPE = st.one_of(st.just(()), st.tuples(SIDE), st.tuples(SIDE, SIDE), one_long(9, 9), one_long(5, 5, 9))
 ELEMENTWISE = (Relu, Sigmoid, Tanh, LeakyRelu, Identity)
 
 
@@ -199,7 +212,7 @@ def test_elementwise_layers(make, x, data):
 
 
 @examples(150)
-@given(SIDE, st.integers(0, 40), st.integers(0, 40), st.data())
+@given(SIDE, SIDE, SIDE, st.data())
 def test_affine(rows, depth, columns, data):
     fits = data.draw(st.integers(0, 9)) > 0
     x = data.draw(arrays((rows, depth) if fits else ANY_SHAPE, DTYPES if data.draw(st.booleans()) else FLOATS[:2]))
@@ -220,7 +233,7 @@ LABELS = st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "uint32",
 
 @examples(150)
 @given(
-    SIDE, st.integers(0, 20), LABELS, st.sampled_from(["fits", "too large", "negative", "one-hot", "other"]), st.data()
+    SIDE, SIDE, LABELS, st.sampled_from(["fits", "too large", "negative", "one-hot", "other"]), st.data()
 )
 def test_softmax_with_loss(rows, classes, dtype, kind, data):
     x = data.draw(arrays((rows, classes), DTYPES if data.draw(st.booleans()) else FLOATS[:2]))
@@ -245,7 +258,7 @@ def test_softmax_with_loss(rows, classes, dtype, kind, data):
 @examples(100)
 @given(
     st.sampled_from([IdentityWithLoss, SigmoidWithLoss, AbsoluteErrorWithLoss, HuberWithLoss, PoissonWithLoss]),
-    arrays(st.tuples(SIDE, st.integers(0, 9))),
+    arrays(st.tuples(SIDE, SIDE)),
     st.data(),
 )
 def test_layers_with_targets(make, x, data):
@@ -286,10 +299,10 @@ def test_batch_normalization_and_dropout(x, training, per_channel, seed, data):
 
 @examples(100)
 @given(
-    st.integers(0, 3), st.integers(0, 4), st.integers(0, 12), st.integers(0, 12), st.integers(0, 4), st.integers(1, 5),
-    st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.data(),
+    one_long(3, 4, 4, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.data(),
 )  # fmt: skip
-def test_convolution_and_pooling(n, channels, height, width, filters, fh, fw, stride, pad, data):
+def test_convolution_and_pooling(sizes, fh, fw, stride, pad, data):
+    n, channels, height, width, filters = sizes
     kinds = DTYPES if data.draw(st.integers(0, 3)) == 0 else FLOATS[:2]
     x = data.draw(arrays((n, channels, height, width), kinds))
     W, b = data.draw(arrays((filters, channels, fh, fw), FLOATS)), data.draw(arrays((filters,), FLOATS))
@@ -309,13 +322,13 @@ def test_convolution_and_pooling(n, channels, height, width, filters, fh, fw, st
 
 @examples(60)
 @given(
-    st.lists(st.integers(1, 30), min_size=2, max_size=4),
+    st.lists(st.integers(1, 70), min_size=2, max_size=4),
     st.sampled_from(sorted(fastbp.networks.LOSSES)),
     st.sampled_from(["float32", "float64"]),
     st.data(),
 )
 def test_networks(sizes, loss, dtype, data):
-    rows = data.draw(st.integers(0, 20))
+    rows = data.draw(SIDE)
     x = data.draw(arrays((rows, sizes[0]) if data.draw(st.integers(0, 9)) else ANY_SHAPE))
     if loss == "cross_entropy":
         t = np.random.default_rng(0).integers(-1 if data.draw(st.integers(0, 9)) == 0 else 0, sizes[-1], rows)
@@ -341,7 +354,7 @@ def test_optimizers(name, parameter, data):
         params = {"W": parameter.copy() if data_is_plain(parameter) else parameter}
         before = params["W"].copy()
         for _ in range(3):
-            outcome_of_update = outcome(lambda: (optimizer.update(params, {"W": gradient}),))
+            outcome_of_update = outcome(lambda: (optimizer.update(params, {"W": gradient}),))[0]
             if isinstance(outcome_of_update[0], type):
                 if plain(before):
                     np.testing.assert_array_equal(params["W"], before)  # an error changes nothing
@@ -374,7 +387,7 @@ class Layers(RuleBasedStateMachine):
     def both(self, work):
         found = {}
         for name in ("numpy", "numba"):
-            found[name] = outcome(lambda name=name: work(self.layers[name], name))
+            found[name], _ = outcome(lambda name=name: work(self.layers[name], name))
         compare(found["numba"], found["numpy"])
         self.compared += 1
 

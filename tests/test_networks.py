@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastbp
-from fastbp import MLP, SGD, TwoLayerNet, check_gradients, numerical_gradient
+from fastbp import MLP, SGD, Adam, Trainer, TwoLayerNet, check_gradients, numerical_gradient
 from fastbp.layers import Affine, Relu, SoftmaxWithLoss
 
 BACKENDS = ("numpy", "numba")
@@ -202,7 +202,38 @@ def test_numerical_gradient_refuses_what_it_cannot_change_by_a_little(x):
         numerical_gradient(lambda x: 0, x)
 
 
-@pytest.mark.parametrize("make", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def through_buffers(thing):
+    """As dask and joblib send it: pickled with its arrays apart, which are read-only when they arrive."""
+    buffers = []
+    pickled = pickle.dumps(thing, 5, buffer_callback=buffers.append)
+    return pickle.loads(pickled, buffers=[bytes(buffer) for buffer in buffers])
+
+
+COPIES = [
+    copy.deepcopy,
+    through_buffers,
+    *(
+        lambda thing, protocol=protocol: pickle.loads(pickle.dumps(thing, protocol))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    ),
+]
+
+
+@pytest.mark.parametrize("make", COPIES)
+def test_copies_go_on_training(make):
+    x, t = np.random.default_rng(0).random((30, 4)), np.arange(30) % 2
+    first = Trainer(MLP((4, 3, 2), seed=0, dtype="float64"), Adam(0.01), batch_size=10)
+    first.fit(x, t, iterations=5, progress=False)
+    pairs = [(make(first.network), make(first.optimizer)), (first.network, first.optimizer)]
+    trainers = [Trainer(*pair, batch_size=10, seed=1) for pair in pairs]
+    losses = [trainer.fit(x, t, iterations=5, progress=False).losses for trainer in trainers]
+    np.testing.assert_array_equal(*losses)
+    for trainer in trainers:
+        trainer.optimizer.update(trainer.network.params, trainer.network.gradient(x, t))
+    np.testing.assert_array_equal(*(trainer.network.parameters for trainer in trainers))
+
+
+@pytest.mark.parametrize("make", COPIES)
 def test_copies_are_whole_and_separate(make):
     network = MLP((4, 3, 2), backend="numpy", seed=0)
     other = make(network)
