@@ -233,7 +233,7 @@ class Trainer:
     def _check_network(self) -> None:
         network = self.network
         for key, view in network.params.items():
-            if not isinstance(view, np.ndarray) or view.base is not network.parameters:
+            if not isinstance(view, np.ndarray) or not np.may_share_memory(view, network.parameters):
                 raise ValueError(
                     f"network.params[{key!r}] was replaced by another array; Trainer trains network.parameters. "
                     f"Change it in place: network.params[{key!r}][...] = value"

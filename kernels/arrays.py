@@ -70,7 +70,12 @@ class _From:
 
     def __init__(self, array, first):
         self._array = array  # keeps the memory alive
-        self.__array_interface__ = {"data": (first, False), "shape": (UNKNOWN_LENGTH,), "typestr": array.dtype.str, "version": 3}
+        self.__array_interface__ = {
+            "data": (first, False),
+            "shape": (UNKNOWN_LENGTH,),
+            "typestr": array.dtype.str,
+            "version": 3,
+        }
 
 
 def strided(array):

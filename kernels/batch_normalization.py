@@ -111,9 +111,7 @@ def _backward(thread, threads, control, dout, gamma, xc, xn, std, rows, dx, dgam
             number = at(dout, i * columns + j)
             add_to_sum(dbeta, j, columns, number)
             add_to_sum(dgamma, j, columns, at(xn, i * columns + j) * number)
-            add_to_sum(
-                room, j, columns, -at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j))
-            )
+            add_to_sum(room, j, columns, -at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j)))
         for sums in (dgamma, dbeta, room):
             end_row(sums, first, end, columns, i)
     for sums in (dgamma, dbeta, room):

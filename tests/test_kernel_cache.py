@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import LONG
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from fastbp.cli import app
 from fastbp.kernel_cache import cached_versions, clear_cache
+from fastbp.kernels import compiler
 
 CODE = """
 import numpy as np
@@ -27,10 +30,10 @@ print("right")
 """
 
 
-def start(folder, **environment):
+def start(folder, before="", **environment):
     variables = {**os.environ, "FASTBP_CACHE_DIR": str(folder), **environment}
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", CODE],
+        [sys.executable, "-W", "error", "-c", before + CODE],
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,9 +116,6 @@ def test_a_full_disk_and_another_users_directory(filled, tmp_path):
 
 
 def test_an_interrupt_while_compiling_leaves_no_half_file(tmp_path):
-    import signal
-    import time
-
     for delay in (0.8, 1.6, 2.4):
         process = start(tmp_path / "kernels")
         time.sleep(delay)
@@ -123,6 +123,43 @@ def test_an_interrupt_while_compiling_leaves_no_half_file(tmp_path):
         process.communicate(timeout=60)
         assert not list(tmp_path.glob("kernels/*/*.tmp"))
     assert_right(start(tmp_path / "kernels"))
+
+
+INTERRUPTED = """
+import io, os, signal
+class Interrupted(io.FileIO):
+    def write(self, content):
+        super().write(content[:len(content) // 2])
+        os.kill(os.getpid(), signal.SIGINT)
+os.fdopen = Interrupted
+"""
+
+
+def test_an_interrupt_while_a_file_is_written_leaves_no_half_file(tmp_path):
+    process = start(tmp_path / "kernels", INTERRUPTED)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert output == ""
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_right(start(tmp_path / "kernels"))
+
+
+def test_other_versions_and_processors_have_other_kernels(filled, monkeypatch):
+    others = [
+        (compiler.numba, "__version__", "0.999"), (compiler.np, "__version__", "9.9"), (compiler.sys, "version", "3.99"),
+        (compiler.llvmlite, "__version__", "9"), (compiler.platform, "machine", lambda: "riscv64"),
+        (compiler.llvm, "get_host_cpu_name", lambda: "another"), (compiler.config, "CPU_FEATURES", "+sse2"),
+        (compiler.config, "BOUNDSCHECK", 1), (compiler, "VECTOR_BYTES", 8),
+    ]  # fmt: skip
+    found = {compiler._fingerprint()}
+    for owner, name, value in others:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            found.add(compiler._fingerprint())
+    assert len(found) == 1 + len(others)
+    assert_right(start(filled, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=""))
+    assert len({file.parent for file in files_of(filled)}) == 2
 
 
 def test_fastbp_cache(filled, tmp_path, monkeypatch):

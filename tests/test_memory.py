@@ -11,16 +11,15 @@ from conftest import LONG
 import fastbp
 from fastbp import MLP, SGD, Trainer
 
-MAKE = {
+LAYERS = {
     "Affine": lambda: fastbp.Affine(np.ones((20, 10)), np.zeros(10)),
-    "Relu": fastbp.Relu,
-    "Sigmoid": fastbp.Sigmoid,
-    "Tanh": fastbp.Tanh,
     "BatchNormalization": lambda: fastbp.BatchNormalization(np.ones(20), np.zeros(20)),
-    "Dropout": fastbp.Dropout,
-    "MLP": lambda: MLP((20, 10, 3), seed=0),
+    "Convolution": lambda: fastbp.Convolution(np.ones((2, 1, 3, 3)), np.zeros(2)),
+    "Pooling": lambda: fastbp.Pooling(2, 2, 2),
+    **{name: getattr(fastbp, name) for name in ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Identity", "Dropout")},
 }
-X = np.random.default_rng(0).standard_normal((50, 20))
+WITH_LOSS = [name for name in dir(fastbp) if name.endswith("WithLoss")]
+X = np.random.default_rng(0).random((50, 20))
 
 
 def growth(work, times):
@@ -39,18 +38,32 @@ def growth(work, times):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("name", MAKE)
-def test_constructions_and_calls_keep_nothing(name):
-    """50,000 of each in a long run."""
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_keep_nothing(name):
+    """50,000 of each are made and used in a long run."""
+    x = X.reshape(10, 1, 10, 10) if name in ("Convolution", "Pooling") else X
 
     def work():
-        layer = MAKE[name]()
-        if name == "MLP":
-            layer.gradient(X, np.zeros(50, np.int64))
-        else:
-            layer.backward(layer.forward(X))
+        layer = LAYERS[name]()
+        layer.backward(layer.forward(x))
 
     assert growth(work, 2000 * LONG) < 16
+
+
+@pytest.mark.parametrize("name", WITH_LOSS)
+def test_layers_with_loss_keep_nothing(name):
+    t = np.zeros(50, np.int64) if name == "SoftmaxWithLoss" else X
+
+    def work():
+        layer = getattr(fastbp, name)()
+        layer.forward(X, t)
+        layer.backward()
+
+    assert growth(work, 2000 * LONG) < 16
+
+
+def test_networks_keep_nothing():
+    assert growth(lambda: MLP((20, 10, 3), seed=0).gradient(X, np.zeros(50, np.int64)), 2000 * LONG) < 16
 
 
 def test_training_steps_keep_nothing():

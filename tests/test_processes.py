@@ -1,6 +1,8 @@
 """Children train and finish, however they began; the same seed gives the same bits."""
 
 import multiprocessing
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,31 @@ def test_pools_of_processes(method):
         found = pool.map(trained, range(4))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_joblib(backend):
+    joblib = pytest.importorskip("joblib")
+    found = joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(trained)(seed) for seed in range(4))
+    for seed, one in enumerate(found):
+        np.testing.assert_array_equal(one, trained(seed))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("setpriv"),
+    reason="only root can become another user",
+)
+def test_another_user_may_run_what_root_installed(tmp_path):
+    """Who may read anything, wherever Python was installed, but has no place to write to: kernels are compiled in memory."""
+    nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+    code = "import test_processes as t; print(t.trained(1).sum())"
+    environment = {**os.environ, "HOME": "/nonexistent", "PYTHONPATH": str(Path(__file__).parent)}
+    environment.pop("FASTBP_CACHE_DIR", None)
+    done = subprocess.run(
+        ["setpriv", *nobody.split(), sys.executable, "-W", "error", "-c", code], env=environment, cwd=tmp_path,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{trained(1).sum()}\n"), done.stderr
 
 
 def test_the_same_seed_gives_the_same_bits_in_another_process():

@@ -1,5 +1,9 @@
 """The vector layer, operation by operation, against NumPy on the same lanes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -109,3 +113,72 @@ def test_elements(source, target):
     array, out = np.array([0, 1, 1, 0, 1], source), np.empty(5, target)
     _elements(array, out)
     np.testing.assert_array_equal(out, array)
+
+
+CHECKED = """
+import numpy as np
+from fastbp.kernels import simd, threads
+from fastbp.kernels.arrays import strided
+from fastbp.kernels.compiler import kernel
+
+@kernel
+def number(a, i):
+    return simd.at(a, i)
+
+@kernel
+def change(a, i):
+    simd.put(a, i, 1)
+
+@kernel
+def vector(a, i):
+    simd.store(a, i, simd.load(a, i))
+
+@kernel
+def lane(a, b, i):
+    simd.store(b, 0, simd.broadcast(b, a, i))
+
+@kernel
+def converted(a, b, i):
+    simd.store(b, 0, simd.load_converted(b, a, i))
+
+@kernel
+def plain(a, i):
+    return a[i]
+
+a, b, whole = np.arange(40.0), np.zeros(64), np.arange(40)
+width = simd.VECTOR_BYTES // 8
+right = [(number, a, 39), (change, a, 0), (vector, a, 40 - width), (lane, a, b, 39), (converted, whole, b, 40 - width)]
+wrong = [(number, a, 40), (change, a, -1), (vector, a, 41 - width), (vector, a, -1), (lane, a, b, 40),
+         (converted, whole, b, 41 - width), (plain, a, 40)]
+for function, *arguments in right:
+    function(*arguments)
+for function, *arguments in wrong:
+    try:
+        function(*arguments)
+    except IndexError:
+        continue
+    raise SystemExit(f"{function.__name__}{arguments} passed")
+assert number(strided(a[::2])[0], 38) == 38  # where the length is not known, nothing is checked
+
+@kernel
+def apart(thread, count, control, a):
+    threads.begin(control, thread)
+    if thread == 1:
+        simd.put(a, len(a), 1)
+    threads.meet(control, 1, count)
+
+print("checked", flush=True)
+threads.run(apart, 2, a)  # in a helper, which nobody waits for: the process ends, instead of waiting for ever
+threads.run(apart, 1, a)
+threads._team.helpers[0].wait()
+"""
+
+
+def test_offsets_are_checked_where_numba_is_asked_to(tmp_path):
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "FASTBP_CACHE_DIR": str(tmp_path / "kernels")}
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKED], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout == "checked\n", done.stderr
+    assert done.returncode != 0
+    assert "IndexError: index is out of bounds" in done.stderr

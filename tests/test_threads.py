@@ -118,6 +118,46 @@ def test_networks_trained_in_many_python_threads_are_those_trained_one_by_one():
     np.testing.assert_array_equal(alone, together)
 
 
+BESIDE_OTHERS = f"""
+import sys, threading, numba, numpy as np
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_threads import train
+
+@numba.njit(parallel=True)
+def total(numbers):
+    result = 0.0
+    for i in numba.prange(len(numbers)):
+        result += numbers[i]
+    return result
+
+try:
+    total(np.ones(9))
+except ValueError as error:
+    sys.exit(f"not here: {{error}}")
+expected, found = [train(seed) for seed in range(4)], [None] * 4
+workers = [threading.Thread(target=lambda seed=seed: found.__setitem__(seed, train(seed))) for seed in range(4)]
+for worker in workers:
+    worker.start()
+while any(worker.is_alive() for worker in workers):
+    assert total(np.ones(10_000)) == 10_000
+assert np.array_equal(found, expected)
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_beside_parallel_functions_of_the_users_own(layer):
+    """Which use one of Numba's threading layers; our kernels use none, whichever it is."""
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BESIDE_OTHERS], env=environment, timeout=300, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if "not here" in result.stderr:
+        pytest.skip(f"the layer {layer} is not installed")
+    assert (result.returncode, result.stdout) == (0, f"{layer}\n"), result.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
 def test_a_forked_child_trains():
     code = f"""
