@@ -37,6 +37,7 @@ def tanh(x):
     s = x * x
     series = kind(-17 / 315) + s * (kind(62 / 2835) + s * kind(-1382 / 155925))
     near = x + x * s * (kind(-1 / 3) + s * (kind(2 / 15) + s * series))
+    near = x if x == kind(0) else near  # -0.0 is its own
     far = -far if x < kind(0) else far
     return near if size < kind(0.05) else far
 

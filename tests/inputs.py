@@ -115,17 +115,18 @@ def largest(array):
     return float(np.max(np.abs(array[np.isfinite(array)].astype(float)), initial=0)) if plain(array) else 0.0
 
 
-def assert_alike(work, *given_arrays):
-    """The same outcome on both backends. Errors are small beside the numbers of given_arrays, too."""
-    floor = max(
-        [1.0, *(float(np.max(np.abs(a[np.isfinite(a)].astype(float)), initial=0)) for a in given_arrays if plain(a))]
-    )
+def assert_alike(work, *given_arrays, signs=False):
+    """The same outcome on both backends. Errors are small beside the numbers of given_arrays, too; signs: those of zeros."""
+    floor = max([1.0, *map(largest, given_arrays)])
     expected, warned = outcome(lambda: work("numpy"))
     for threads in (1, 3):
         with guarded(threads):
             found, warned_too = outcome(lambda: work("numba"))
         compare(found, expected, floor)
         assert warned_too <= warned
+        if signs and not isinstance(expected[0], type):
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(np.signbit(one[other == 0]), np.signbit(other[other == 0]))
 
 
 def plain(array):

@@ -48,7 +48,7 @@ def test_elementwise_layers(make, x, data):
         layer = make(backend=backend)
         return layer.forward(x), layer.backward(dout)
 
-    assert_alike(work, dout)
+    assert_alike(work, dout, signs=True)
 
 
 @examples(150)

@@ -205,6 +205,14 @@ def test_tanh_and_leaky_relu(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu_forward", "sigmoid_forward", "tanh_forward"])
+def test_zeros_have_the_signs_of_the_reference(name, dtype):
+    x = np.array([0.0, -0.0, 1e-40, -1e-40, np.inf, -np.inf], dtype)
+    with np.errstate(under="ignore"):
+        np.testing.assert_array_equal(*(np.signbit(getattr(module, name)(x)) for module in (kernels, reference)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 0.05, 1, 30, 1e30])
 def test_tanh_has_all_digits_at_every_size(scale, dtype):
     x = np.concatenate([np.linspace(-1, 1, 1001), [np.nan, np.inf, -np.inf]]).astype(dtype) * np.dtype(dtype).type(
