@@ -17,8 +17,8 @@ LONG = int(os.environ.get("FASTBP_LONG", "1"))  # times as many examples, kills,
 
 
 def examples(count):
-    """So many examples of a property, times LONG; on machines of any speed."""
-    return settings(max_examples=count * LONG, deadline=None)
+    """So many examples of a property, times LONG; on machines of any speed. A long run tries others each time."""
+    return settings(max_examples=count * LONG, deadline=None, derandomize=LONG == 1)
 
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3}  # of the largest finite magnitude

