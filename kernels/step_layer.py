@@ -29,12 +29,16 @@ from .layout import (
 )
 from .leaky_relu import SLOPE
 from .matmul import (
+    AS_IT_IS,
     FEW_ROWS,
+    GATED,
+    POSITIVE_PART,
     ROW_BLOCK,
     SCRATCH,
     SHORT,
     multiply_add,
     multiply_add_copied,
+    multiply_through,
     outer_tile,
     pack,
     panel_width,
@@ -58,17 +62,15 @@ def forward_layer(memory, table, layer, first, end, low, high):
         )  # fmt: skip
         activate(memory, table, layer, first, end, low, high)
         return
+    finish = np.intp(POSITIVE_PART if table[layer, ACTIVATION] == RELU else AS_IT_IS)
     for top in range(low, high, ROW_BLOCK):  # block by block, so that the activation finds its input in the cache
         rows = min(ROW_BLOCK, high - top)
-        for start in range(out + top * wide, out + (top + rows) * wide, wide):
-            for j in range(0, (end - first) * panel, lanes(memory)):
-                store(memory, start + j, load(memory, bias + j))
-        multiply_add(
-            memory, table[layer, Z] + top * width, width, np.intp(1), rows, depth,
-            memory, table[layer, W] + first * depth * panel, panel, depth * panel, end - first,
-            memory, out + top * wide, wide, panel, memory.dtype.type(1),
+        multiply_through(
+            memory, table[layer, Z] + top * width, width, rows, depth, table[layer, W] + first * depth * panel,
+            end - first, out + top * wide, wide, bias, finish, np.intp(0),
         )  # fmt: skip
-        activate(memory, table, layer, first, end, top, top + rows)
+        if finish == AS_IT_IS:
+            activate(memory, table, layer, first, end, top, top + rows)
 
 
 @kernel(part=True)
@@ -114,21 +116,18 @@ def backward_layer(memory, table, layer, first, end, low, high, keep, thread):
     """delta of the layer before = (delta @ W.T) * activation'(z), its panels from `first` to `end` and rows from `low` to
     `high`; keep: see derive."""
     columns, wide, panel = table[layer + 1, SIZE], table[layer, WIDTH], panel_width(memory)
-    out, span = table[layer, DELTA] + first * panel, (end - first) * panel
+    out = table[layer, DELTA] + first * panel
     transposed = table[layer, TRANSPOSED] + thread * table[layer, TRANSPOSED_SIZE] + first * columns * panel
     transpose_panels(memory, table, layer, first, end, transposed)
+    finish = np.intp(GATED if table[layer - 1, ACTIVATION] == RELU else AS_IT_IS)
     for top in range(low, high, ROW_BLOCK):
         count = min(ROW_BLOCK, high - top)
-        for start in range(out + top * wide, out + (top + count) * wide, wide):
-            for i in range(start, start + span, lanes(memory)):
-                store(memory, i, zeros(memory))
-        multiply_add(
-            memory, table[layer + 1, DELTA] + top * table[layer + 1, WIDTH], table[layer + 1, WIDTH], np.intp(1),
-            count, columns,
-            memory, transposed, panel, columns * panel, end - first,
-            memory, out + top * wide, wide, panel, memory.dtype.type(1),
+        multiply_through(
+            memory, table[layer + 1, DELTA] + top * table[layer + 1, WIDTH], table[layer + 1, WIDTH], count, columns,
+            transposed, end - first, out + top * wide, wide, np.intp(-1), finish, table[layer, Z] - table[layer, DELTA],
         )  # fmt: skip
-        derive(memory, table, layer, first, end, top, top + count, keep)
+        if finish == AS_IT_IS:
+            derive(memory, table, layer, first, end, top, top + count, keep)
 
 
 @kernel(part=True)

@@ -188,12 +188,15 @@ def test_networks(sizes, loss, dtype, data):
 @given(
     st.tuples(SIDE, st.integers(1, 70), st.integers(1, 70), st.integers(1, 9)),
     st.sampled_from(sorted(fastbp.networks.LOSSES)),
-    st.sampled_from(sorted(fastbp.optimizers.OPTIMIZERS)),
+    st.sampled_from(["momentum", "nesterov", "sgd"]),
     st.tuples(st.sampled_from([0.0, 1e-3]), st.sampled_from([0.0, 0.3]), st.booleans(), st.integers(1, 80)),
     st.data(),
 )
 def test_training(sizes, loss, rule, options, data):
-    """Three steps, of batches that may be larger than the data; the parameters afterwards."""
+    """Three steps, of batches that may be larger than the data; the parameters afterwards.
+
+    Not by rules that divide by the size of past gradients: of those that are rounding alone, they make whole steps.
+    """
     rows, *widths = sizes
     l2, dropout, shuffle, batch_size = options
     x = data.draw(arrays((rows, widths[0]) if data.draw(st.integers(0, 9)) else ANY_SHAPE))
