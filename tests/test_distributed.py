@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 from fastbp import load
 from fastbp.distributed import world
 
+MPIEXEC = (
+    shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "mpiexec"
+)
 TRAIN = """
 import json, os, sys
 import numpy as np
@@ -72,7 +76,7 @@ if rank == 0:
 
 
 def started(processes, folder, name, **options):
-    command = ["mpiexec", "-n", str(processes), sys.executable, "-W", "error", "-c", TRAIN, json.dumps(options), name]
+    command = [MPIEXEC, "-n", str(processes), sys.executable, "-W", "error", "-c", TRAIN, json.dumps(options), name]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PMI")}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -158,7 +162,7 @@ def test_wrong_data_in_one_is_an_error_in_all(tmp_path):
 def test_the_command_line(tmp_path):
     options = ["--iterations", "120", "--hidden", "8", "--evaluate-every", "50", "--dtype", "float64"]
     for processes in (1, 2):
-        command = ["mpiexec", "-n", str(processes), sys.executable, "-m", "fastbp", "train", *options]
+        command = [MPIEXEC, "-n", str(processes), sys.executable, "-m", "fastbp", "train", *options]
         command += ["--save", f"{processes}.safetensors", "--json", f"{processes}.json", "--checkpoint", "run.ckpt"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
@@ -174,7 +178,7 @@ def test_the_program_of_the_page(tmp_path):
     """docs/scaling.md's, in two processes; test_dask.py has its other one."""
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text("utf-8")
     (tmp_path / "script.py").write_text(re.findall(r"```py\n(.*?)```", page, re.DOTALL)[0])
-    command = ["mpiexec", "-n", "2", sys.executable, "script.py"]
+    command = [MPIEXEC, "-n", "2", sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"Evaluation\(iteration=0, train_accuracy=0\.\d+, .*\)\n", done.stdout)

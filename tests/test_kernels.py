@@ -277,6 +277,23 @@ def test_network(sizes, activations, x_dtype, dtype, density, threads, monkeypat
         assert hits == expected_hits
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_wide_layers(activation, threads, monkeypatch):
+    """Of more than one block of k, forward and back."""
+    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    sizes = (10, 450, 410, 3)
+    parameters, x, t = network(sizes, "float64", "float64", 1.0)
+    architecture, found = Architecture(sizes, (activation, activation, "identity"), "cross_entropy", True), []
+    for module in (kernels, reference):
+        gradient = np.empty_like(parameters)
+        batch = module.prepare_data(x), t, np.arange(60), gradient
+        loss = module.batch_gradient(parameters / 5, architecture, *batch)
+        found.append((np.float64(loss), gradient))
+    for mine, expected in zip(*found, strict=True):
+        assert_parity(mine, expected)
+
+
 @pytest.mark.parametrize("density", [0.1, 1.0])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [0, 37, -1])
