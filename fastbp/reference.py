@@ -354,7 +354,7 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
     if keep < 1:
         numbers = rows + terms.first_row
         masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
-    outs = _forward(layers, activations, x[rows], masks)
+    outs = _forward(layers, activations, x[rows], masks, keep)
     row_losses, delta = losses.ROW_LOSSES[architecture.loss](outs[-1], t[rows])
     if terms is not None and terms.log_floor and architecture.loss == "cross_entropy":
         y = losses.cross_entropies(outs[-1], t[rows])[1]
@@ -370,13 +370,13 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
             out = out if mask is None else out * out.dtype.type(keep)
             delta = _ACTIVATIONS[activations[layer - 1]][1](delta_before, out)
             if mask is not None:
-                delta = delta * mask.astype(delta.dtype)
+                delta = _dropped(delta, mask, keep)
     loss_parts = 1 if terms is None else terms.loss_parts
     return float(np.sum(weights * row_losses, dtype=np.float64)) / divisor / loss_parts, divisor
 
 
 def _dropout_mask(seed, step, layer, rows, keep, columns):
-    """1 / keep where a number is kept, else 0: (rows, columns) from splitmix64, as kernels/step_dropout.py has it."""
+    """Which numbers are kept: (rows, columns) from splitmix64, as kernels/step_dropout.py has it."""
 
     def mixed(state):
         state = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
@@ -387,7 +387,12 @@ def _dropout_mask(seed, step, layer, rows, keep, columns):
     start = mixed(mixed(np.array([seed], np.uint64)) + np.uint64(step)) + np.uint64(layer)
     state = mixed(mixed(start) + rows.astype(np.uint64))
     numbers = mixed(state[:, None] + np.arange(columns, dtype=np.uint64))
-    return np.where(numbers >> np.uint64(11) < np.uint64(keep * 2.0**53), 1 / keep, 0.0)
+    return numbers >> np.uint64(11) < np.uint64(keep * 2.0**53)
+
+
+def _dropped(numbers, mask, keep):
+    """numbers / keep where they are kept; what is left out is 0, even NaN."""
+    return np.where(mask, numbers * numbers.dtype.type(1 / keep), numbers.dtype.type(0))
 
 
 def _matrices(parameters, sizes):
@@ -400,10 +405,10 @@ def _matrices(parameters, sizes):
     return views
 
 
-def _forward(layers, activations, x, masks=()):
+def _forward(layers, activations, x, masks=(), keep=1.0):
     """The input of every layer and the scores."""
     outs = [x]
     for (W, b), activation, mask in itertools.zip_longest(layers, activations, masks):
         out = _ACTIVATIONS[activation][0](affine_forward(outs[-1], W, b))
-        outs.append(out if mask is None else out * mask.astype(out.dtype))
+        outs.append(out if mask is None else _dropped(out, mask, keep))
     return outs

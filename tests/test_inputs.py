@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 from conftest import LAYOUTS, examples
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from inputs import ANY_SHAPE, DTYPES, FLOATS, SIDE, arrays, assert_alike, compare, largest, one_long, outcome, plain
@@ -222,6 +222,8 @@ def test_training(sizes, loss, rule, options, data):
         )
         return np.array(history.losses), network.parameters
 
+    parameters = outcome(lambda: work("numpy"))[0][1]
+    assume(isinstance(parameters, str) or not (np.abs(parameters) > 1e3).any())  # exp runs away, and rounding with it
     assert_alike(work, x, t, np.array([largest(x) * largest(t)]))
 
 
