@@ -84,6 +84,22 @@ def test_steps_agree_with_the_reference(sizes, loss, activations, optimizer, ter
         np.testing.assert_allclose(mine, expected, rtol=1e-8, atol=1e-9)
 
 
+def test_what_dropout_leaves_out_is_0_even_where_it_was_nan():
+    parameters, x, t = problem((5, 20, 3), "squared_error")
+    x[:, 2] = np.nan
+    architecture = Architecture((5, 20, 3), ("tanh", "identity"), "squared_error", True)
+    found = []
+    for module in BACKENDS.values():
+        gradient = np.empty_like(parameters)
+        module.batch_gradient(
+            parameters, architecture, module.prepare_data(x), t, np.arange(4), gradient, Terms(dropout=0.9)
+        )
+        found.append(np.isnan(gradient))
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()
+    assert not found[0].all()
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("weighted", [False, True])
