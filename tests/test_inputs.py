@@ -187,6 +187,7 @@ def test_networks(sizes, loss, dtype, data):
         probabilities = network.predict_proba(x) if network.classifies else None
         return scores, value, accuracy, probabilities, *network.gradient(x, t).values()
 
+    assume(loss != "poisson" or largest(x) < 300)  # the rounding of a large score is as much larger in its exp
     assert_alike(work, x, t, np.array([largest(x) * largest(t)]))
 
 
