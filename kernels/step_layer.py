@@ -47,6 +47,7 @@ from .matmul import (
 from .optimizers import update_numbers
 from .sigmoid import sigmoid
 from .simd import add, add_up, at, fill, fma, kept_apart, lanes, load, put, store, where_positive, zeros
+from .sums import BLOCK
 from .tanh import tanh
 
 
@@ -222,11 +223,11 @@ def update_bias(memory, table, layer, first, end, rows, alpha, to):
     wide, panel = table[layer + 1, WIDTH], panel_width(memory)
     for j in range(first * panel, end * panel, lanes(memory)):
         total = zeros(memory)
-        for outer in range(0, rows, 64 * 64):  # block by block, for the rounding of long sums
+        for outer in range(0, rows, BLOCK * BLOCK):  # block by block, as in sums.py, but in registers
             middle_total = zeros(memory)
-            for middle in range(outer, min(outer + 64 * 64, rows), 64):
+            for middle in range(outer, min(outer + BLOCK * BLOCK, rows), BLOCK):
                 block = zeros(memory)
-                for r in range(middle, min(middle + 64, rows)):
+                for r in range(middle, min(middle + BLOCK, rows)):
                     block = add(block, load(memory, table[layer + 1, DELTA] + r * wide + j))
                 middle_total = add(middle_total, block)
             total = add(total, middle_total)
