@@ -6,8 +6,7 @@ from conftest import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp import Affine, BatchNormalization, Convolution, SigmoidWithLoss, SoftmaxWithLoss
-from fastbp.backends import get_backend
+from fastbp import Affine, BatchNormalization, Convolution, SigmoidWithLoss, SoftmaxWithLoss, kernels, reference
 from fastbp.networks import Architecture, Terms
 from fastbp.regularization_layers import EPSILON
 
@@ -72,16 +71,19 @@ def test_convolution(pixels, dtype, seed):
 
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 4096, 4097, 100_000])
 def test_losses(rows):
-    """Of equal rows: the mean is the loss of one; of layers, and of a network's step, with weights and without."""
+    """Of equal rows, the mean is the loss of one: of layers, and of a network's step, with its gradient, weighted or not."""
     x, t = np.tile([0.3, 0.1, -0.2], (rows, 1)), np.zeros(rows, np.int64)
     one = SoftmaxWithLoss(backend="numpy").forward(x[:1], t[:1])
     bits = SigmoidWithLoss(backend="numpy").forward(x[:1], np.zeros((1, 3)))
     found = [(SoftmaxWithLoss(backend="numba").forward(x, t), one)]
     found.append((SigmoidWithLoss(backend="numba").forward(x, np.zeros((rows, 3))), bits))
-    kernels, architecture = get_backend("numba")[1], Architecture((3, 3), ("identity",), "cross_entropy", True)
+    architecture = Architecture((3, 3), ("identity",), "cross_entropy", True)
     parameters = np.append(np.eye(3), np.zeros(3))
     for terms in (None, Terms(weights=np.full(rows, 0.1))):
-        batch = kernels.prepare_data(x), t, np.arange(rows), np.empty(12), terms
-        found.append((kernels.batch_gradient(parameters, architecture, *batch), one))
-    for loss, each in found:
-        assert_close(loss * rows, np.longdouble(each) * rows, np.full(rows, each, np.longdouble), "float64")
+        gradient, of_one = np.empty((2, 12))
+        data = kernels.prepare_data(x)
+        found.append((kernels.batch_gradient(parameters, architecture, data, t, np.arange(rows), gradient, terms), one))
+        reference.batch_gradient(parameters, architecture, x, t, np.arange(1), of_one)
+        found += zip(gradient, of_one, strict=True)
+    for mean, each in found:
+        assert_close(mean * rows, np.longdouble(each) * rows, np.full(rows, abs(each), np.longdouble), "float64")
