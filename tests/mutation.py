@@ -100,7 +100,7 @@ FAULTS = [
     Fault("fastbp/networks.py", "self.parameters = self.parameters.copy()", "self.parameters = self.parameters", "networks -k copies"),
     Fault("kernels/softmax_cross_entropy.py", "EPSILON = 1e-7", "EPSILON = 1e-6", "kernels -k softmax"),
     Fault("kernels/matmul.py", "left, right, k == 0, finish if last else AS_IT_IS, to_z", "left, right, k == 0, finish, to_z", "kernels -k wide"),
-    Fault("kernels/matmul.py", "if k == 0 and start >= 0:", "if k == 0 and start > 9:", "kernels -k network"),
+    Fault("kernels/matmul.py", "if k == 0 and start >= 0:", "if k == 0 and start < 0:", "kernels -k network"),
     Fault("kernels/matmul.py", "z = c0 + to_z", "z = c0", "kernels -k network"),
     Fault("kernels/matmul.py", "    if rows > 5:\n        finish_row", "    if rows > 6:\n        finish_row", "kernels -k network"),
     Fault("kernels/tanh.py", "near = x if x == kind(0) else near", "near = near", "kernels -k zeros"),
