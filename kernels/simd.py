@@ -9,7 +9,7 @@ vector *variable* stays in a register from the first addition to the last, and m
     store(out, 0, total)
 
 Everything here takes flat arrays and element offsets. Offsets are the caller's promise: they are checked only where
-NUMBA_BOUNDSCHECK=1 asks for it, as those of array[index] are, and then an IndexError tells of the first that is wrong.
+NUMBA_BOUNDSCHECK=1 asks for it and the array's length is known (not that of arrays.strided); an IndexError tells then.
 The first argument of `lanes`, `zeros` and `broadcast` only says which dtype is meant.
 """
 

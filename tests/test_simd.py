@@ -168,9 +168,7 @@ def apart(thread, count, control, a):
     threads.meet(control, 1, count)
 
 print("checked", flush=True)
-threads.run(apart, 2, a)  # in a helper, which nobody waits for: the process ends, instead of waiting for ever
-threads.run(apart, 1, a)
-threads._team.helpers[0].wait()
+threads.run(apart, 2, a)  # in a helper: the process ends, instead of waiting for it at the barrier for ever
 """
 
 
