@@ -150,7 +150,7 @@ def test_other_versions_and_processors_have_other_kernels(filled, tmp_path, monk
         (compiler.numba, "__version__", "0.999"), (compiler.np, "__version__", "9.9"), (compiler.sys, "version", "3.99"),
         (compiler.llvmlite, "__version__", "9"), (compiler.platform, "machine", lambda: "riscv64"),
         (compiler.llvm, "get_host_cpu_name", lambda: "another"), (compiler.config, "CPU_FEATURES", "+sse2"),
-        (compiler.config, "BOUNDSCHECK", 1), (compiler, "VECTOR_BYTES", 8),
+        (compiler.config, "BOUNDSCHECK", "another"), (compiler, "VECTOR_BYTES", 8),
     ]  # fmt: skip
     found = {compiler._fingerprint()}
     for owner, name, value in others:
