@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -72,5 +73,5 @@ def test_the_drop_in_is_measured(monkeypatch, capsys):
     dropin.main()
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].split("|")[1:-1] == [" network ", " NumPy ", " fastbp run ", " gain "]
-    assert rows[2].startswith("| small | ")
-    assert float(rows[2].split("|")[-2]) > 0
+    # no more of the figures than their form: beside other tests either way may be ten times as slow
+    assert re.fullmatch(r"\| small \| \d+\.\d\d ms \| \d+\.\d\d ms \| \d+\.\d \|", rows[2])
