@@ -243,7 +243,7 @@ def test_ctrl_c_stops_promptly_and_keeps_the_history(backend):
     threading.Timer(0.3, interrupt).start()
     with pytest.warns(RuntimeWarning, match="Training was interrupted after"):
         history = trainer.fit(x, t, iterations=100_000_000, evaluate_every=None, progress=False)
-    assert time.perf_counter() - sent[0] < 2  # half a second on an idle machine
+    assert time.perf_counter() - sent[0] < 10  # half a second on an idle machine, and hours if nothing listened
     assert history.interrupted
     assert trainer.history is history
     assert 0 < len(history.losses) < 100_000_000
