@@ -33,7 +33,7 @@ from .matmul import (
 from .simd import add, add_up, at, fma, kept_apart, lanes, load, put, zeros
 from .sparse_affine import is_finite, is_sparse, listing, sparse_forward, weights_gradient
 from .sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
-from .threads import begin, meet, run, share, threads_for
+from .threads import most_parts, next_part, run, share, take, threads_for
 
 WORTH_A_THREAD = 3_000_000  # multiplications, 75 us on one core: below, a second one costs more than it brings
 
@@ -107,9 +107,12 @@ def _product(a, a_row, a_k, b, b_k, b_column, bias, rows, depth, columns):
 
 @kernel
 def _multiply(thread, threads, control, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan):
-    begin(control, thread)
-    multiply_share(thread, threads, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan)
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        multiply_share(
+            part, threads, thread, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan
+        )  # fmt: skip
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
@@ -118,31 +121,39 @@ def _backward(
     plan_dx, plan_dW, rows, depth, columns, listed, numbers, bits, marks, lists, strips,
 ):  # fmt: skip
     """All three gradients at once: waking a thread costs as much as one of them may take."""
-    begin(control, thread)
-    if len(dx) > 0:
-        multiply_share(
-            thread, threads, d, d_row, d_column, w, w_column, w_row, zeros, dx, room, rows, columns, depth, plan_dx
-        )
-    if listed:
-        weights_gradient(control, thread, threads, numbers, bits, lists, strips, d, zeros, dW, rows, depth, columns)
-    else:
-        multiply_share(
-            thread, threads, x, x_column, x_row, d, d_row, d_column, zeros, dW, room, depth, rows, columns, plan_dW
-        )  # fmt: skip
-    if thread == 0:
-        sum_rows(d, d_row, d_column, db, columns, rows)
-    meet(control, 1, threads)
+    parts_of_dx = threads if len(dx) > 0 else 0
+    parts_of_dW = most_parts(threads) - threads if listed else threads
+    parts = parts_of_dx + parts_of_dW
+    part = take(control, 1, parts, thread, threads, -1)
+    while part >= 0:
+        if part < parts_of_dx:
+            multiply_share(
+                part, threads, thread, d, d_row, d_column, w, w_column, w_row, zeros, dx, room, rows, columns, depth,
+                plan_dx,
+            )  # fmt: skip
+        elif listed:
+            weights_gradient(
+                part - parts_of_dx, parts_of_dW, thread, numbers, bits, lists, strips, d, zeros, dW, rows, depth, columns
+            )  # fmt: skip
+        else:
+            multiply_share(
+                part - parts_of_dx, threads, thread, x, x_column, x_row, d, d_row, d_column, zeros, dW, room, depth, rows,
+                columns, plan_dW,
+            )  # fmt: skip
+        if part == 0:
+            sum_rows(d, d_row, d_column, db, columns, rows)
+        part = take(control, 1, parts, thread, threads, part)
 
 
 @kernel(part=True)
-def multiply_share(thread, threads, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan):
-    """This thread's part of c = a @ b + bias. A last panel that is not full is computed in `edge`, and copied."""
+def multiply_share(part, parts, thread, a, a_row, a_k, b, b_k, b_column, bias, c, room, rows, depth, columns, plan):
+    """A part of c = a @ b + bias, in this thread's room. A last panel that is not full is computed in `edge`, and copied."""
     kept_apart()
     size, by_rows, copied = plan
     width = panel_width(b)
     panels, block = (columns + width - 1) // width, even_block(depth)
-    first, end = (0, panels) if by_rows else share(panels, thread, threads)
-    low, high = share(rows, thread, threads) if by_rows else (0, rows)
+    first, end = (0, panels) if by_rows else share(panels, part, parts)
+    low, high = share(rows, part, parts) if by_rows else (0, rows)
     left, right = first * width, min(columns, end * width)
     full, rest = (right - left) // width, (right - left) % width
     packed, edge = thread * size, thread * size + (end - first) * width * depth

@@ -10,7 +10,7 @@ from .arrays import flat
 from .compiler import kernel
 from .simd import at, put
 from .sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 150_000  # numbers
 
@@ -56,81 +56,86 @@ def batch_normalization_backward(dout, gamma, xc, xn, std):
 
 @kernel
 def _forward(thread, threads, control, x, gamma, beta, epsilon, rows, out, xc, xn, std, mean, variance, sums):
-    begin(control, thread)
     columns = len(mean)
-    first, end = share(columns, thread, threads)
-    begin_sums(sums, first, end, columns)
-    for i in range(rows):
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(columns, part, threads)
+        begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                add_to_sum(sums, j, columns, at(x, i * columns + j))
+            end_row(sums, first, end, columns, i)
+        end_sums(sums, first, end, columns)
         for j in range(first, end):
-            add_to_sum(sums, j, columns, at(x, i * columns + j))
-        end_row(sums, first, end, columns, i)
-    end_sums(sums, first, end, columns)
-    for j in range(first, end):
-        put(mean, j, at(sums, j) / rows)
-    begin_sums(sums, first, end, columns)
-    for i in range(rows):
+            put(mean, j, at(sums, j) / rows)
+        begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                centred = at(x, i * columns + j) - at(mean, j)
+                put(xc, i * columns + j, centred)
+                add_to_sum(sums, j, columns, centred * centred)
+            end_row(sums, first, end, columns, i)
+        end_sums(sums, first, end, columns)
         for j in range(first, end):
-            centred = at(x, i * columns + j) - at(mean, j)
-            put(xc, i * columns + j, centred)
-            add_to_sum(sums, j, columns, centred * centred)
-        end_row(sums, first, end, columns, i)
-    end_sums(sums, first, end, columns)
-    for j in range(first, end):
-        put(variance, j, at(sums, j) / rows)
-        put(std, j, math.sqrt(at(variance, j) + epsilon))
-    for i in range(rows):
-        for j in range(first, end):
-            number = at(xc, i * columns + j) / at(std, j)
-            put(xn, i * columns + j, number)
-            put(out, i * columns + j, at(gamma, j) * number + at(beta, j))
-    meet(control, 1, threads)
+            put(variance, j, at(sums, j) / rows)
+            put(std, j, math.sqrt(at(variance, j) + epsilon))
+        for i in range(rows):
+            for j in range(first, end):
+                number = at(xc, i * columns + j) / at(std, j)
+                put(xn, i * columns + j, number)
+                put(out, i * columns + j, at(gamma, j) * number + at(beta, j))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _apply(thread, threads, control, x, gamma, beta, mean, std, rows, out):
-    begin(control, thread)
     columns = len(mean)
-    first, end = share(rows, thread, threads)
-    for i in range(first, end):
-        for j in range(columns):
-            number = (at(x, i * columns + j) - at(mean, j)) / at(std, j)
-            put(out, i * columns + j, at(gamma, j) * number + at(beta, j))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(rows, part, threads)
+        for i in range(first, end):
+            for j in range(columns):
+                number = (at(x, i * columns + j) - at(mean, j)) / at(std, j)
+                put(out, i * columns + j, at(gamma, j) * number + at(beta, j))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward(thread, threads, control, dout, gamma, xc, xn, std, rows, dx, dgamma, dbeta, room):
     """The book's steps, column by column: dstd is summed up in `room`, and then dmu."""
-    begin(control, thread)
     columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
-    first, end = share(columns, thread, threads)
-    for sums in (dgamma, dbeta, room):
-        begin_sums(sums, first, end, columns)
-    for i in range(rows):
-        for j in range(first, end):
-            number = at(dout, i * columns + j)
-            add_to_sum(dbeta, j, columns, number)
-            add_to_sum(dgamma, j, columns, at(xn, i * columns + j) * number)
-            add_to_sum(room, j, columns, -at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j)))
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(columns, part, threads)
         for sums in (dgamma, dbeta, room):
-            end_row(sums, first, end, columns, i)
-    for sums in (dgamma, dbeta, room):
-        end_sums(sums, first, end, columns)
-    for j in range(first, end):
-        put(room, j, two / rows * (half * at(room, j) / at(std, j)))
-    for i in range(rows):
+            begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                number = at(dout, i * columns + j)
+                add_to_sum(dbeta, j, columns, number)
+                add_to_sum(dgamma, j, columns, at(xn, i * columns + j) * number)
+                add_to_sum(
+                    room, j, columns, -at(gamma, j) * number * at(xc, i * columns + j) / (at(std, j) * at(std, j))
+                )
+            for sums in (dgamma, dbeta, room):
+                end_row(sums, first, end, columns, i)
+        for sums in (dgamma, dbeta, room):
+            end_sums(sums, first, end, columns)
         for j in range(first, end):
-            put(dx, i * columns + j, at(gamma, j) * at(dout, i * columns + j) / at(std, j)
-                + at(xc, i * columns + j) * at(room, j))  # fmt: skip
-    begin_sums(room, first, end, columns)
-    for i in range(rows):
+            put(room, j, two / rows * (half * at(room, j) / at(std, j)))
+        for i in range(rows):
+            for j in range(first, end):
+                put(dx, i * columns + j, at(gamma, j) * at(dout, i * columns + j) / at(std, j)
+                    + at(xc, i * columns + j) * at(room, j))  # fmt: skip
+        begin_sums(room, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                add_to_sum(room, j, columns, at(dx, i * columns + j))
+            end_row(room, first, end, columns, i)
+        end_sums(room, first, end, columns)
         for j in range(first, end):
-            add_to_sum(room, j, columns, at(dx, i * columns + j))
-        end_row(room, first, end, columns, i)
-    end_sums(room, first, end, columns)
-    for j in range(first, end):
-        put(room, j, at(room, j) / rows)
-    for i in range(rows):
-        for j in range(first, end):
-            put(dx, i * columns + j, at(dx, i * columns + j) - at(room, j))
-    meet(control, 1, threads)
+            put(room, j, at(room, j) / rows)
+        for i in range(rows):
+            for j in range(first, end):
+                put(dx, i * columns + j, at(dx, i * columns + j) - at(room, j))
+        part = next_part(control, thread, threads, part)

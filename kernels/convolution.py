@@ -26,7 +26,7 @@ from .compiler import kernel
 from .machine import VECTOR_BYTES
 from .matmul import ROW_BLOCK, ROWS, add_row, even_block, multiply_block, panel_width
 from .simd import add, at, broadcast, fill, fma, kept_apart, lanes, load, put, store, zeros
-from .threads import begin, meet, run, share, take, threads_for
+from .threads import most_parts, run, share, take, threads_for
 
 WORTH_A_THREAD = 1_000_000  # multiplications
 FEW_CHANNELS = 4
@@ -131,34 +131,35 @@ def _patches_times(
     thread, threads, control, x, steps, shape, padded, inside, sizes, pads, row_at, k_at, weights, w_at, w_step, bias,
     out, columns, room,
 ):  # fmt: skip
-    """This thread's images: padded, and ROW_BLOCK rows at a time multiplied in `block` and turned into `out`."""
-    begin(control, thread)
+    """Image by image: padded, and ROW_BLOCK rows at a time multiplied in this thread's `block` and turned into `out`."""
     width, depth, rows = panel_width(out), len(k_at), len(row_at)
     panels = (columns + width - 1) // width
     line = panels * width
     block = line * depth + thread * ROW_BLOCK * line
-    first_panel, end_panel = share(panels, thread, threads)
-    for panel in range(first_panel, end_panel):
-        pack_through(weights, panel * width * w_step, w_at, w_step, min(width, columns - panel * width), room,
-                     panel * width * depth)  # fmt: skip
-    if not meet(control, 1, threads):
-        return
-    deep = even_block(depth)
-    n = take(control, threads, -1)
-    while n < sizes[0]:
-        copy_padded(x, n * steps[0], steps, shape, padded, n * inside[0], inside, sizes, pads)
-        for top in range(0, rows, ROW_BLOCK):
-            count = min(ROW_BLOCK, rows - top)
-            for r in range(count):
-                for j in range(columns):
-                    put(room, block + r * line + j, at(bias, j))
-            for k in range(0, depth, deep):
-                for panel in range(panels):
-                    strips_through(padded, n * inside[0], row_at, top, count, k_at, k, min(deep, depth - k), room,
-                                   (panel * depth + k) * width, room, block + panel * width, line)  # fmt: skip
-            turn(room, block, line, count, columns, out, n * columns * rows + top, rows)
-        n = take(control, threads, n)
-    meet(control, 2, threads)
+    deep, parts = even_block(depth), most_parts(threads)
+    part = take(control, 1, parts, thread, threads, -1)
+    while part >= 0:
+        first, end = share(panels, part, parts)
+        for panel in range(first, end):
+            pack_through(weights, panel * width * w_step, w_at, w_step, min(width, columns - panel * width), room,
+                         panel * width * depth)  # fmt: skip
+        part = take(control, 1, parts, thread, threads, part)
+    part = take(control, 2, parts, thread, threads, -1)
+    while part >= 0:
+        first, end = share(sizes[0], part, parts)
+        for n in range(first, end):
+            copy_padded(x, n * steps[0], steps, shape, padded, n * inside[0], inside, sizes, pads)
+            for top in range(0, rows, ROW_BLOCK):
+                count = min(ROW_BLOCK, rows - top)
+                for r in range(count):
+                    for j in range(columns):
+                        put(room, block + r * line + j, at(bias, j))
+                for k in range(0, depth, deep):
+                    for panel in range(panels):
+                        strips_through(padded, n * inside[0], row_at, top, count, k_at, k, min(deep, depth - k), room,
+                                       (panel * depth + k) * width, room, block + panel * width, line)  # fmt: skip
+                turn(room, block, line, count, columns, out, n * columns * rows + top, rows)
+        part = take(control, 2, parts, thread, threads, part)
 
 
 @kernel(part=True)
@@ -284,38 +285,40 @@ def _patches_transposed_times(
 ):  # fmt: skip
     """dW[f, k] = the sum over images and pixels of padded[row_at[r] + k_at[k]] * dout[f, r]; db[f] that of dout[f, r].
 
-    Each thread has a panel of dout, [pixel][filter], and its sums, [panel of filters][k][filter] and one row for db.
+    Each part has a panel of dout, [pixel][filter], and its sums, [panel of filters][k][filter] and one row for db.
     """
-    begin(control, thread)
     width, depth, filters = panel_width(dW), len(k_at), shape[1]
-    panels, own = (filters + width - 1) // width, thread * size
-    block = own + panels * width * (depth + 1)
-    for i in range(own, block):
-        put(room, i, 0)
-    first, end = share(shape[0], thread, threads)
-    for n in range(first, end):
-        for top in range(0, len(row_at), DEEP):
-            deep = min(DEEP, len(row_at) - top)
-            for panel in range(panels):
-                sums = own + panel * width * (depth + 1)
-                pack_pixels(dout, n * steps[0] + panel * width * steps[1], steps, shape[3], top, deep,
-                            min(width, filters - panel * width), room, block)  # fmt: skip
-                add_rows(room, block, deep, room, sums + depth * width)
-                strips_through(padded, n * image, k_at, 0, depth, row_at, top, deep, room, block, room, sums, width)
-    if not meet(control, 1, threads):
-        return
-    low, high = share(filters, thread, threads)
-    for f in range(low, high):
-        place = f // width * width * (depth + 1) + f % width
-        for k in range(depth + 1):
-            total = at(room, place + k * width)
-            for other in range(1, threads):
-                total += at(room, other * size + place + k * width)
-            if k < depth:
-                put(dW, f * depth + k, total)
-            else:
-                put(db, f, total)
-    meet(control, 2, threads)
+    panels = (filters + width - 1) // width
+    part = take(control, 1, threads, thread, threads, -1)
+    while part >= 0:
+        own, block = part * size, part * size + panels * width * (depth + 1)
+        for i in range(own, block):
+            put(room, i, 0)
+        first, end = share(shape[0], part, threads)
+        for n in range(first, end):
+            for top in range(0, len(row_at), DEEP):
+                deep = min(DEEP, len(row_at) - top)
+                for panel in range(panels):
+                    sums = own + panel * width * (depth + 1)
+                    pack_pixels(dout, n * steps[0] + panel * width * steps[1], steps, shape[3], top, deep,
+                                min(width, filters - panel * width), room, block)  # fmt: skip
+                    add_rows(room, block, deep, room, sums + depth * width)
+                    strips_through(padded, n * image, k_at, 0, depth, row_at, top, deep, room, block, room, sums, width)
+        part = take(control, 1, threads, thread, threads, part)
+    part = take(control, 2, threads, thread, threads, -1)
+    while part >= 0:
+        low, high = share(filters, part, threads)
+        for f in range(low, high):
+            place = f // width * width * (depth + 1) + f % width
+            for k in range(depth + 1):
+                total = at(room, place + k * width)
+                for other in range(1, threads):
+                    total += at(room, other * size + place + k * width)
+                if k < depth:
+                    put(dW, f * depth + k, total)
+                else:
+                    put(db, f, total)
+        part = take(control, 2, threads, thread, threads, part)
 
 
 @kernel(part=True)
@@ -354,26 +357,27 @@ def _spread(thread, threads, control, dout, steps, shape, weights, window, dx, s
 
     Row by row of dout: its filters and pixels are packed, the products [k][ox] made, and added where they belong.
     """
-    begin(control, thread)
     filters, depth, wide = shape[1], window[1] * window[2] * window[3], shape[3]
     width = panel_width(dx)
     panels = (wide + width - 1) // width
     line, packed = panels * width, thread * room_size
     products = packed + filters * line
-    n = take(control, threads, -1)
-    while n < shape[0]:
-        for y in range(shape[2]):
-            pack_line(dout, n * steps[0] + y * steps[2], steps[1], steps[3], filters, wide, room, packed)
-            for i in range(products, products + depth * line):
-                put(room, i, 0)
-            multiply_block(
-                weights, 0, np.intp(ROWS), np.intp(1), depth, depth, filters, room, packed, width, filters * width,
-                panels, room, products, line, width, dx.dtype.type(1),
-            )  # fmt: skip
-            add_patches(room, products, line, wide, y * stride - pad, dx, n * size[1] * size[2] * size[3], size, window,
-                        stride, pad)  # fmt: skip
-        n = take(control, threads, n)
-    meet(control, 1, threads)
+    parts = most_parts(threads)
+    part = take(control, 1, parts, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0], part, parts)
+        for n in range(first, end):
+            for y in range(shape[2]):
+                pack_line(dout, n * steps[0] + y * steps[2], steps[1], steps[3], filters, wide, room, packed)
+                for i in range(products, products + depth * line):
+                    put(room, i, 0)
+                multiply_block(
+                    weights, 0, np.intp(ROWS), np.intp(1), depth, depth, filters, room, packed, width, filters * width,
+                    panels, room, products, line, width, dx.dtype.type(1),
+                )  # fmt: skip
+                add_patches(room, products, line, wide, y * stride - pad, dx, n * size[1] * size[2] * size[3], size,
+                            window, stride, pad)  # fmt: skip
+        part = take(control, 1, parts, thread, threads, part)
 
 
 @kernel(part=True)

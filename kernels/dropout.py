@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .simd import at, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 500_000  # numbers
 
@@ -31,21 +31,23 @@ def dropout_backward(dout, mask, scale):
 
 @kernel
 def _forward(thread, threads, control, x, draws, ratio, scale, out, mask):
-    begin(control, thread)
     zero = x.dtype.type(0)
-    first, end = share(x.size, thread, threads)
-    for i in range(first, end):
-        kept = at(draws, i) > ratio
-        put(mask, i, kept)
-        put(out, i, at(x, i) * (scale if kept else zero))  # a product: NaN and -0.0 are NumPy's
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(x.size, part, threads)
+        for i in range(first, end):
+            kept = at(draws, i) > ratio
+            put(mask, i, kept)
+            put(out, i, at(x, i) * (scale if kept else zero))  # a product: NaN and -0.0 are NumPy's
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward(thread, threads, control, dout, mask, scale, dx):
-    begin(control, thread)
     zero = dout.dtype.type(0)
-    first, end = share(dout.size, thread, threads)
-    for i in range(first, end):
-        put(dx, i, at(dout, i) * (scale if at(mask, i) else zero))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(dout.size, part, threads)
+        for i in range(first, end):
+            put(dx, i, at(dout, i) * (scale if at(mask, i) else zero))
+        part = next_part(control, thread, threads, part)

@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat, strided
 from .compiler import kernel
 from .simd import at, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 200_000  # numbers
 
@@ -38,42 +38,44 @@ def col2im(col, x_shape, filter_h, filter_w, stride, pad):
 
 @kernel
 def _im2col(thread, threads, control, x, steps, shape, col, rows, window, stride, pad):
-    begin(control, thread)
-    first, end = share(shape[0] * rows[0], thread, threads)
-    target = first * rows[1] * shape[1] * window[0] * window[1]
-    for line in range(first, end):
-        n, top = line // rows[0], line % rows[0] * stride - pad
-        for left in range(-pad, rows[1] * stride - pad, stride):
-            for c in range(shape[1]):
-                for y in range(top, top + window[0]):
-                    source = n * steps[0] + c * steps[1] + y * steps[2]
-                    for i in range(left, left + window[1]):
-                        inside = 0 <= y < shape[2] and 0 <= i < shape[3]
-                        put(col, target, at(x, source + i * steps[3]) if inside else 0)
-                        target += 1
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0] * rows[0], part, threads)
+        target = first * rows[1] * shape[1] * window[0] * window[1]
+        for line in range(first, end):
+            n, top = line // rows[0], line % rows[0] * stride - pad
+            for left in range(-pad, rows[1] * stride - pad, stride):
+                for c in range(shape[1]):
+                    for y in range(top, top + window[0]):
+                        source = n * steps[0] + c * steps[1] + y * steps[2]
+                        for i in range(left, left + window[1]):
+                            inside = 0 <= y < shape[2] and 0 <= i < shape[3]
+                            put(col, target, at(x, source + i * steps[3]) if inside else 0)
+                            target += 1
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _col2im(thread, threads, control, col, x, shape, rows, window, stride, pad):
     """Patch position by patch position, in the order in which array code adds them: the same sums to the last bit."""
-    begin(control, thread)
-    first, end = share(shape[0], thread, threads)
-    depth = shape[1] * window[0] * window[1]
-    for n in range(first, end):
-        for c in range(shape[1]):
-            image = (n * shape[1] + c) * shape[2] * shape[3]
-            for fy in range(window[0]):
-                for fx in range(window[1]):
-                    k = (c * window[0] + fy) * window[1] + fx
-                    for oy in range(rows[0]):
-                        y = oy * stride + fy - pad
-                        if y < 0 or y >= shape[2]:
-                            continue
-                        for ox in range(rows[1]):
-                            i = ox * stride + fx - pad
-                            if 0 <= i < shape[3]:
-                                target = image + y * shape[3] + i
-                                source = ((n * rows[0] + oy) * rows[1] + ox) * depth + k
-                                put(x, target, at(x, target) + at(col, source))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0], part, threads)
+        depth = shape[1] * window[0] * window[1]
+        for n in range(first, end):
+            for c in range(shape[1]):
+                image = (n * shape[1] + c) * shape[2] * shape[3]
+                for fy in range(window[0]):
+                    for fx in range(window[1]):
+                        k = (c * window[0] + fy) * window[1] + fx
+                        for oy in range(rows[0]):
+                            y = oy * stride + fy - pad
+                            if y < 0 or y >= shape[2]:
+                                continue
+                            for ox in range(rows[1]):
+                                i = ox * stride + fx - pad
+                                if 0 <= i < shape[3]:
+                                    target = image + y * shape[3] + i
+                                    source = ((n * rows[0] + oy) * rows[1] + ox) * depth + k
+                                    put(x, target, at(x, target) + at(col, source))
+        part = next_part(control, thread, threads, part)

@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .simd import at, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 SLOPE = 0.01  # in networks
 WORTH_A_THREAD = 1_000_000  # numbers; below, a second thread costs more than it brings
@@ -29,19 +29,21 @@ def leaky_relu_backward(dout, mask, slope):
 
 @kernel
 def _forward(thread, threads, control, x, slope, out, mask):
-    begin(control, thread)
-    first, end = share(x.size, thread, threads)
-    for i in range(first, end):
-        masked = at(x, i) <= 0
-        put(mask, i, masked)
-        put(out, i, slope * at(x, i) if masked else at(x, i))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(x.size, part, threads)
+        for i in range(first, end):
+            masked = at(x, i) <= 0
+            put(mask, i, masked)
+            put(out, i, slope * at(x, i) if masked else at(x, i))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward(thread, threads, control, dout, mask, slope, dx):
-    begin(control, thread)
-    first, end = share(dout.size, thread, threads)
-    for i in range(first, end):
-        put(dx, i, slope * at(dout, i) if at(mask, i) else at(dout, i))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(dout.size, part, threads)
+        for i in range(first, end):
+            put(dx, i, slope * at(dout, i) if at(mask, i) else at(dout, i))
+        part = next_part(control, thread, threads, part)

@@ -21,7 +21,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .simd import at, kept_apart, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 100_000  # numbers; below, a second thread costs more than it brings
 
@@ -60,26 +60,28 @@ def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
 
 @kernel(exact=True)
 def _sgd(thread, threads, control, p, g, rate):
-    begin(control, thread)
-    first, end = share(p.size, thread, threads)
-    for i in range(first, end):
-        put(p, i, at(p, i) - rate * at(g, i))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(p.size, part, threads)
+        for i in range(first, end):
+            put(p, i, at(p, i) - rate * at(g, i))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel(exact=True)
 def _adam(thread, threads, control, p, g, m, v, rate, rest1, rest2, epsilon):
-    begin(control, thread)
-    first, end = share(p.size, thread, threads)
-    for i in range(first, end):
-        gradient = at(g, i)
-        mean, square = at(m, i), at(v, i)
-        mean += rest1 * (gradient - mean)
-        square += rest2 * (gradient * gradient - square)
-        put(m, i, mean)
-        put(v, i, square)
-        put(p, i, at(p, i) - rate * mean / (math.sqrt(square) + epsilon))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(p.size, part, threads)
+        for i in range(first, end):
+            gradient = at(g, i)
+            mean, square = at(m, i), at(v, i)
+            mean += rest1 * (gradient - mean)
+            square += rest2 * (gradient * gradient - square)
+            put(m, i, mean)
+            put(v, i, square)
+            put(p, i, at(p, i) - rate * mean / (math.sqrt(square) + epsilon))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel

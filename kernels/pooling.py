@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat, scratch, strided
 from .compiler import kernel
 from .simd import at, choose_later, every_second, fill, lanes, load, put, store
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 200_000  # numbers
 
@@ -41,27 +41,28 @@ def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
 
 @kernel
 def _forward(thread, threads, control, x, steps, shape, out, arg_max, places, rows, window, stride, pad):
-    begin(control, thread)
-    first, end = share(shape[0] * rows[0], thread, threads)
-    pairs = pad == 0 and stride == 2 and window[0] == 2 and window[1] == 2 and steps[3] == 1
-    for line in range(first, end):
-        n, top = line // rows[0], line % rows[0] * stride - pad
-        for c in range(shape[1]):
-            start = n * steps[0] + c * steps[1] + top * steps[2]
-            target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
-            place_at, done = line * rows[1] * shape[1] + c, 0
-            if pairs:
-                done = pool_pairs(x, start, steps[2], rows[1], out, target, places, thread * rows[1])
-                for i in range(done):
-                    put(arg_max, place_at + i * shape[1], np.int64(at(places, thread * rows[1] + i)))
-            for i in range(done, rows[1]):
-                left = i * stride - pad
-                largest, place = pool_window(
-                    x, start + left * steps[3], steps[2], steps[3], top, left, shape[2], shape[3], window
-                )
-                put(out, target + i, largest)
-                put(arg_max, place_at + i * shape[1], place)
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0] * rows[0], part, threads)
+        pairs = pad == 0 and stride == 2 and window[0] == 2 and window[1] == 2 and steps[3] == 1
+        for line in range(first, end):
+            n, top = line // rows[0], line % rows[0] * stride - pad
+            for c in range(shape[1]):
+                start = n * steps[0] + c * steps[1] + top * steps[2]
+                target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
+                place_at, done = line * rows[1] * shape[1] + c, 0
+                if pairs:
+                    done = pool_pairs(x, start, steps[2], rows[1], out, target, places, thread * rows[1])
+                    for i in range(done):
+                        put(arg_max, place_at + i * shape[1], np.int64(at(places, thread * rows[1] + i)))
+                for i in range(done, rows[1]):
+                    left = i * stride - pad
+                    largest, place = pool_window(
+                        x, start + left * steps[3], steps[2], steps[3], top, left, shape[2], shape[3], window
+                    )
+                    put(out, target + i, largest)
+                    put(arg_max, place_at + i * shape[1], place)
+        part = next_part(control, thread, threads, part)
 
 
 @kernel(part=True)
@@ -110,22 +111,23 @@ def is_larger(number, other):
 
 @kernel
 def _backward(thread, threads, control, dout, steps, shape, arg_max, dx, size, window, stride, pad):
-    begin(control, thread)
-    first, end = share(shape[0], thread, threads)
-    for n in range(first, end):
-        for c in range(shape[1]):
-            image = (n * size[1] + c) * size[2] * size[3]
-            for i in range(image, image + size[2] * size[3]):
-                put(dx, i, 0)
-            source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
-            for y in range(shape[2]):
-                for i in range(shape[3]):
-                    place = at(arg_max, place_at)
-                    down = place // window[1] if window[1] != 2 else place >> 1
-                    top, left = y * stride - pad + down, i * stride - pad + place - down * window[1]
-                    if 0 <= place < window[0] * window[1] and 0 <= top < size[2] and 0 <= left < size[3]:
-                        target = image + top * size[3] + left
-                        number = at(dout, source + y * steps[2] + i * steps[3])
-                        put(dx, target, at(dx, target) + number)
-                    place_at += shape[1]
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0], part, threads)
+        for n in range(first, end):
+            for c in range(shape[1]):
+                image = (n * size[1] + c) * size[2] * size[3]
+                for i in range(image, image + size[2] * size[3]):
+                    put(dx, i, 0)
+                source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
+                for y in range(shape[2]):
+                    for i in range(shape[3]):
+                        place = at(arg_max, place_at)
+                        down = place // window[1] if window[1] != 2 else place >> 1
+                        top, left = y * stride - pad + down, i * stride - pad + place - down * window[1]
+                        if 0 <= place < window[0] * window[1] and 0 <= top < size[2] and 0 <= left < size[3]:
+                            target = image + top * size[3] + left
+                            number = at(dout, source + y * steps[2] + i * steps[3])
+                            put(dx, target, at(dx, target) + number)
+                        place_at += shape[1]
+        part = next_part(control, thread, threads, part)

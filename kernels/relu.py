@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import flat, strided
 from .compiler import kernel
 from .simd import as_number, at, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
 
@@ -51,53 +51,57 @@ def _bits(memory):
 
 @kernel
 def _forward(thread, threads, control, x, x_bits, out, mask):
-    begin(control, thread)
-    first, end = share(x.size, thread, threads)
-    for i in range(first, end):
-        masked = out.dtype.type(at(x, i) <= x.dtype.type(0))
-        put(mask, i, masked)
-        put(out, i, at(x_bits, i) & (masked - out.dtype.type(1)))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(x.size, part, threads)
+        for i in range(first, end):
+            masked = out.dtype.type(at(x, i) <= x.dtype.type(0))
+            put(mask, i, masked)
+            put(out, i, at(x_bits, i) & (masked - out.dtype.type(1)))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _forward_strided(thread, threads, control, x, x_bits, steps, shape, out, mask):
     """x (N, C, H, W) in any layout, out and mask in C order: what a convolution gives lies as (N, H, W, C)."""
-    begin(control, thread)
-    first, end = share(shape[0] * shape[2], thread, threads)
-    for line in range(first, end):
-        n, y = line // shape[2], line % shape[2]
-        for c in range(shape[1]):
-            start = n * steps[0] + c * steps[1] + y * steps[2]
-            target = ((n * shape[1] + c) * shape[2] + y) * shape[3]
-            for i in range(shape[3]):
-                masked = as_number(at(x, start + i * steps[3]) <= x.dtype.type(0))
-                put(mask, target + i, masked)
-                put(out, target + i, at(x_bits, start + i * steps[3]) & (masked - 1))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0] * shape[2], part, threads)
+        for line in range(first, end):
+            n, y = line // shape[2], line % shape[2]
+            for c in range(shape[1]):
+                start = n * steps[0] + c * steps[1] + y * steps[2]
+                target = ((n * shape[1] + c) * shape[2] + y) * shape[3]
+                for i in range(shape[3]):
+                    masked = as_number(at(x, start + i * steps[3]) <= x.dtype.type(0))
+                    put(mask, target + i, masked)
+                    put(out, target + i, at(x_bits, start + i * steps[3]) & (masked - 1))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward(thread, threads, control, dout, mask, dx):
-    begin(control, thread)
-    first, end = share(dout.size, thread, threads)
-    for i in range(first, end):
-        put(dx, i, at(dout, i) & (dx.dtype.type(at(mask, i)) - dx.dtype.type(1)))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(dout.size, part, threads)
+        for i in range(first, end):
+            put(dx, i, at(dout, i) & (dx.dtype.type(at(mask, i)) - dx.dtype.type(1)))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward_strided(thread, threads, control, dout, steps, shape, mask, dx, dx_steps):
     """dout and dx (N, C, H, W) in any layout, the mask in C order."""
-    begin(control, thread)
-    first, end = share(shape[0] * shape[2], thread, threads)
-    for line in range(first, end):
-        n, y = line // shape[2], line % shape[2]
-        for c in range(shape[1]):
-            source = n * steps[0] + c * steps[1] + y * steps[2]
-            target = n * dx_steps[0] + c * dx_steps[1] + y * dx_steps[2]
-            place = ((n * shape[1] + c) * shape[2] + y) * shape[3]
-            for i in range(shape[3]):
-                kept = dx.dtype.type(at(mask, place + i)) - dx.dtype.type(1)
-                put(dx, target + i * dx_steps[3], at(dout, source + i * steps[3]) & kept)
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(shape[0] * shape[2], part, threads)
+        for line in range(first, end):
+            n, y = line // shape[2], line % shape[2]
+            for c in range(shape[1]):
+                source = n * steps[0] + c * steps[1] + y * steps[2]
+                target = n * dx_steps[0] + c * dx_steps[1] + y * dx_steps[2]
+                place = ((n * shape[1] + c) * shape[2] + y) * shape[3]
+                for i in range(shape[3]):
+                    kept = dx.dtype.type(at(mask, place + i)) - dx.dtype.type(1)
+                    put(dx, target + i * dx_steps[3], at(dout, source + i * steps[3]) & kept)
+        part = next_part(control, thread, threads, part)

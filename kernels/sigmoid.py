@@ -8,7 +8,7 @@ from .arrays import flat
 from .compiler import kernel
 from .exponential import exponential
 from .simd import at, put
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
 
@@ -35,18 +35,20 @@ def sigmoid(x):
 
 @kernel
 def _forward(thread, threads, control, x, out):
-    begin(control, thread)
-    first, end = share(x.size, thread, threads)
-    for i in range(first, end):
-        put(out, i, sigmoid(at(x, i)))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(x.size, part, threads)
+        for i in range(first, end):
+            put(out, i, sigmoid(at(x, i)))
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward(thread, threads, control, dout, out, dx):
-    begin(control, thread)
     one = out.dtype.type(1)
-    first, end = share(out.size, thread, threads)
-    for i in range(first, end):
-        put(dx, i, at(dout, i) * (one - at(out, i)) * at(out, i))
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(out.size, part, threads)
+        for i in range(first, end):
+            put(dx, i, at(dout, i) * (one - at(out, i)) * at(out, i))
+        part = next_part(control, thread, threads, part)

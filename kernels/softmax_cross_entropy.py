@@ -9,7 +9,7 @@ from .compiler import kernel
 from .exponential import exponential
 from .simd import add, add_up, at, lanes, largest_lane, load, maximum, put, zeros
 from .sums import added
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 300_000  # numbers; below, starting a thread costs more than it brings
 EPSILON = 1e-7  # the book's: -log(y + 1e-7) is finite where y is 0
@@ -81,36 +81,39 @@ def row_sum(x, start, count):
 
 @kernel
 def _forward(thread, threads, control, x, labels, y, losses, rows, classes):
-    begin(control, thread)
-    first, end = share(rows, thread, threads)
-    loss = 0.0, 0.0, 0.0
-    for i in range(first, end):
-        start = i * classes
-        softmax_row(x, start, classes, y, start)
-        loss = added(loss, -np.log(y[start + labels[i]] + y.dtype.type(EPSILON)), i - first)
-    losses[8 * thread] = loss[0] + loss[1] + loss[2]
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(rows, part, threads)
+        loss = 0.0, 0.0, 0.0
+        for i in range(first, end):
+            start = i * classes
+            softmax_row(x, start, classes, y, start)
+            loss = added(loss, -np.log(y[start + labels[i]] + y.dtype.type(EPSILON)), i - first)
+        losses[8 * part] = loss[0] + loss[1] + loss[2]
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward_indices(thread, threads, control, y, labels, dx, rows, classes):
-    begin(control, thread)
-    first, end = share(rows, thread, threads)
-    scale = y.dtype.type(1) / y.dtype.type(rows)
-    for i in range(first, end):
-        start = i * classes
-        for j in range(classes):
-            put(dx, start + j, at(y, start + j) * scale)
-        label = start + labels[i]
-        dx[label] = (y[label] - y.dtype.type(1)) * scale
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(rows, part, threads)
+        scale = y.dtype.type(1) / y.dtype.type(rows)
+        for i in range(first, end):
+            start = i * classes
+            for j in range(classes):
+                put(dx, start + j, at(y, start + j) * scale)
+            label = start + labels[i]
+            dx[label] = (y[label] - y.dtype.type(1)) * scale
+        part = next_part(control, thread, threads, part)
 
 
 @kernel
 def _backward_one_hot(thread, threads, control, y, t, dx, rows):
-    begin(control, thread)
-    first, end = share(y.size, thread, threads)
-    scale = y.dtype.type(1) / y.dtype.type(rows)
-    for i in range(first, end):
-        put(dx, i, (at(y, i) - at(t, i)) * scale)
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        first, end = share(y.size, part, threads)
+        scale = y.dtype.type(1) / y.dtype.type(rows)
+        for i in range(first, end):
+            put(dx, i, (at(y, i) - at(t, i)) * scale)
+        part = next_part(control, thread, threads, part)

@@ -22,7 +22,7 @@ from .compiler import kernel
 from .machine import VECTOR_BYTES
 from .matmul import ROWS, panel_width
 from .simd import add, add_up, at, broadcast, fma, kept_apart, lanes, load, put, store, zeros
-from .threads import begin, meet, run, take, threads_for
+from .threads import most_parts, run, share, take, threads_for
 
 LARGEST_DENSITY = 0.3
 SAMPLES = 1024  # numbers looked at to estimate the density
@@ -86,29 +86,26 @@ def is_finite(x):
 
 @kernel
 def _forward(thread, threads, control, x, bits, marks, lists, strips, W, bias, out, rows, depth, columns):
-    begin(control, thread)
-    own, own_strip = thread * depth, thread * depth * ROWS
-    block = take(control, threads, -1)
-    while block < (rows + ROWS - 1) // ROWS:
-        top = block * ROWS
-        high = min(ROWS, rows - top)
-        count = list_rows(x, bits, top * depth, depth, high, depth, marks, own, lists, own, strips, own_strip)
-        listed_line(strips, own_strip, high, lists, own, count, W, columns, bias, out, top * columns)
-        block = take(control, threads, block)
-    meet(control, 1, threads)
+    own, own_strip, parts = thread * depth, thread * depth * ROWS, most_parts(threads)
+    part = take(control, 1, parts, thread, threads, -1)
+    while part >= 0:
+        first, end = share((rows + ROWS - 1) // ROWS, part, parts)
+        for top in range(first * ROWS, min(end * ROWS, rows), ROWS):
+            high = min(ROWS, rows - top)
+            count = list_rows(x, bits, top * depth, depth, high, depth, marks, own, lists, own, strips, own_strip)
+            listed_line(strips, own_strip, high, lists, own, count, W, columns, bias, out, top * columns)
+        part = take(control, 1, parts, thread, threads, part)
 
 
 @kernel(part=True)
-def weights_gradient(control, thread, threads, x, bits, lists, strips, dout, zero, dW, rows, depth, columns):
-    """Rows of dW = x.T @ dout, as many as this thread takes: x (rows, depth), dout (rows, columns), zero (columns,)."""
+def weights_gradient(part, parts, thread, x, bits, lists, strips, dout, zero, dW, rows, depth, columns):
+    """This part of dW = x.T @ dout, in this thread's room: x (rows, depth), dout (rows, columns), zero (columns,)."""
     own, own_strip = thread * rows, thread * rows * ROWS
-    block = take(control, threads, -1)
-    while block < (depth + ROWS - 1) // ROWS:
-        top = block * ROWS
+    first, end = share((depth + ROWS - 1) // ROWS, part, parts)
+    for top in range(first * ROWS, min(end * ROWS, depth), ROWS):
         high = min(ROWS, depth - top)
         count = list_columns(x, bits, top, depth, high, rows, lists, own, strips, own_strip)
         listed_line(strips, own_strip, high, lists, own, count, dout, columns, zero, dW, top * columns)
-        block = take(control, threads, block)
 
 
 @kernel(part=True)

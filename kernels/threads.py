@@ -1,4 +1,4 @@
-"""Several threads in one kernel call: plain threads that share the work and meet at barriers.
+"""Several threads in one kernel call: plain threads, which take parts of the work until none is left.
 
 Each Python thread has helpers of its own, so two that call kernels at once do not know of each other; a forked child
 begins with none. No threading layer is needed: Numba's own would cost 2 s of compiling for each parallel function, and
@@ -9,9 +9,13 @@ another 1 to 3 ms before it sleeps: as long as what a script does between two ca
 lost: waking a helper for each call by a lock alone (a product of 175 us took 180 to 210 in two threads), or by a queue
 (twice the lock's time).
 
-A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing: a thread that ended
-early would leave the others waiting. It calls `begin` first and ends at a barrier, `meet`: where the first thread has
-passed that, all work is done. `control` is a shared int64 array: arrivals at barriers, gave up, begun, taken.
+A kernel for threads takes (thread, threads, control, ...), raises nothing and allocates nothing. Its work has one or more
+stages of as many parts each, which do not depend on who does them: `take` gives them out, its own to each thread first,
+and ends when all parts of the stage are done. So nobody waits for a thread that does not come: on a busy machine it may
+not run for 20 ms, a hundred training steps. What it would have done others do, and it finds it done. With barriers for all
+threads instead, as before, a recipe's step took 20 ms beside four busy processes on two cores, and takes MEASURED so.
+
+`control` is a shared int64 array: parts done, gave up, begun, and for each part the last stage in which it was taken.
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ from .simd import element_pointer, kept_apart
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
 LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a helper sleeps
-ARRIVALS, GAVE_UP, BEGUN, TAKEN = 0, 8, 16, 24  # a cache line apart
+LINE = 8  # numbers of a cache line; what different threads write is so far apart
+DONE, GAVE_UP, BEGUN, TAKEN = 0, LINE, 2 * LINE, 3 * LINE
+PIECES = 8  # parts for each thread, at the most
 
 _chosen: int | None = None
 
@@ -104,14 +110,24 @@ class _Helper:
     """A thread that looks out for calls for a while, and then sleeps until there is one."""
 
     def __init__(self):
-        self._given, self._free, self._task = threading.Lock(), threading.Lock(), None
+        self._given, self._free, self._task, self._ended = threading.Lock(), threading.Lock(), None, False
         self._given.acquire()
         threading.Thread(target=self._work, name="fastbp", daemon=True).start()
+
+    def is_free(self):
+        """Whether the last call has ended."""
+        return not self._free.locked()
 
     def call(self, next_control, function, *arguments):
         self._free.acquire()
         self._task = next_control, function, arguments
         self._given.release()
+
+    def take_back(self):
+        """The last call, if it has not begun: late, it must not keep arrays alive."""
+        if self._given.acquire(blocking=False):
+            self._task = None
+            self._free.release()
 
     def wait(self):
         """Until the last call has ended."""
@@ -119,8 +135,11 @@ class _Helper:
             pass
 
     def end(self):
-        self._task = None
-        self._given.release()
+        """At once, or after the call that it has begun."""
+        self.take_back()
+        self._ended = True
+        if self.is_free():  # else it looks whether it has ended after that call
+            self._given.release()
 
     def _work(self):
         self._given.acquire()
@@ -135,6 +154,8 @@ class _Helper:
             finally:
                 del function, arguments  # asleep, it must not keep arrays alive
                 self._free.release()
+            if self._ended:
+                return
             look_out(next_control)
             self._given.acquire()
 
@@ -150,30 +171,37 @@ class _Helpers(list):
 class _Team(threading.local):
     """The helpers of one Python thread, and the `control` of its calls.
 
-    There are two, in turn: a helper may still be looking at the last barrier of one call while the next begins.
+    There are two, in turn: a helper looks at the next call's while it waits for it. One that is late, and still at an
+    earlier call when the next begins, is left out of that, and keeps its `control` for itself.
     """
 
     def __init__(self):
         self.forget()
 
     def forget(self):
-        self.helpers, self.calls, self.controls = _Helpers(), 0, np.zeros((2, 32), np.int64)
+        self.helpers, self.calls, self.controls = _Helpers(), 0, new_controls(1)
 
     def next_call(self, helpers):
-        """The helpers, and the controls of this call and of the one after it."""
-        for helper in self.helpers:
-            helper.wait()
+        """The helpers that are free, of so many, and the controls of this call and of the one after it."""
+        while len(self.helpers) < helpers:
+            _compile_first(look_out, (self.controls[0],))
+            self.helpers.append(_Helper())
+            self.controls = new_controls(len(self.helpers) + 1)
+        free = [helper for helper in self.helpers if helper.is_free()]
+        if len(free) < len(self.helpers):
+            self.controls = new_controls(len(self.helpers) + 1)
         self.calls += 1
         now, after = self.controls[self.calls % 2], self.controls[1 - self.calls % 2]
-        while len(self.helpers) < helpers:
-            _compile_first(look_out, (now,))
-            self.helpers.append(_Helper())
         after[:] = 0
-        return self.helpers[:helpers], now, after
+        return free[:helpers], now, after
+
+
+def new_controls(threads):
+    return np.zeros((2, TAKEN + LINE * PIECES * threads), np.int64)
 
 
 _team = _Team()
-ALONE = np.zeros(32, np.int64)  # `control` where there is one thread: not looked at
+ALONE = np.zeros(TAKEN, np.int64)  # `control` where there is one thread: not looked at
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_team.forget)  # a child has no threads but the one that forked
 
@@ -194,8 +222,10 @@ def run(function, threads, *arguments):
         for number, helper in enumerate(helpers, 1):
             helper.call(next_control, function, number, threads, control, *arguments)
         function(0, threads, control, *arguments)
+        for helper in helpers:
+            helper.take_back()
     except BaseException:
-        control[GAVE_UP] = 1  # Ctrl-C before our own call: those who wait for us give up
+        control[GAVE_UP] = 1  # Ctrl-C before our own call: those who wait for it give up
         for helper in helpers:
             helper.wait()
         _team.forget()
@@ -225,20 +255,47 @@ def look_out(control):
 
 
 @kernel(part=True)
-def begin(control, thread):
-    if thread == 0:
-        atomic_increment(control, BEGUN)
+def next_part(control, thread, threads, last):
+    """`take` for work of one stage, with a part for each thread."""
+    return take(control, 1, threads, thread, threads, last)
 
 
 @kernel(part=True)
-def meet(control, arrival, threads):
-    """Wait until all threads are here, for the `arrival`-th time; False: they will not come, return at once."""
+def take(control, stage, parts, thread, threads, last):
+    """The next part of this stage that nobody has taken, from 0 to parts - 1; -1 once all are done, by whomever.
+
+    last: the one that this thread had, at first -1; it is done now. Stages count from 1, and all have as many parts, at
+    most `most_parts(threads)`.
+    """
     kept_apart()
     if threads == 1:
-        return True
-    atomic_increment(control, ARRIVALS)
-    target, spins = arrival * threads, 0
-    while atomic_load(control, ARRIVALS) < target:
+        return last + 1 if last + 1 < parts else -1
+    if last >= 0:
+        atomic_increment(control, DONE)
+    elif stage == 1 and not has_begun(control, thread):
+        return -1
+    first = last if last >= 0 else thread * parts // threads
+    for i in range(parts):
+        part = first + i if first + i < parts else first + i - parts
+        if atomic_load(control, TAKEN + LINE * part) < stage and replaced(
+            control, TAKEN + LINE * part, stage - 1, stage
+        ):
+            return part
+    spins = 0
+    while atomic_load(control, DONE) < stage * parts and atomic_load(control, GAVE_UP) == 0:
+        spins += 1
+        if spins > SPINS:
+            yield_processor()
+    return -1
+
+
+@kernel(part=True)
+def has_begun(control, thread):
+    """Whether the first thread has come so far; the others wait for it, and until then Ctrl-C leaves everything undone."""
+    if thread == 0:
+        atomic_increment(control, BEGUN)
+    spins = 0
+    while atomic_load(control, BEGUN) == 0:
         if atomic_load(control, GAVE_UP) != 0:
             return False
         spins += 1
@@ -248,18 +305,15 @@ def meet(control, arrival, threads):
 
 
 @kernel(part=True)
-def share(count, thread, threads):
-    """This thread's part of range(count): first, end."""
-    return count * thread // threads, count * (thread + 1) // threads
+def share(count, part, parts):
+    """This part of range(count): first, end."""
+    return count * part // parts, count * (part + 1) // parts
 
 
 @kernel(part=True)
-def take(control, threads, last):
-    """The next piece of work that nobody has taken, from 0 on; `last` is the one that this thread had, at first -1.
-
-    A thread that came late, or was held up, takes fewer. For pieces that do not depend on who makes them.
-    """
-    return last + 1 if threads == 1 else atomic_increment(control, TAKEN)
+def most_parts(threads):
+    """As many parts as make it a small loss that the threads do not end at once."""
+    return PIECES * threads
 
 
 @intrinsic
@@ -271,6 +325,17 @@ def atomic_increment(typing_context, array, index):
         return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "seq_cst")
 
     return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def replaced(typing_context, array, index, old, new):
+    """array[index] = new where it is `old`, for all threads at once; whether it was."""
+
+    def codegen(context, builder, signature, arguments):
+        pointer = element_pointer(context, builder, signature.args[0], *arguments[:2])
+        return builder.extract_value(builder.cmpxchg(pointer, *arguments[2:], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -36,7 +36,7 @@ from .step_layer import (
     update_bias,
     update_layer,
 )
-from .threads import begin, meet, run, share, threads_for
+from .threads import next_part, run, share, take, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
 WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
@@ -139,26 +139,29 @@ def _run(before, state_before, architecture, rows, t, batches, code, rule, losse
 
 @kernel
 def _count_correct(thread, threads, control, memory, table, data, everything, t, hits):
-    begin(control, thread)
-    layers, panel, inputs, wide = len(table) - 1, panel_width(memory), table[0, SIZE], table[0, WIDTH]
+    layers, panel, wide = len(table) - 1, panel_width(memory), table[0, WIDTH]
     base = thread * ROWS_AT_A_TIME  # this thread's rows of z
-    start, stop = share(len(t), thread, threads)
-    for first in range(start, stop, ROWS_AT_A_TIME):
-        count = min(ROWS_AT_A_TIME, stop - first)
-        for layer in range(layers):
-            p, panels = share(table[layer + 1, WIDTH] // panel, 0, 1)
-            if layer == 0 and len(data.starts) > 0:
-                forward_sparse(memory, table, data, everything, first, base, count, p, panels)
-                activate(memory, table, layer, p, panels, base, base + count)
-            else:
-                if layer == 0:
-                    for r in range(count):
-                        copy_dense_row(data, first + r, inputs, memory, table[0, Z] + (base + r) * wide)
-                forward_layer(memory, table, layer, p, panels, base, base + count)
-        for r in range(count):
-            scores = table[layers, Z] + (base + r) * table[layers, WIDTH]
-            hits[8 * thread] += first_largest(memory, scores, table[layers, SIZE]) == t[first + r]
-    meet(control, 1, threads)
+    part = next_part(control, thread, threads, -1)
+    while part >= 0:
+        start, stop = share(len(t), part, threads)
+        for first in range(start, stop, ROWS_AT_A_TIME):
+            count = min(ROWS_AT_A_TIME, stop - first)
+            for layer in range(layers):
+                p, panels = share(table[layer + 1, WIDTH] // panel, 0, 1)
+                if layer == 0 and len(data.starts) > 0:
+                    forward_sparse(memory, table, data, everything, first, base, count, p, panels)
+                    activate(memory, table, layer, p, panels, base, base + count)
+                else:
+                    if layer == 0:
+                        for r in range(count):
+                            copy_dense_row(
+                                data, first + r, table[0, SIZE], memory, table[0, Z] + (base + r) * wide
+                            )  # fmt: skip
+                    forward_layer(memory, table, layer, p, panels, base, base + count)
+            for r in range(count):
+                scores = table[layers, Z] + (base + r) * table[layers, WIDTH]
+                hits[8 * part] += first_largest(memory, scores, table[layers, SIZE]) == t[first + r]
+        part = next_part(control, thread, threads, part)
 
 
 @kernel(part=True)
@@ -177,114 +180,153 @@ def _train_steps(
     thread, threads, control, memory, table, data, labels, targets, weights, batches, batch, output, terms, code, settings,
     steps_before, summed, losses, result, state, done,
 ):  # fmt: skip
-    begin(control, thread)
-    layers, arrival, plain, keep = len(table) - 1, 0, code == SGD and terms[L2] == 0, memory.dtype.type(terms[KEEP])
+    layers, stage, plain, keep = len(table) - 1, 0, code == SGD and terms[L2] == 0, terms[KEEP]
     alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
     to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
-    sparse, panel, inputs, wide = len(data.starts) > 0, panel_width(memory), table[0, SIZE], table[0, WIDTH]
+    sparse, panel = len(data.starts) > 0, panel_width(memory)
     by_rows = not sparse and table[0, SPAN] * memory.itemsize <= SMALL
     for step in range(len(losses)):
-        rows = step * batch  # where this step's row numbers begin in `batches`
+        rows, made = step * batch, steps_before + step  # where this step's row numbers begin in `batches`; steps before
         count = batch
         while batches[rows + count - 1] < 0:
             count -= 1
-        low, high = share(count, thread, threads)
-        if not sparse:
-            for r in range(low, high):
-                copy_dense_row(data, batches[rows + r], inputs, memory, table[0, Z] + r * wide)
-            if not by_rows:
-                arrival += 1
-                if not meet(control, arrival, threads):
-                    return
-        for layer in range(layers):
-            first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, count)
-            if by_rows:
-                first, end, top, bottom = 0, table[layer + 1, WIDTH] // panel, low, high
-            if layer == 0 and sparse:
-                forward_sparse(memory, table, data, batches, rows + top, top, bottom - top, first, end)
-                activate(memory, table, layer, first, end, top, bottom)
-            else:
-                forward_layer(memory, table, layer, first, end, top, bottom)
-            if keep < 1 and layer < layers - 1:
-                drop(
-                    memory, table, np.intp(Z), layer, batches, rows, output, steps_before + step, terms[KEEP],
-                    first, end, top, bottom,
-                )  # fmt: skip
-            if not by_rows:
-                arrival += 1
-                if not meet(control, arrival, threads):
-                    return
         divisor = divisor_of(output, weights, batches, rows, count)
-        summed[8 * thread] = output_delta(
-            memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
-        )
-        if not by_rows:
-            arrival += 1
-            if not meet(control, arrival, threads):
-                return
-        for layer in range(layers - 1, 0, -1):
-            first, end, top, bottom = 0, table[layer, WIDTH] // panel, low, high
-            if not by_rows:
-                first, end = share(table[layer, WIDTH] // panel, thread, threads)
-                top, bottom = 0, count
-            backward_layer(memory, table, layer, first, end, top, bottom, keep, thread)
-            if keep < 1:
-                drop(
-                    memory, table, np.intp(DELTA), layer - 1, batches, rows, output, steps_before + step, terms[KEEP],
-                    first, end, top, bottom,
-                )  # fmt: skip
-            if not by_rows:
-                arrival += 1
-                if not meet(control, arrival, threads):
-                    return
         if by_rows:
-            arrival += 1
-            if not meet(control, arrival, threads):
-                return
-        if thread == 0:
-            loss = 0.0
-            for other in range(threads):
-                loss += summed[8 * other]
-            losses[step] = loss / divisor / terms[LOSS_PARTS]
-        l2, squares = terms[L2] / divisor if terms[L2_DIVIDED] != 0 else terms[L2], 0.0
-        for layer in range(layers):
-            first, end, top, bottom = shares(thread, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
-            if layer == 0 and sparse:
-                first, end = share(table[1, WIDTH] // panel, thread, threads)
-                top, bottom = 0, table[0, SIZE]
-                prefetch_rows(data, batches, rows + batch, batch)
+            stage += 1
+            part = take(control, stage, threads, thread, threads, -1)
+            while part >= 0:
+                low, high = share(count, part, threads)
+                copy_rows(memory, table, data, batches, rows, low, high)
+                for layer in range(layers):
+                    forward(
+                        memory, table, layer, data, batches, rows, output, made, keep, 0, table[layer + 1, WIDTH] // panel,
+                        low, high,
+                    )  # fmt: skip
+                summed[8 * part] = output_delta(
+                    memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
+                )
+                for layer in range(layers - 1, 0, -1):
+                    backward(
+                        memory, table, layer, batches, rows, output, made, keep, 0, table[layer, WIDTH] // panel, low, high,
+                        thread,
+                    )  # fmt: skip
+                part = take(control, stage, threads, thread, threads, part)
+        else:
+            if not sparse:
+                stage += 1
+                part = take(control, stage, threads, thread, threads, -1)
+                while part >= 0:
+                    low, high = share(count, part, threads)
+                    copy_rows(memory, table, data, batches, rows, low, high)
+                    part = take(control, stage, threads, thread, threads, part)
+            for layer in range(layers):
+                stage += 1
+                part = take(control, stage, threads, thread, threads, -1)
+                while part >= 0:
+                    first, end, top, bottom = shares(part, threads, table[layer + 1, WIDTH] // panel, count)
+                    forward(
+                        memory, table, layer, data, batches, rows, output, made, keep, first, end, top, bottom
+                    )  # fmt: skip
+                    part = take(control, stage, threads, thread, threads, part)
+            stage += 1
+            part = take(control, stage, threads, thread, threads, -1)
+            while part >= 0:
+                low, high = share(count, part, threads)
+                summed[8 * part] = output_delta(
+                    memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
+                )
+                part = take(control, stage, threads, thread, threads, part)
+            for layer in range(layers - 1, 0, -1):
+                stage += 1
+                part = take(control, stage, threads, thread, threads, -1)
+                while part >= 0:
+                    first, end = share(table[layer, WIDTH] // panel, part, threads)
+                    backward(
+                        memory, table, layer, batches, rows, output, made, keep, first, end, 0, count, thread
+                    )  # fmt: skip
+                    part = take(control, stage, threads, thread, threads, part)
+        l2 = terms[L2] / divisor if terms[L2_DIVIDED] != 0 else terms[L2]
+        stage += 1
+        part = take(control, stage, threads, thread, threads, -1)
+        while part >= 0:
+            squares = 0.0
+            for layer in range(layers):
+                first, end, top, bottom = shares(part, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
+                if layer == 0 and sparse:
+                    first, end = share(table[1, WIDTH] // panel, part, threads)
+                    top, bottom = 0, table[0, SIZE]
+                    prefetch_rows(data, batches, rows + batch, batch)
+                if not plain:
+                    clear_gradients(memory, table, layer, first, end, top, bottom)
+                if layer == 0 and sparse:
+                    update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end)
+                else:
+                    update_layer(memory, table, layer, first, end, top, bottom, count, alpha, to, thread)
+                if top == 0 and bottom > 0:
+                    update_bias(memory, table, layer, first, end, count, alpha, to)
+                if l2 != 0:
+                    squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
+                if not plain and code != NO_UPDATE:
+                    optimize(memory, table, layer, first, end, top, bottom, code, settings, made + 1)
+            summed[8 * part + 1] = squares
+            if part == 0:
+                loss = 0.0
+                for other in range(threads):
+                    loss += summed[8 * other]
+                losses[step] = loss / divisor / terms[LOSS_PARTS]
+            part = take(control, stage, threads, thread, threads, part)
+        if l2 != 0:
+            stage += 1
+            part = take(control, stage, threads, thread, threads, -1)
+            while part >= 0:
+                if part == 0:
+                    for other in range(threads):
+                        losses[step] += l2 / 2 * summed[8 * other + 1]
+                part = take(control, stage, threads, thread, threads, part)
+    stage += 1
+    part = take(control, stage, threads, thread, threads, -1)
+    while part >= 0:
+        if part == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
+            unpack_network(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
             if not plain:
-                clear_gradients(memory, table, layer, first, end, top, bottom)
-            if layer == 0 and sparse:
-                update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end)
-            else:
-                update_layer(memory, table, layer, first, end, top, bottom, count, alpha, to, thread)
-            if top == 0 and bottom > 0:
-                update_bias(memory, table, layer, first, end, count, alpha, to)
-            if l2 != 0:
-                squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
-            if not plain and code != NO_UPDATE:
-                optimize(memory, table, layer, first, end, top, bottom, code, settings, steps_before + step + 1)
-        summed[8 * thread + 1] = squares
-        arrival += 1
-        if not meet(control, arrival, threads):
-            return
-        if thread == 0 and l2 != 0:
-            for other in range(threads):
-                losses[step] += l2 / 2 * summed[8 * other + 1]
-    if thread == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
-        unpack_network(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
-        if not plain:
-            for start in range(0, len(state), len(result)):
-                unpack_network(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
-        done[0] += len(losses)
+                for start in range(0, len(state), len(result)):
+                    unpack_network(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
+            done[0] += len(losses)
+        part = take(control, stage, threads, thread, threads, part)
 
 
 @kernel(part=True)
-def shares(thread, threads, panels, rows):
-    """This thread's part of a layer: first and end panel, first and end row. Whole strips of rows, as tiles are."""
-    if panels >= threads:
-        first, end = share(panels, thread, threads)
+def copy_rows(memory, table, data, batches, rows, low, high):
+    """The rows of the batch from `low` to `high`: from the data set to the first layer's input."""
+    for r in range(low, high):
+        copy_dense_row(data, batches[rows + r], table[0, SIZE], memory, table[0, Z] + r * table[0, WIDTH])
+
+
+@kernel(part=True)
+def forward(memory, table, layer, data, batches, rows, output, step, keep, first, end, low, high):
+    """A layer's panels from `first` to `end`, of the batch's rows from `low` to `high`, activation and dropout included."""
+    if layer == 0 and len(data.starts) > 0:
+        forward_sparse(memory, table, data, batches, rows + low, low, high - low, first, end)
+        activate(memory, table, layer, first, end, low, high)
+    else:
+        forward_layer(memory, table, layer, first, end, low, high)
+    if keep < 1 and layer < len(table) - 2:
+        drop(memory, table, np.intp(Z), layer, batches, rows, output, step, keep, first, end, low, high)
+
+
+@kernel(part=True)
+def backward(memory, table, layer, batches, rows, output, step, keep, first, end, low, high, thread):
+    """The same of the derivative by a layer's input."""
+    backward_layer(memory, table, layer, first, end, low, high, memory.dtype.type(keep), thread)
+    if keep < 1:
+        drop(memory, table, np.intp(DELTA), layer - 1, batches, rows, output, step, keep, first, end, low, high)
+
+
+@kernel(part=True)
+def shares(part, parts, panels, rows):
+    """This part of a layer: first and end panel, first and end row. Whole strips of rows, as tiles are."""
+    if panels >= parts:
+        first, end = share(panels, part, parts)
         return first, end, 0, rows
-    low, high = share((rows + ROWS - 1) // ROWS, thread, threads)
+    low, high = share((rows + ROWS - 1) // ROWS, part, parts)
     return 0, panels, min(rows, low * ROWS), min(rows, high * ROWS)

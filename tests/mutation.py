@@ -119,7 +119,12 @@ FAULTS = [
     Fault("kernels/training_step.py", "while batches[rows + count - 1] < 0:", "while batches[rows + count - 1] < -1:", "training"),
     Fault("kernels/training_step.py", "value > best or", "value >= best or", "kernels -k equal_scores"),
     Fault("kernels/layout.py", "put(memory, target + offset + j, at(vector, start + k * columns + left + j))", "put(memory, target + offset + j, at(vector, start + k * columns + j))", "kernels -k network"),
-    Fault("kernels/threads.py", "return count * thread // threads, count * (thread + 1) // threads", "return count * thread // threads, count * (thread + 1) // threads - (thread == 1)", "threads kernels"),
+    Fault("kernels/threads.py", "return count * part // parts, count * (part + 1) // parts", "return count * part // parts, count * (part + 1) // parts - (part == 1)", "threads kernels"),
+    Fault("kernels/threads.py", "atomic_load(control, DONE) < stage * parts and", "atomic_load(control, DONE) < stage * parts - 1 and", "threads"),
+    Fault("kernels/threads.py", "elif stage == 1 and not has_begun(control, thread):", "elif False:", "threads -k give_up"),
+    Fault("kernels/threads.py", "if len(free) < len(self.helpers):", "if False:", "threads -k left_out"),
+    Fault("kernels/threads.py", "            helper.take_back()", "            pass", "threads -k taken_back"),
+    Fault("kernels/training_step.py", "losses[step] += l2 / 2 * summed[8 * other + 1]", "losses[step] += l2 / 2 * summed[1]", "terms kernels -k network"),
     Fault("kernels/compiler.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/compiler.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from fastbp.bench import contenders, dropin, kernel_pairs, measure, peers
+from fastbp.bench import busy, contenders, dropin, kernel_pairs, measure, peers
 from fastbp.cli import app
 
 
@@ -75,3 +75,11 @@ def test_the_drop_in_is_measured(monkeypatch, capsys):
     assert rows[0].split("|")[1:-1] == [" network ", " NumPy ", " fastbp run ", " gain "]
     # no more of the figures than their form: beside other tests either way may be ten times as slow
     assert re.fullmatch(r"\| small \| \d+\.\d\d ms \| \d+\.\d\d ms \| \d+\.\d \|", rows[2])
+
+
+def test_steps_on_a_busy_machine_are_measured(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["busy", "--busy", "1", "--seconds", "0.01", "--rounds", "1"])
+    busy.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0] == "| busy processes | NumPy | one thread | all processors |"
+    assert re.fullmatch(r"\| 1 \|( \d+\.\d\d ms \|){3}", rows[2])

@@ -162,13 +162,16 @@ assert number(strided(a[::2])[0], 38) == 38  # where the length is not known, no
 
 @kernel
 def apart(thread, count, control, a):
-    threads.begin(control, thread)
-    if thread == 1:
-        simd.put(a, len(a), 1)
-    threads.meet(control, 1, count)
+    part = threads.next_part(control, thread, count, -1)
+    while part >= 0:
+        if thread == 1:
+            simd.put(a, len(a), 1)
+        while threads.atomic_load(control, threads.TAKEN + threads.LINE) == 0:  # the first thread leaves it its part
+            threads.yield_processor()
+        part = threads.next_part(control, thread, count, part)
 
 print("checked", flush=True)
-threads.run(apart, 2, a)  # in a helper: the process ends, instead of waiting for it at the barrier for ever
+threads.run(apart, 2, a)  # in a helper: the process ends, instead of waiting for it for ever
 """
 
 

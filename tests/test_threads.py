@@ -8,30 +8,163 @@ import time
 import numpy as np
 import pytest
 
-from fastbp import MLP, Trainer, set_num_threads
+from fastbp import MLP, Affine, Convolution, Trainer, set_num_threads
 from fastbp.kernels import threads
 from fastbp.kernels.compiler import kernel
-from fastbp.kernels.threads import begin, meet, share
+from fastbp.kernels.threads import most_parts, share, take
 
 
 @kernel
 def _relay(thread, count, control, turns):
-    """Each thread adds its number in turn; a barrier that leaked would let one read what is not written yet."""
-    begin(control, thread)
+    """One part adds its number in each stage; a stage that began too early would read what is not written yet."""
     for turn in range(len(turns) - 1):
-        if turn % count == thread:
-            turns[turn + 1] = turns[turn] * 3 + thread
-        if not meet(control, turn + 1, count):
-            return
+        part = take(control, turn + 1, count, thread, count, -1)
+        while part >= 0:
+            if turn % count == part:
+                turns[turn + 1] = turns[turn] * 3 + part
+            part = take(control, turn + 1, count, thread, count, part)
+
+
+def relayed(turns, count):
+    expected = [0]
+    for turn in range(turns - 1):
+        expected.append((expected[-1] * 3 + turn % count) % 2**64)
+    return np.array(expected, np.uint64)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_barrier_holds_all_until_the_last(count):
-    turns, expected = np.zeros(3000, np.uint64), [0]
+def test_a_stage_begins_when_the_one_before_it_is_done(count):
+    turns = np.zeros(3000, np.uint64)
     threads.run(_relay, count, turns)
-    for turn in range(2999):
-        expected.append((expected[-1] * 3 + turn % count) % 2**64)
-    np.testing.assert_array_equal(turns, np.array(expected, np.uint64))
+    np.testing.assert_array_equal(turns, relayed(3000, count))
+
+
+@kernel
+def _count(thread, count, control, parts, times):
+    for stage in range(1, len(times) // parts + 1):
+        part = take(control, stage, parts, thread, count, -1)
+        while part >= 0:
+            times[(stage - 1) * parts + part] += stage
+            part = take(control, stage, parts, thread, count, part)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_each_part_of_each_stage_is_done_once(count):
+    most = most_parts.py_func(count)
+    for parts in (1, count, most - 1, most):
+        times = np.zeros(200 * parts, np.int64)
+        threads.run(_count, count, parts, times)
+        np.testing.assert_array_equal(times, np.repeat(np.arange(1, 201), parts))
+
+
+@pytest.fixture
+def helpers(monkeypatch):
+    """Helpers that never come: what they were called for is in the list instead."""
+    calls = []
+    monkeypatch.setattr(threads._Helper, "call", lambda self, control, function, *task: calls.append((function, task)))
+    monkeypatch.setattr(threads._Helper, "take_back", lambda self: None)
+    return calls
+
+
+def test_a_helper_that_does_not_come_is_not_waited_for(helpers):
+    turns = np.zeros(100, np.uint64)
+    threads.run(_relay, 3, turns)
+    np.testing.assert_array_equal(turns, relayed(100, 3))
+    assert len(helpers) == 2
+
+
+def test_networks_and_layers_are_the_same_where_helpers_do_not_come(request):
+    rng = np.random.default_rng(0)
+    images, W, b = rng.standard_normal((9, 2, 60, 60)), rng.standard_normal((5, 2, 3, 3)), np.zeros(5)
+    x, V, c = images.reshape(9, -1), rng.standard_normal((7200, 70)), np.zeros(70)
+    zeros = x * (rng.random(x.shape) < 0.1)
+
+    def results():
+        convolution, affine, sparse = Convolution(W, b), Affine(V, c), Affine(V, c)
+        yield train(0)
+        for layer, batch in ((convolution, images), (affine, x), (sparse, zeros)):
+            out = layer.forward(batch)
+            yield from (out, layer.backward(out), layer.dW, layer.db)
+
+    set_num_threads(3)
+    try:
+        expected = list(results())
+        calls = request.getfixturevalue("helpers")
+        found = list(results())
+    finally:
+        set_num_threads(None)
+    assert len({function for function, _ in calls}) >= 8
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_helper_that_comes_late_does_nothing(helpers):
+    turns = np.zeros(100, np.uint64)
+    threads.run(_relay, 2, turns)
+    turns[:] = 7
+    for function, task in helpers:
+        function(*task)
+    assert (turns == 7).all()
+
+
+@kernel
+def _hold(thread, count, control, flags):
+    """Two stages: the helper does a part of the first, and then waits for flags[2]; the other does all the rest."""
+    for stage in range(1, 3):
+        while stage == 2 and thread > 0 and threads.atomic_load(flags, 2) == 0:
+            threads.yield_processor()
+        part = take(control, stage, count, thread, count, -1)
+        while part >= 0:
+            flags[thread] = 1
+            while threads.atomic_load(flags, 1 - thread) == 0:
+                threads.yield_processor()
+            part = take(control, stage, count, thread, count, part)
+
+
+def test_a_helper_that_is_still_at_an_earlier_call_is_left_out():
+    flags = np.zeros(3, np.int64)
+    threads.run(_hold, 2, flags)  # its helper does not end
+    late = [helper for helper in threads._team.helpers if not helper.is_free()]
+    turns = np.zeros(3000, np.uint64)
+    for _ in range(3):
+        threads.run(_relay, 3, turns)
+        np.testing.assert_array_equal(turns, relayed(3000, 3))
+    assert len(late) == 1
+    assert not late[0].is_free()
+    flags[2] = 1
+    assert soon(late[0].is_free)
+    threads.run(_relay, 2, turns)
+    np.testing.assert_array_equal(turns, relayed(3000, 2))
+
+
+def test_a_call_that_was_not_begun_is_taken_back(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    threads._team.forget()
+    turns = np.zeros(100, np.uint64)
+    before = sys.getrefcount(turns)
+    for _ in range(3):
+        threads.run(_relay, 3, turns)
+        np.testing.assert_array_equal(turns, relayed(100, 3))
+        assert sys.getrefcount(turns) == before
+        assert all(helper.is_free() for helper in threads._team.helpers)
+    threads._team.forget()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_thread_may_end_while_its_helper_is_at_a_call(begun):
+    started, going_on, before = threading.Event(), threading.Event(), threading.active_count()
+
+    def task():
+        started.set()
+        going_on.wait(10)
+
+    helper = threads._Helper()
+    helper.call(np.ones(threads.TAKEN, np.int64), task)
+    if begun:
+        started.wait(10)
+    helper.end()
+    going_on.set()
+    assert soon(lambda: threading.active_count() <= before)
 
 
 def test_threads_that_wait_for_one_that_never_comes_give_up():
@@ -42,8 +175,10 @@ def test_threads_that_wait_for_one_that_never_comes_give_up():
 
     interrupted.overloads, interrupted.compile = {}, lambda signature: None  # as a kernel has them
     before = threading.active_count()
+    turns = np.zeros(10, np.uint64)
     with pytest.raises(KeyboardInterrupt):
-        threads.run(interrupted, 3, np.zeros(10, np.uint64))
+        threads.run(interrupted, 3, turns)
+    assert not turns.any()
     assert soon(lambda: threading.active_count() <= before)
 
 
