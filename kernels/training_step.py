@@ -24,6 +24,7 @@ from .layout import DELTA, SIZE, SPAN, WIDTH, Z, lay_out, unpack_network
 from .matmul import ROWS, panel_width
 from .optimizers import CODES, NO_UPDATE, RATE, SGD
 from .output import LOSSES, divisor_of, output_delta
+from .simd import kept_apart
 from .sparse import copy_dense_row, dense_rows, forward_sparse, prefetch_rows, prepare_rows, update_sparse
 from .step_dropout import drop
 from .step_layer import (
@@ -180,111 +181,41 @@ def _train_steps(
     thread, threads, control, memory, table, data, labels, targets, weights, batches, batch, output, terms, code, settings,
     steps_before, summed, losses, result, state, done,
 ):  # fmt: skip
-    layers, stage, plain, keep = len(table) - 1, 0, code == SGD and terms[L2] == 0, terms[KEEP]
-    alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
-    to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
-    sparse, panel = len(data.starts) > 0, panel_width(memory)
+    """Each step is a row of turns, and each turn a stage of the threads' work: see `gradient_turn`; then the update."""
+    stage, sparse, plain = 0, len(data.starts) > 0, code == SGD and terms[L2] == 0
+    update = 2 * (len(table) - 1)
     by_rows = not sparse and table[0, SPAN] * memory.itemsize <= SMALL
+    begin = update - 1 if by_rows else 0 if sparse else -1
     for step in range(len(losses)):
         rows, made = step * batch, steps_before + step  # where this step's row numbers begin in `batches`; steps before
         count = batch
         while batches[rows + count - 1] < 0:
             count -= 1
         divisor = divisor_of(output, weights, batches, rows, count)
-        if by_rows:
-            stage += 1
-            part = take(control, stage, threads, thread, threads, -1)
-            while part >= 0:
-                low, high = share(count, part, threads)
-                copy_rows(memory, table, data, batches, rows, low, high)
-                for layer in range(layers):
-                    forward(
-                        memory, table, layer, data, batches, rows, output, made, keep, 0, table[layer + 1, WIDTH] // panel,
-                        low, high,
-                    )  # fmt: skip
-                summed[8 * part] = output_delta(
-                    memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
-                )
-                for layer in range(layers - 1, 0, -1):
-                    backward(
-                        memory, table, layer, batches, rows, output, made, keep, 0, table[layer, WIDTH] // panel, low, high,
-                        thread,
-                    )  # fmt: skip
-                part = take(control, stage, threads, thread, threads, part)
-        else:
-            if not sparse:
-                stage += 1
-                part = take(control, stage, threads, thread, threads, -1)
-                while part >= 0:
-                    low, high = share(count, part, threads)
-                    copy_rows(memory, table, data, batches, rows, low, high)
-                    part = take(control, stage, threads, thread, threads, part)
-            for layer in range(layers):
-                stage += 1
-                part = take(control, stage, threads, thread, threads, -1)
-                while part >= 0:
-                    first, end, top, bottom = shares(part, threads, table[layer + 1, WIDTH] // panel, count)
-                    forward(
-                        memory, table, layer, data, batches, rows, output, made, keep, first, end, top, bottom
-                    )  # fmt: skip
-                    part = take(control, stage, threads, thread, threads, part)
-            stage += 1
-            part = take(control, stage, threads, thread, threads, -1)
-            while part >= 0:
-                low, high = share(count, part, threads)
-                summed[8 * part] = output_delta(
-                    memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
-                )
-                part = take(control, stage, threads, thread, threads, part)
-            for layer in range(layers - 1, 0, -1):
-                stage += 1
-                part = take(control, stage, threads, thread, threads, -1)
-                while part >= 0:
-                    first, end = share(table[layer, WIDTH] // panel, part, threads)
-                    backward(
-                        memory, table, layer, batches, rows, output, made, keep, first, end, 0, count, thread
-                    )  # fmt: skip
-                    part = take(control, stage, threads, thread, threads, part)
         l2 = terms[L2] / divisor if terms[L2_DIVIDED] != 0 else terms[L2]
-        stage += 1
-        part = take(control, stage, threads, thread, threads, -1)
-        while part >= 0:
-            squares = 0.0
-            for layer in range(layers):
-                first, end, top, bottom = shares(part, threads, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
-                if layer == 0 and sparse:
-                    first, end = share(table[1, WIDTH] // panel, part, threads)
-                    top, bottom = 0, table[0, SIZE]
-                    prefetch_rows(data, batches, rows + batch, batch)
-                if not plain:
-                    clear_gradients(memory, table, layer, first, end, top, bottom)
-                if layer == 0 and sparse:
-                    update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end)
-                else:
-                    update_layer(memory, table, layer, first, end, top, bottom, count, alpha, to, thread)
-                if top == 0 and bottom > 0:
-                    update_bias(memory, table, layer, first, end, count, alpha, to)
-                if l2 != 0:
-                    squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
-                if not plain and code != NO_UPDATE:
-                    optimize(memory, table, layer, first, end, top, bottom, code, settings, made + 1)
-            summed[8 * part + 1] = squares
-            if part == 0:
-                loss = 0.0
-                for other in range(threads):
-                    loss += summed[8 * other]
-                losses[step] = loss / divisor / terms[LOSS_PARTS]
-            part = take(control, stage, threads, thread, threads, part)
-        if l2 != 0:
+        for turn in range(begin, update + (2 if l2 != 0 else 1)):
             stage += 1
             part = take(control, stage, threads, thread, threads, -1)
             while part >= 0:
-                if part == 0:
+                for each in range(-1 if by_rows and turn < update else turn, min(turn + 1, update)):
+                    gradient_turn(
+                        each, part, threads, thread, by_rows, memory, table, data, labels, targets, weights, batches, rows,
+                        count, output, terms, made, divisor, summed,
+                    )  # fmt: skip
+                if turn == update:
+                    summed[8 * part + 1] = update_part(
+                        part, threads, thread, memory, table, data, batches, rows, batch, count, plain, code, settings, made,
+                        l2,
+                    )  # fmt: skip
+                if turn >= update and part == 0:
+                    total = 0.0
                     for other in range(threads):
-                        losses[step] += l2 / 2 * summed[8 * other + 1]
+                        total += summed[8 * other + turn - update]
+                    losses[step] = (
+                        total / divisor / terms[LOSS_PARTS] if turn == update else losses[step] + l2 / 2 * total
+                    )
                 part = take(control, stage, threads, thread, threads, part)
-    stage += 1
-    part = take(control, stage, threads, thread, threads, -1)
+    part = take(control, stage + 1, threads, thread, threads, -1)
     while part >= 0:
         if part == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
             unpack_network(memory, table, table[0, SPAN] if code == NO_UPDATE else 0, result, 0)
@@ -292,34 +223,81 @@ def _train_steps(
                 for start in range(0, len(state), len(result)):
                     unpack_network(memory, table, (2 + start // len(result)) * table[0, SPAN], state, start)
             done[0] += len(losses)
-        part = take(control, stage, threads, thread, threads, part)
+        part = take(control, stage + 1, threads, thread, threads, part)
 
 
 @kernel(part=True)
-def copy_rows(memory, table, data, batches, rows, low, high):
-    """The rows of the batch from `low` to `high`: from the data set to the first layer's input."""
-    for r in range(low, high):
-        copy_dense_row(data, batches[rows + r], table[0, SIZE], memory, table[0, Z] + r * table[0, WIDTH])
-
-
-@kernel(part=True)
-def forward(memory, table, layer, data, batches, rows, output, step, keep, first, end, low, high):
-    """A layer's panels from `first` to `end`, of the batch's rows from `low` to `high`, activation and dropout included."""
-    if layer == 0 and len(data.starts) > 0:
-        forward_sparse(memory, table, data, batches, rows + low, low, high - low, first, end)
-        activate(memory, table, layer, first, end, low, high)
+def gradient_turn(
+    turn, part, parts, thread, by_rows, memory, table, data, labels, targets, weights, batches, rows, count, output, terms,
+    step, divisor, summed,
+):  # fmt: skip
+    """One part of a step's way to its gradient. Turn -1: copy the batch to the first layer's input; from 0 on: the layers
+    forward; then the loss, which goes to `summed`, and its derivative by the scores; then the layers but the first back.
+    """
+    kept_apart()
+    layers, panel = len(table) - 1, panel_width(memory)
+    low, high = share(count, part, parts)
+    if turn < 0:
+        for r in range(low, high):
+            copy_dense_row(data, batches[rows + r], table[0, SIZE], memory, table[0, Z] + r * table[0, WIDTH])
+    elif turn < layers:
+        layer, first, end = turn, np.intp(0), table[turn + 1, WIDTH] // panel
+        if not by_rows:
+            first, end, low, high = shares(part, parts, end, count)
+        if layer == 0 and len(data.starts) > 0:
+            forward_sparse(memory, table, data, batches, rows + low, low, high - low, first, end)
+            activate(memory, table, layer, first, end, low, high)
+        else:
+            forward_layer(memory, table, layer, first, end, low, high)
+        if terms[KEEP] < 1 and layer < layers - 1:
+            drop(
+                memory, table, np.intp(Z), layer, batches, rows, output, step, terms[KEEP], first, end, low, high
+            )  # fmt: skip
+    elif turn == layers:
+        summed[8 * part] = output_delta(
+            memory, table, output, labels, targets, weights, batches, rows, low, high, divisor, terms[LOG_FLOOR]
+        )
     else:
-        forward_layer(memory, table, layer, first, end, low, high)
-    if keep < 1 and layer < len(table) - 2:
-        drop(memory, table, np.intp(Z), layer, batches, rows, output, step, keep, first, end, low, high)
+        layer = 2 * layers - turn
+        first, end = np.intp(0), table[layer, WIDTH] // panel
+        if not by_rows:
+            first, end = share(end, part, parts)
+            low, high = np.intp(0), count
+        backward_layer(memory, table, layer, first, end, low, high, memory.dtype.type(terms[KEEP]), thread)
+        if terms[KEEP] < 1:
+            drop(
+                memory, table, np.intp(DELTA), layer - 1, batches, rows, output, step, terms[KEEP], first, end, low, high
+            )  # fmt: skip
 
 
 @kernel(part=True)
-def backward(memory, table, layer, batches, rows, output, step, keep, first, end, low, high, thread):
-    """The same of the derivative by a layer's input."""
-    backward_layer(memory, table, layer, first, end, low, high, memory.dtype.type(keep), thread)
-    if keep < 1:
-        drop(memory, table, np.intp(DELTA), layer - 1, batches, rows, output, step, keep, first, end, low, high)
+def update_part(
+    part, parts, thread, memory, table, data, batches, rows, batch, count, plain, code, settings, step, l2
+):  # fmt: skip
+    """One part of the update of all layers; the sum of the squares of its weights, where there is l2."""
+    alpha = memory.dtype.type(-settings[RATE] if plain else 1.0)
+    to = 0 if plain else table[0, SPAN]  # where the gradients are added: to W and b themselves, or beside them
+    squares, panel = 0.0, panel_width(memory)
+    for layer in range(len(table) - 1):
+        first, end, top, bottom = shares(part, parts, table[layer + 1, WIDTH] // panel, table[layer, SIZE])
+        sparse = layer == 0 and len(data.starts) > 0
+        if sparse:
+            first, end = share(table[1, WIDTH] // panel, part, parts)
+            top, bottom = 0, table[0, SIZE]
+            prefetch_rows(data, batches, rows + batch, batch)
+        if not plain:
+            clear_gradients(memory, table, layer, first, end, top, bottom)
+        if sparse:
+            update_sparse(memory, table, data, batches, rows, count, alpha, to, first, end)
+        else:
+            update_layer(memory, table, layer, first, end, top, bottom, count, alpha, to, thread)
+        if top == 0 and bottom > 0:
+            update_bias(memory, table, layer, first, end, count, alpha, to)
+        if l2 != 0:
+            squares += decay_weights(memory, table, layer, first, end, top, bottom, memory.dtype.type(l2))
+        if not plain and code != NO_UPDATE:
+            optimize(memory, table, layer, first, end, top, bottom, code, settings, step + 1)
+    return squares
 
 
 @kernel(part=True)
