@@ -7,7 +7,7 @@ memory, matmul.py how dense layers are multiplied, sparse.py how zeros in the in
 
 Threads: for each layer, every thread has its own panels of W, the same ones forward and in the update, so that they stay
 in the cache of its core; a layer of fewer panels than threads is shared by rows. A network so small that all of it stays in
-every core's cache is shared by rows from its input to its loss and back: then threads meet twice in a step.
+every core's cache is shared by rows from its input to its loss and back: then a step has two stages.
 
 Tried and lost: W1's rows kept together for sparse input, instead of its panels (float32 recipe, 3000 steps, 0.37 s instead
 of 0.30, presumably because a thread then uses half of the cache's sets); layers too large for a core's cache shared by
@@ -40,7 +40,7 @@ from .step_layer import (
 from .threads import next_part, run, share, take, threads_for
 
 ROWS_AT_A_TIME = 40 * ROWS  # in `count_correct`: 784 float32 columns of them stay in the second-level cache
-WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the barriers
+WORTH_A_THREAD = 150_000  # multiplications a step; measured: from here on, a second thread repays the stages
 SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
 L2, L2_DIVIDED, KEEP, LOSS_PARTS, LOG_FLOOR = range(5)  # places in `terms`
 
