@@ -124,7 +124,7 @@ FAULTS = [
     Fault("kernels/threads.py", "elif stage == 1 and not has_begun(control, thread):", "elif False:", "threads -k give_up"),
     Fault("kernels/threads.py", "if len(free) < len(self.helpers):", "if False:", "threads -k left_out"),
     Fault("kernels/threads.py", "            helper.take_back()", "            pass", "threads -k taken_back"),
-    Fault("kernels/training_step.py", "losses[step] += l2 / 2 * summed[8 * other + 1]", "losses[step] += l2 / 2 * summed[1]", "terms kernels -k network"),
+    Fault("kernels/training_step.py", "total += summed[8 * other + turn - update]", "total += summed[8 * other]", "terms"),
     Fault("kernels/compiler.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/compiler.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
 ]  # fmt: skip

@@ -122,10 +122,11 @@ def _hold(thread, count, control, flags):
 
 
 def test_a_helper_that_is_still_at_an_earlier_call_is_left_out():
-    flags = np.zeros(3, np.int64)
+    flags, turns = np.zeros(3, np.int64), np.zeros(3000, np.uint64)
+    threads.run(_relay, 3, turns)
+    assert soon(lambda: all(helper.is_free() for helper in threads._team.helpers))
     threads.run(_hold, 2, flags)  # its helper does not end
     late = [helper for helper in threads._team.helpers if not helper.is_free()]
-    turns = np.zeros(3000, np.uint64)
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
