@@ -109,55 +109,44 @@ def divide_processors(processes: int) -> None:
 
 
 class _Helper:
-    """A thread that looks out for calls for a while, and then sleeps until there is one."""
+    """A thread that looks out for calls for a while, and then sleeps until there is one.
+
+    It has `_given` while it sleeps or works; a call that waits for it there releases that. Its callers never wait for it.
+    """
 
     def __init__(self):
-        self._given, self._free, self._task, self._ended = threading.Lock(), threading.Lock(), None, False
+        self._given, self._task, self.is_free = threading.Lock(), None, True
         self._given.acquire()
         threading.Thread(target=self._work, name="fastbp", daemon=True).start()
 
-    def is_free(self):
-        """Whether the last call has ended."""
-        return not self._free.locked()
-
     def call(self, next_control, function, *arguments):
-        self._free.acquire()
-        self._task = next_control, function, arguments
+        self._task, self.is_free = (next_control, function, arguments), False
         self._given.release()
 
     def take_back(self):
         """The last call, if it has not begun: late, it must not keep arrays alive."""
         if self._given.acquire(blocking=False):
-            self._task = None
-            self._free.release()
-
-    def wait(self):
-        """Until the last call has ended."""
-        with self._free:
-            pass
+            self._task, self.is_free = None, True
 
     def end(self):
-        """At once, or after the call that it has begun."""
+        """After the call that it has begun, if it has."""
         self.take_back()
-        self._ended = True
-        if self.is_free():  # else it looks whether it has ended after that call
+        self._task = None
+        with contextlib.suppress(RuntimeError):  # it is about to look for its task, and finds none
             self._given.release()
 
     def _work(self):
         self._given.acquire()
-        while self._task is not None:
-            next_control, function, arguments = self._task
-            self._task = None
+        while (task := self._task) is not None:
+            next_control, function, arguments = task
+            self._task = task = None
             try:
                 function(*arguments)
             except BaseException:  # an index out of bounds, where those are checked: the others would wait for ever
                 traceback.print_exc()
                 os.abort()
-            finally:
-                del function, arguments  # asleep, it must not keep arrays alive
-                self._free.release()
-            if self._ended:
-                return
+            del function, arguments  # asleep, it must not keep arrays alive
+            self.is_free = True
             look_out(next_control)
             self._given.acquire()
 
@@ -189,7 +178,7 @@ class _Team(threading.local):
             _compile_first(look_out, (self.controls[0],))
             self.helpers.append(_Helper())
             self.controls = new_controls(len(self.helpers) + 1)
-        free = [helper for helper in self.helpers if helper.is_free()]
+        free = [helper for helper in self.helpers if helper.is_free]
         if len(free) < len(self.helpers):
             self.controls = new_controls(len(self.helpers) + 1)
         self.calls += 1
@@ -228,8 +217,6 @@ def run(function, threads, *arguments):
             helper.take_back()
     except BaseException:
         control[GAVE_UP] = 1  # Ctrl-C before our own call: those who wait for it give up
-        for helper in helpers:
-            helper.wait()
         _team.forget()
         raise
 

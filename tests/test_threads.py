@@ -124,16 +124,16 @@ def _hold(thread, count, control, flags):
 def test_a_helper_that_is_still_at_an_earlier_call_is_left_out():
     flags, turns = np.zeros(3, np.int64), np.zeros(3000, np.uint64)
     threads.run(_relay, 3, turns)
-    assert soon(lambda: all(helper.is_free() for helper in threads._team.helpers))
+    assert soon(lambda: all(helper.is_free for helper in threads._team.helpers))
     threads.run(_hold, 2, flags)  # its helper does not end
-    late = [helper for helper in threads._team.helpers if not helper.is_free()]
+    late = [helper for helper in threads._team.helpers if not helper.is_free]
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
     assert len(late) == 1
-    assert not late[0].is_free()
+    assert not late[0].is_free
     flags[2] = 1
-    assert soon(late[0].is_free)
+    assert soon(lambda: late[0].is_free)
     threads.run(_relay, 2, turns)
     np.testing.assert_array_equal(turns, relayed(3000, 2))
 
@@ -147,8 +147,24 @@ def test_a_call_that_was_not_begun_is_taken_back(monkeypatch):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(100, 3))
         assert sys.getrefcount(turns) == before
-        assert all(helper.is_free() for helper in threads._team.helpers)
+        assert all(helper.is_free for helper in threads._team.helpers)
     threads._team.forget()
+
+
+def test_ctrl_c_in_the_middle_of_calling_a_helper(monkeypatch):
+    def call(self, *task):
+        self._task, self.is_free = task, False
+        raise KeyboardInterrupt
+
+    turns, before = np.zeros(100, np.uint64), threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(threads._Helper, "call", call)
+        with pytest.raises(KeyboardInterrupt):
+            threads.run(_relay, 2, turns)
+    assert soon(lambda: threading.active_count() <= before)
+    assert not turns.any()
+    threads.run(_relay, 2, turns)
+    np.testing.assert_array_equal(turns, relayed(100, 2))
 
 
 @pytest.mark.parametrize("begun", [False, True])
