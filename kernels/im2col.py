@@ -6,7 +6,7 @@ import numpy as np
 
 from .arrays import flat, strided
 from .compiler import kernel
-from .simd import at, put
+from .simd import at, kept_apart, put
 from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 200_000  # numbers
@@ -41,18 +41,25 @@ def _im2col(thread, threads, control, x, steps, shape, col, rows, window, stride
     part = next_part(control, thread, threads, -1)
     while part >= 0:
         first, end = share(shape[0] * rows[0], part, threads)
-        target = first * rows[1] * shape[1] * window[0] * window[1]
-        for line in range(first, end):
-            n, top = line // rows[0], line % rows[0] * stride - pad
-            for left in range(-pad, rows[1] * stride - pad, stride):
-                for c in range(shape[1]):
-                    for y in range(top, top + window[0]):
-                        source = n * steps[0] + c * steps[1] + y * steps[2]
-                        for i in range(left, left + window[1]):
-                            inside = 0 <= y < shape[2] and 0 <= i < shape[3]
-                            put(col, target, at(x, source + i * steps[3]) if inside else 0)
-                            target += 1
+        cut_patches(x, steps, shape, col, rows, window, stride, pad, first, end)
         part = next_part(control, thread, threads, part)
+
+
+@kernel(part=True)
+def cut_patches(x, steps, shape, col, rows, window, stride, pad, first, end):
+    """The patches of the lines of patches from `first` to `end`."""
+    kept_apart()
+    target = first * rows[1] * shape[1] * window[0] * window[1]
+    for line in range(first, end):
+        n, top = line // rows[0], line % rows[0] * stride - pad
+        for left in range(-pad, rows[1] * stride - pad, stride):
+            for c in range(shape[1]):
+                for y in range(top, top + window[0]):
+                    source = n * steps[0] + c * steps[1] + y * steps[2]
+                    for i in range(left, left + window[1]):
+                        inside = 0 <= y < shape[2] and 0 <= i < shape[3]
+                        put(col, target, at(x, source + i * steps[3]) if inside else 0)
+                        target += 1
 
 
 @kernel
@@ -61,21 +68,28 @@ def _col2im(thread, threads, control, col, x, shape, rows, window, stride, pad):
     part = next_part(control, thread, threads, -1)
     while part >= 0:
         first, end = share(shape[0], part, threads)
-        depth = shape[1] * window[0] * window[1]
-        for n in range(first, end):
-            for c in range(shape[1]):
-                image = (n * shape[1] + c) * shape[2] * shape[3]
-                for fy in range(window[0]):
-                    for fx in range(window[1]):
-                        k = (c * window[0] + fy) * window[1] + fx
-                        for oy in range(rows[0]):
-                            y = oy * stride + fy - pad
-                            if y < 0 or y >= shape[2]:
-                                continue
-                            for ox in range(rows[1]):
-                                i = ox * stride + fx - pad
-                                if 0 <= i < shape[3]:
-                                    target = image + y * shape[3] + i
-                                    source = ((n * rows[0] + oy) * rows[1] + ox) * depth + k
-                                    put(x, target, at(x, target) + at(col, source))
+        add_patches(col, x, shape, rows, window, stride, pad, first, end)
         part = next_part(control, thread, threads, part)
+
+
+@kernel(part=True)
+def add_patches(col, x, shape, rows, window, stride, pad, first, end):
+    """The images from `first` to `end`."""
+    kept_apart()
+    depth = shape[1] * window[0] * window[1]
+    for n in range(first, end):
+        for c in range(shape[1]):
+            image = (n * shape[1] + c) * shape[2] * shape[3]
+            for fy in range(window[0]):
+                for fx in range(window[1]):
+                    k = (c * window[0] + fy) * window[1] + fx
+                    for oy in range(rows[0]):
+                        y = oy * stride + fy - pad
+                        if y < 0 or y >= shape[2]:
+                            continue
+                        for ox in range(rows[1]):
+                            i = ox * stride + fx - pad
+                            if 0 <= i < shape[3]:
+                                target = image + y * shape[3] + i
+                                source = ((n * rows[0] + oy) * rows[1] + ox) * depth + k
+                                put(x, target, at(x, target) + at(col, source))

@@ -6,7 +6,7 @@ import numpy as np
 
 from .arrays import flat, scratch, strided
 from .compiler import kernel
-from .simd import at, choose_later, every_second, fill, lanes, load, put, store
+from .simd import at, choose_later, every_second, fill, kept_apart, lanes, load, put, store
 from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 200_000  # numbers
@@ -114,20 +114,27 @@ def _backward(thread, threads, control, dout, steps, shape, arg_max, dx, size, w
     part = next_part(control, thread, threads, -1)
     while part >= 0:
         first, end = share(shape[0], part, threads)
-        for n in range(first, end):
-            for c in range(shape[1]):
-                image = (n * size[1] + c) * size[2] * size[3]
-                for i in range(image, image + size[2] * size[3]):
-                    put(dx, i, 0)
-                source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
-                for y in range(shape[2]):
-                    for i in range(shape[3]):
-                        place = at(arg_max, place_at)
-                        down = place // window[1] if window[1] != 2 else place >> 1
-                        top, left = y * stride - pad + down, i * stride - pad + place - down * window[1]
-                        if 0 <= place < window[0] * window[1] and 0 <= top < size[2] and 0 <= left < size[3]:
-                            target = image + top * size[3] + left
-                            number = at(dout, source + y * steps[2] + i * steps[3])
-                            put(dx, target, at(dx, target) + number)
-                        place_at += shape[1]
+        put_back(dout, steps, shape, arg_max, dx, size, window, stride, pad, first, end)
         part = next_part(control, thread, threads, part)
+
+
+@kernel(part=True)
+def put_back(dout, steps, shape, arg_max, dx, size, window, stride, pad, first, end):
+    """The images from `first` to `end`."""
+    kept_apart()
+    for n in range(first, end):
+        for c in range(shape[1]):
+            image = (n * size[1] + c) * size[2] * size[3]
+            for i in range(image, image + size[2] * size[3]):
+                put(dx, i, 0)
+            source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
+            for y in range(shape[2]):
+                for i in range(shape[3]):
+                    place = at(arg_max, place_at)
+                    down = place // window[1] if window[1] != 2 else place >> 1
+                    top, left = y * stride - pad + down, i * stride - pad + place - down * window[1]
+                    if 0 <= place < window[0] * window[1] and 0 <= top < size[2] and 0 <= left < size[3]:
+                        target = image + top * size[3] + left
+                        number = at(dout, source + y * steps[2] + i * steps[3])
+                        put(dx, target, at(dx, target) + number)
+                    place_at += shape[1]

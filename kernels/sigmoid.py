@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .exponential import exponential
-from .simd import at, put
+from .simd import at, kept_apart, put
 from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
@@ -38,9 +38,16 @@ def _forward(thread, threads, control, x, out):
     part = next_part(control, thread, threads, -1)
     while part >= 0:
         first, end = share(x.size, part, threads)
-        for i in range(first, end):
-            put(out, i, sigmoid(at(x, i)))
+        sigmoids(x, out, first, end)
         part = next_part(control, thread, threads, part)
+
+
+@kernel(part=True)
+def sigmoids(x, out, first, end):
+    """out[i] = sigmoid(x[i]) from `first` to `end`. Inside the loop over the parts it took 1.4 times as long."""
+    kept_apart()
+    for i in range(first, end):
+        put(out, i, sigmoid(at(x, i)))
 
 
 @kernel

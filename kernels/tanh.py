@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import flat
 from .compiler import kernel
 from .exponential import exponential
-from .simd import at, put
+from .simd import at, kept_apart, put
 from .threads import next_part, run, share, threads_for
 
 WORTH_A_THREAD = 300_000  # numbers; below, a second thread costs more than it brings
@@ -47,9 +47,16 @@ def _forward(thread, threads, control, x, out):
     part = next_part(control, thread, threads, -1)
     while part >= 0:
         first, end = share(x.size, part, threads)
-        for i in range(first, end):
-            put(out, i, tanh(at(x, i)))
+        tangents(x, out, first, end)
         part = next_part(control, thread, threads, part)
+
+
+@kernel(part=True)
+def tangents(x, out, first, end):
+    """out[i] = tanh(x[i]) from `first` to `end`. Inside the loop over the parts it took 1.3 times as long."""
+    kept_apart()
+    for i in range(first, end):
+        put(out, i, tanh(at(x, i)))
 
 
 @kernel

@@ -44,7 +44,7 @@ SPINS = 2000  # looks at the counter before the processor is offered to other th
 LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a helper sleeps
 LINE = 8  # numbers of a cache line; what different threads write is so far apart
 DONE, GAVE_UP, BEGUN, TAKEN = 0, LINE, 2 * LINE, 3 * LINE
-PIECES = 8  # parts for each thread, at the most
+PIECES = 16  # parts for each thread, at the most
 
 _chosen: int | None = None
 
