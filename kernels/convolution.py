@@ -5,7 +5,7 @@ place in it. A tile of products reads its left-hand side through these two short
 images, which backward reads again. Three products:
 
 - out = patches @ W: (oh * ow, C * FH * FW) times (.., FN), image by image, the images shared among threads;
-- dW = patches.T @ dout: the same tables with rows and depth exchanged; each thread sums up its images;
+- dW = patches.T @ dout: the same tables with rows and depth exchanged; each part sums up its images;
 - dx, at stride 1, is the correlation of dout, padded, with the filters turned by 180 degrees: the first product again.
   Otherwise, and for fewer than FEW_CHANNELS channels (columns are computed by whole panels), W @ dout is made row by
   row of the output and its numbers are added where their patches lie: `_spread`.

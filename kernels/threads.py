@@ -13,7 +13,7 @@ A kernel for threads takes (thread, threads, control, ...), raises nothing and a
 stages of as many parts each, which do not depend on who does them: `take` gives them out, its own to each thread first,
 and ends when all parts of the stage are done. So nobody waits for a thread that does not come: on a busy machine it may
 not run for 20 ms, a hundred training steps. What it would have done others do, and it finds it done. With barriers for all
-threads a step of 784-50-10 took 20 ms beside four busy processes on two cores; so it takes 0.7 to 1.1, and 0.9 in one thread
+threads a step of 784-50-10 took 20 ms beside four busy processes on two cores; so it takes 0.6 to 1.2, and 0.9 in one thread
 (bench/busy.py). Alone it is as fast or 5 % faster. Tried and lost: waiting 15 times as long before the processor is
 offered to other threads; calling no helpers for a while after a call was held up.
 
