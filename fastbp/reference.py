@@ -7,6 +7,7 @@ checked: shapes fit, W and b share one floating dtype, labels are in range.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -154,6 +155,12 @@ def col2im(col, x_shape, filter_h, filter_w, stride, pad):
     for y, i in np.ndindex(filter_h, filter_w):
         x[:, :, y : y + stride * rows[0] : stride, i : i + stride * rows[1] : stride] += patches[..., y, i]
     return x[:, :, pad : pad + height, pad : pad + width]
+
+
+def largest_magnitude(x):
+    """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or NaN."""
+    largest = float(np.max(np.abs(x), initial=0))
+    return largest if math.isfinite(largest) else math.inf
 
 
 def _with_zeros(x, pad):

@@ -14,6 +14,7 @@ from .convolution import convolution_backward, convolution_forward
 from .dropout import dropout_backward, dropout_forward
 from .im2col import col2im, im2col
 from .leaky_relu import leaky_relu_backward, leaky_relu_forward
+from .magnitude import largest_magnitude
 from .optimizers import adam_update, optimizer_update, sgd_update
 from .pooling import pooling_backward, pooling_forward
 from .relu import relu_backward, relu_forward
@@ -38,6 +39,7 @@ __all__ = [
     "dropout_backward",
     "dropout_forward",
     "im2col",
+    "largest_magnitude",
     "leaky_relu_backward",
     "leaky_relu_forward",
     "optimizer_update",

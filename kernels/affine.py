@@ -17,6 +17,7 @@ import numpy as np
 from .arrays import flat, matrix, scratch
 from .compiler import kernel
 from .machine import VECTOR_BYTES
+from .magnitude import is_finite
 from .matmul import (
     FEW_ROWS,
     ROW_BLOCK,
@@ -31,7 +32,7 @@ from .matmul import (
     row_tile,
 )
 from .simd import add, add_up, at, fma, kept_apart, lanes, load, put, zeros
-from .sparse_affine import is_finite, is_sparse, listing, sparse_forward, weights_gradient
+from .sparse_affine import is_sparse, listing, sparse_forward, weights_gradient
 from .sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
 from .threads import most_parts, next_part, run, share, take, threads_for
 
@@ -62,7 +63,7 @@ def affine_backward(dout, x, W, needs_dx=True):
         return dx, dW, db[:columns].copy()
     dx = np.empty((rows if needs_dx else 0, depth), dtype)
     dW, db = np.empty((depth, columns), dtype), np.empty(LEVELS * columns, dtype)
-    listed = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(d)
+    listed = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(dout)
     threads = threads_for(rows * depth * columns, WORTH_A_THREAD)
     plan_dx = _plan(d, d_column, w, rows, columns, depth, threads)
     plan_dW = _plan(x_, x_row, d, depth, rows, columns, threads)

@@ -18,6 +18,8 @@ import platform
 import stat
 import sys
 import tempfile
+import warnings
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from numba.core.serialize import dumps
 
 from .machine import VECTOR_BYTES
 
+_FILTERS_CHANGED = ("_filters_mutated", "_filters_mutated_lock_held")  # of Python up to 3.13, and from 3.14 on
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -55,10 +58,36 @@ def kernel(function=None, *, part=False, exact=False):
         options["pipeline_class"] = _PartCompiler
         return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     dispatcher = numba.njit(**options, no_cfunc_wrapper=True)(function)
+    dispatcher.compile = partial(_compile, dispatcher)
     directory = _cache_directory()
     if directory is not None:
         dispatcher._cache = KernelCache(directory, f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
     return dispatcher
+
+
+def _compile(dispatcher, signature):
+    with _shown_warnings_kept():
+        return type(dispatcher).compile(dispatcher, signature)
+
+
+@contextmanager
+def _shown_warnings_kept():
+    """Let Python remember which warnings it has shown, which it does until somebody changes the warning filters.
+
+    Numba's compiler changes them thousands of times, and back: every warning that is shown once would be shown again.
+    """
+    change = {name: getattr(warnings, name) for name in _FILTERS_CHANGED if hasattr(warnings, name)}
+    filters = list(warnings.filters)
+    for name in change:
+        setattr(warnings, name, lambda: None)
+    try:
+        yield
+    finally:
+        for name, function in change.items():
+            setattr(warnings, name, function)
+        if filters != warnings.filters:  # another thread has changed them meanwhile, and Python must know
+            with warnings.catch_warnings():
+                pass
 
 
 class _PartLibrary(JITCodeLibrary):

@@ -20,8 +20,9 @@ import numpy as np
 from .arrays import flat, scratch
 from .compiler import kernel
 from .machine import VECTOR_BYTES
+from .magnitude import is_finite
 from .matmul import ROWS, panel_width
-from .simd import add, add_up, at, broadcast, fma, kept_apart, lanes, load, put, store, zeros
+from .simd import at, broadcast, fma, kept_apart, lanes, load, put, store
 from .threads import most_parts, run, share, take, threads_for
 
 LARGEST_DENSITY = 0.3
@@ -40,7 +41,7 @@ def is_sparse(x, W):
 
 def sparse_forward(x, W, b):
     """x (N, D), W (D, M), b (M,) -> x @ W + b, (N, M), or None where W is not finite."""
-    if not is_finite(flat(W)):
+    if not is_finite(W):
         return None
     (rows, depth), columns = x.shape, W.shape[1]
     out = np.empty((rows, columns), W.dtype)
@@ -69,19 +70,6 @@ def _sample(x):
     for i in range(0, x.size, step):
         found += at(x, i) != 0
     return found
-
-
-@kernel
-def is_finite(x):
-    """Whether all numbers are: 0 times them is 0, and NaN for the others."""
-    even, odd, width = zeros(x), zeros(x), lanes(x)
-    whole = x.size // (2 * width) * 2 * width
-    for i in range(0, whole, 2 * width):
-        even, odd = fma(load(x, i), zeros(x), even), fma(load(x, i + width), zeros(x), odd)
-    total = add_up(add(even, odd))
-    for i in range(whole, x.size):
-        total += at(x, i) * x.dtype.type(0)
-    return total == 0
 
 
 @kernel

@@ -19,39 +19,50 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder):
+class Network:
+    """Whose gradient goes through its layers from the last to the first, as the book's does."""
+
+    def __init__(self, layers, seen):
+        self.layers, self.seen = layers, seen
+
+    def gradient(self, dout):
+        for layer in reversed(list(self.layers.values()) if isinstance(self.layers, dict) else self.layers):
+            dout = layer.backward(dout)
+            self.seen.append(dout)
+
+
+@pytest.mark.parametrize("container", [list, lambda layers: dict(enumerate(layers))])
+def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder, container):
     """The book's networks drop it; who goes through the layers himself gets it."""
     with fastbp.accelerated():
         layers = load_common(folder)["layers"]
+    dropping = fast_layers.dropping_first_gradient(Network.gradient)
     affine, x, dout = layers.Affine(normal(20, 30), np.zeros(30)), normal(40, 20), normal(40, 30)
-    seen = []
-
-    def gradient(order, given=dout):
-        for layer in order:
-            given = layer.backward(given)
-            seen.append(given)
-
     affine.forward(x)
-    gradient([affine])
+    network = Network(container([affine]), seen := [])
+    network.gradient(dout)
     assert np.isfinite(seen[-1]).all()
-    fast_layers.DROPPING.add(gradient.__code__)
-    try:
-        gradient([affine])
-        assert np.isnan(seen[-1]).all()
-        assert seen[-1].shape == x.shape
-        assert_same(affine.dW, x.T @ dout, "dW")
-        square = layers.Affine(normal(30, 30), np.zeros(30))
-        square.forward(normal(40, 30))
-        gradient([square, square])  # the same layer twice: the first result is used
-        assert np.isfinite(seen[-2]).all()
-        assert np.isfinite(seen[-1]).all()
-        convolution = layers.Convolution(normal(30, 2, 2, 2), np.zeros(30))
-        convolution.forward(normal(40, 2, 2, 2))
-        gradient([convolution], normal(40, 30, 1, 1))
-        assert np.isnan(seen[-1]).all()
-        assert seen[-1].shape == (40, 2, 2, 2)
-    finally:
-        fast_layers.DROPPING.discard(gradient.__code__)
+    dropping(network, dout)
+    assert np.isnan(seen[-1]).all()
+    assert seen[-1].shape == x.shape
+    assert not fast_layers.is_computed(seen[-1])
+    assert_same(affine.dW, x.T @ dout, "dW")
+    network.gradient(dout)
+    assert np.isfinite(seen[-1]).all()
+    square = layers.Affine(normal(30, 30), np.zeros(30))
+    square.forward(normal(40, 30))
+    dropping(Network(container([square, square]), seen), dout)  # the same layer twice: the first result is used
+    assert np.isfinite(seen[-2]).all()
+    assert np.isfinite(seen[-1]).all()
+    convolution = layers.Convolution(normal(30, 2, 2, 2), np.zeros(30))
+    convolution.forward(normal(40, 2, 2, 2))
+    dropping(Network(container([convolution]), seen), normal(40, 30, 1, 1))
+    assert np.isnan(seen[-1]).all()
+    assert seen[-1].shape == (40, 2, 2, 2)
+    with pytest.raises(AttributeError):
+        dropping(Network(container([affine, None]), seen), dout)
+    affine.backward(dout)
+    assert fast_layers.is_computed(affine.backward(dout))
 
 
 def test_networks_of_compat_have_the_gradients_of_plain_ones(folder):

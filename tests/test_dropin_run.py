@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
+import functools
 import json
 import os
 import subprocess
@@ -15,9 +17,11 @@ import pytest
 
 import fastbp
 from fastbp.bench.dropin import plain_source, write_common
-from fastbp.dropin import acceleration, running
+from fastbp.dropin import acceleration, command, fast_layers, running
 from fastbp.dropin.auditing import Auditor, DifferenceFound
-from fastbp.dropin.calls import PASS
+from fastbp.dropin.calls import PASS, estimated_seconds
+from fastbp.dropin.editions import EDITIONS, Edition
+from fastbp.dropin.recognition import digest
 
 TRAIN = """
 import os, sys
@@ -346,6 +350,53 @@ def test_audit_passes_and_reports(folder):
     assert row.split()[1:3] == ["3", "0"]
 
 
+DROPPING = """
+import numpy as np
+from common.layers import *
+
+class Network:
+    def __init__(self):
+        self.params = {"W": 0.1 * np.random.randn(20, 8), "b": np.zeros(8)}
+        self.layers = [Affine(self.params["W"], self.params["b"]), BatchNormalization(np.ones(8), np.zeros(8)), Relu()]
+
+    def gradient(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        dout = x - 1
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return {"W": self.layers[0].dW, "b": self.layers[0].db}
+
+np.random.seed(0)
+network = Network()
+for _ in range(20):
+    network.gradient(np.random.randn(50, 20))
+"""
+
+
+def test_audit_leaves_out_what_the_network_drops_and_says_so(folder, monkeypatch, capsys):
+    """The gradient of the images is not computed; the bias before batch normalisation has a gradient of 0 and rounding."""
+    write(folder, "script.py", DROPPING)
+    (gradient,) = (
+        node for node in ast.walk(ast.parse(DROPPING)) if isinstance(node, ast.FunctionDef) and node.name == "gradient"
+    )
+    monkeypatch.setitem(EDITIONS, digest(gradient), Edition("gradient"))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.chdir(folder)
+    with fastbp.accelerated():
+        command.audit([str(folder / "script.py")])
+    acceleration.stop_accelerating()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
+        del sys.modules[name]
+    report = capsys.readouterr().err
+    assert (
+        "Affine.backward: in 20 calls the gradient of the network's input was neither computed nor compared" in report
+    )
+    assert "Different" not in report
+
+
 def test_audit_keeps_the_random_state_and_the_results(folder):
     script = write(folder, "script.py", TRAIN.replace("epochs=20", "epochs=2"))
     plain, audited = run(folder, script), run(folder, "-m", "fastbp", "audit", script)
@@ -425,6 +476,135 @@ def test_audit_ends_with_status_1(folder):
     assert result.returncode == 1
     assert "Different: Relu.forward, call 1: result[0, 0, 0, 1] is " in result.stderr
     assert "9.0" in result.stderr
+
+
+@pytest.mark.parametrize(("faulty", "found"), [(1e-16, False), (1e-9, True)])
+def test_a_sum_that_cancelled_is_compared_with_its_terms(faulty, found):
+    """dout's columns add up to 0: what is left of db is rounding, and 1e-9 of the terms is not."""
+
+    class Affine:
+        def __init__(self):
+            self.W, self.b, self.x = np.ones((2, 2)), np.zeros(2), np.ones((4, 2))
+            self.original_x_shape = self.x.shape
+
+        def backward(self, dout):
+            self.dW, self.db = self.x.T @ dout, dout.sum(axis=0)
+            return dout @ self.W.T
+
+    @functools.wraps(fast_layers.affine_backward)
+    def fast(layer, dout):
+        result = Affine.backward(layer, dout)
+        layer.db = layer.db + faulty
+        return result
+
+    audited = Auditor()("Affine.backward", fast, Affine.backward)
+    dout = np.array([[1.0, 2.0], [-1.0, -2.0], [3.0, 0.5], [-3.0, -0.5]])
+    if found:
+        with pytest.raises(DifferenceFound, match=r"db\[0\]"):
+            audited(Affine(), dout)
+    else:
+        audited(Affine(), dout)
+
+
+BUSY = """
+import numpy as np
+from common.layers import *
+from common.optimizer import Adam
+
+np.random.seed(5)
+params = {"W1": 0.1 * np.random.randn(120, 300), "b1": np.zeros(300), "W2": 0.1 * np.random.randn(300, 7), "b2": np.zeros(7)}
+first, relu, second = Affine(params["W1"], params["b1"]), Relu(), Affine(params["W2"], params["b2"])
+last, optimizer = SoftmaxWithLoss(), Adam(lr=0.01)
+for step in range(600):
+    x, t = np.random.randn(150, 120), np.random.randint(0, 7, 150)
+    loss = last.forward(second.forward(relu.forward(first.forward(x))), t)
+    first.backward(relu.backward(second.backward(last.backward())))
+    grads = {"W1": first.dW, "b1": first.db, "W2": second.dW, "b2": second.db}
+    optimizer.update(params, grads)
+print(loss.hex(), hash(params["W1"].tobytes()))
+"""
+
+
+def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_process(folder):
+    """The kernels begin in the middle of the script, at the same call every time, and how their threads take turns in the
+    work does not show in the numbers."""
+    script = write(folder, "script.py", BUSY)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        environment = {"PYTHONHASHSEED": "0"}
+        texts = {run(folder, "-m", "fastbp", "run", script, env=environment).stdout for _ in range(5)}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert len(texts) == 1
+    assert texts != {""}
+
+
+def test_work_is_counted_from_shapes():
+    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    forward = estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50)))
+    backward = estimated_seconds("backward", (affine, np.ones((100, 50))), np.ones((100, 784)))
+    assert 1e-4 < forward < backward < 1e-3
+    convolution = type("Convolution", (), {"W": np.ones((30, 1, 5, 5)), "b": np.zeros(30)})()
+    images, out = np.ones((100, 1, 28, 28)), np.ones((100, 30, 24, 24))
+    assert 1e-3 < estimated_seconds("forward", (convolution, images), out) < 1e-1
+    params = {"W": np.ones((784, 50))}
+    assert estimated_seconds("update", (object(), params, params), None) > 1e-4
+    assert estimated_seconds("im2col", (), None) < 1e-4
+
+
+WARNING = """
+import numpy as np
+from common.layers import *
+
+def overflow():
+    return np.float64(1e308) * np.float64(10)
+
+def forward(layer, *arguments):
+    return layer.forward(*arguments)
+
+np.random.seed(0)
+W, inf = np.ones((3, 4)), np.inf
+large = np.array([[1e308, 1.0, 0.0, 2.0]] * 2)
+for _ in range(3):
+    overflow()
+    forward(Affine(W, np.array([inf, 0, -inf, 0])), np.array([[-inf, 1, 1]] * 2))
+    forward(Sigmoid(), np.array([[-800.0, 1.0]]))
+    forward(Sigmoid(), np.array([[800.0, 1.0]]))
+    forward(SoftmaxWithLoss(), np.array([[inf, 0.0, 1.0]]), np.array([1]))
+    forward(SoftmaxWithLoss(), np.array([[-1e308, 1e308, 1.0]]), np.array([1]))
+    forward(SoftmaxWithLoss(), np.array([[1.0, 1e3, 1.0]]), np.array([0]))
+    forward(BatchNormalization(np.ones(4), np.zeros(4)), large)
+    forward(BatchNormalization(np.ones(4), np.zeros(4)), np.array([[inf, 1.0, 2.0, np.nan]] * 2))
+    forward(Dropout(), np.array([[inf, 1.0, np.nan]]))
+    affine = Affine(W, np.zeros(4))
+    affine.forward(np.ones((2, 3)))
+    affine.backward(np.array([[inf, 1.0, 2.0, 3.0], [-inf, 1e308, 2.0, 3.0]]))
+    affine.backward(np.array([[1.0, 1.0, 2.0, 3.0], [1.0, 1e308, 2.0, 3.0]]) * 1.1)
+    sigmoid = Sigmoid()
+    sigmoid.forward(np.array([40.0, 0.0]))
+    sigmoid.backward(np.array([inf, 1.0]))
+    forward(Pooling(2, 2), np.array([[[[inf, np.nan], [-inf, 1.0]]]]))
+    convolution = Convolution(np.ones((1, 1, 2, 2)), np.zeros(1))
+    convolution.forward(np.ones((1, 1, 3, 3)))
+    convolution.backward(np.array([[[[inf, 1.0], [-inf, 1.0]]]]))
+print("done")
+"""
+
+
+def test_warnings_are_those_of_python(folder, tmp_path):
+    """The same ones, as often, at the same lines: none lost in kernels, none shown again because Numba compiled."""
+    script = write(folder, "script.py", WARNING)
+    start = write(folder, "start.py", """
+        from fastbp.dropin import calls, command
+        calls._beginning.SECONDS = -1
+        command.run(["script.py"])
+        """)  # fmt: skip
+    plain, fast = run(folder, script), run(folder, start, env={"FASTBP_CACHE_DIR": str(tmp_path / "cache")})
+    assert plain.stdout == fast.stdout == "done\n", fast.stderr
+    assert plain.stderr.count("RuntimeWarning") > 10
+    assert fast.stderr == plain.stderr
 
 
 def test_tolerance_of_an_audit():

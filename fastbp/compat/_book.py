@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from ..dropin.acceleration import EDITION, KINDS, exchange_methods, fast_function
 from ..dropin.editions import COMPAT, Edition
 from ..dropin.fast_functions import FUNCTIONS
-from ..dropin.fast_layers import DROPPING
+from ..dropin.fast_layers import dropping_first_gradient as drops_the_first
+
+__all__ = ["accelerated", "drops_the_first"]
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 
@@ -24,9 +26,3 @@ def accelerated(definition: Definition) -> Definition:
         return fast_function(definition, Edition(name, COMPAT))  # type: ignore[return-value]
     setattr(definition, EDITION, Edition(name, COMPAT))
     return definition
-
-
-def drops_the_first(method: Definition) -> Definition:
-    """A method that calls backward of the layers in a list of its own, and drops what the last one there returns."""
-    DROPPING.add(method.__code__)
-    return method

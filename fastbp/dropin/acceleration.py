@@ -23,7 +23,7 @@ import numpy as np
 from . import calls
 from .editions import Edition
 from .fast_functions import FUNCTIONS
-from .fast_layers import DROPPING, LAYERS, OTHER_EDITIONS, Fast, Patches, kernels, state_with_patches
+from .fast_layers import LAYERS, OTHER_EDITIONS, Fast, Patches, dropping_first_gradient, kernels, state_with_patches
 from .fast_optimizers import OPTIMIZERS
 from .recognition import class_edition, function_edition
 
@@ -122,7 +122,7 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     if isinstance(method := own.get(GRADIENT), FunctionType):
         edition = function_edition(method)
         if edition is not None and edition.kind == GRADIENT:
-            DROPPING.add(method.__code__)
+            setattr(made, GRADIENT, dropping_first_gradient(method))
     return made
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .fast_layers import PASS, Method
+from .fast_layers import PASS, Method, is_computed
+from .rounding import LAZY, Terms, largest, terms_of
 
-TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the largest magnitude in the array
-CANCELLED = 1e-3  # of the arguments' largest magnitude: results far below it are sums that cancelled out, and rounding
-_LAZY = {"col"}  # of Convolution: made when asked for, from what is compared anyway
+TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)
 
 
 class DifferenceFound(BaseException):
@@ -27,12 +26,14 @@ class DifferenceFound(BaseException):
 class Audit(calls.Count):
     """Calls of one method that were computed twice; `seconds` on the kernels, `own_seconds` by the user's code.
 
-    The times are without the first call.
+    The times are without the first call. `left_out`: how often the gradient of the input was not computed, as the network
+    drops it; there is nothing to compare then.
     """
 
     own_seconds: float = 0.0
     absolute: float = 0.0
     relative: float = 0.0
+    left_out: int = 0
 
 
 @dataclass
@@ -57,19 +58,20 @@ class Auditor:
         return both
 
     def _both(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
-        copies = tuple(map(_copy, arguments))
+        before, copies = tuple(map(_copy, arguments)), tuple(map(_copy, arguments))
         random = _random_state()
         start = time.perf_counter()
         self._inside.own = True
         try:
             expected = own(*copies)
+            own_seconds = time.perf_counter() - start
+            random_after = _random_state()
+            terms = terms_of(fast, own, before, copies)
         except Exception:
             np.random.set_state(random)
             return own(*arguments)  # the same exception, with the user's own objects
         finally:
             self._inside.own = False
-        own_seconds = time.perf_counter() - start
-        random_after = _random_state()
         np.random.set_state(random)
         start = time.perf_counter()
         result = fast(*arguments)
@@ -81,25 +83,27 @@ class Auditor:
             audit.seconds += seconds
             audit.own_seconds += own_seconds
         where = f"{name}, call {audit.calls}"
-        least = CANCELLED * max(map(_magnitude, copies), default=0.0)
-        self._compare(where, "result", audit, least, result, expected)
-        self._compare(where, "random state", audit, 0.0, _random_state()[1:3], random_after[1:3])
+        self._compare(where, "random state", audit, {}, _random_state()[1:3], random_after[1:3])
+        if is_computed(result):
+            self._compare(where, "result", audit, terms, result, expected)
+        else:
+            audit.left_out += 1
         for place, (argument, copy) in enumerate(zip(arguments, copies, strict=True)):
             if hasattr(argument, "__dict__"):
                 for what, actual, wanted in _attributes(argument, copy):
-                    self._compare(where, what, audit, least, actual, wanted)
+                    self._compare(where, what, audit, terms, actual, wanted)
             else:
-                self._compare(where, f"argument {place}", audit, least, argument, copy)
+                self._compare(where, f"argument {place}", audit, terms, argument, copy)
         return result
 
-    def _compare(self, where: str, what: str, audit: Audit, least: float, actual: Any, wanted: Any) -> None:
+    def _compare(self, where: str, what: str, audit: Audit, terms: Terms, actual: Any, wanted: Any) -> None:
         if type(wanted) is dict:
             for key, other in wanted.items():
-                self._compare(where, f"{what}[{key!r}]", audit, least, actual[key], other)
+                self._compare(where, f"{what}[{key!r}]", audit, terms, actual[key], other)
             return
         if isinstance(wanted, tuple):
             for one, other in zip(actual, wanted, strict=True):
-                self._compare(where, what, audit, least, one, other)
+                self._compare(where, what, audit, terms, one, other)
             return
         if not isinstance(wanted, np.ndarray | np.generic | int | float):
             return
@@ -114,7 +118,7 @@ class Auditor:
         with np.errstate(all="ignore"):
             difference = np.where((one == other) | (_is_nan(one) & _is_nan(other)), 0, np.abs(one - 1.0 * other))
         difference = np.where(_is_nan(difference), np.inf, difference)
-        scale = max(_magnitude(other), least) or 1.0
+        scale = max(largest(other), terms.get(what, 0.0)) or 1.0
         worst = float(np.max(difference))
         audit.absolute, audit.relative = max(audit.absolute, worst), max(audit.relative, worst / scale)
         if worst > self._tolerance(other.dtype) * scale:
@@ -127,14 +131,6 @@ class Auditor:
         if dtype.kind != "f":
             return 0.0
         return TOLERANCES.get(dtype.itemsize, 0.0) if self.tolerance is None else self.tolerance
-
-
-def _magnitude(array: Any) -> float:
-    """The largest finite magnitude in an array of numbers; 0 for anything else."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        return 0.0
-    numbers = array.astype(np.float64)
-    return float(np.max(np.abs(numbers[np.isfinite(numbers)]), initial=0.0))
 
 
 def _random_state() -> Any:
@@ -162,5 +158,5 @@ def _copy(argument: Any) -> Any:
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
-        if name not in _LAZY and not name.startswith("_fastbp"):
+        if name not in LAZY and not name.startswith("_fastbp"):
             yield name, getattr(layer, name, None), wanted

@@ -10,27 +10,52 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .fast_layers import PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
 
 
 class _Beginning:
-    """Until so many seconds were spent in accelerated methods, the user's own run: a short script is over before Numba is
-    imported, which takes longer."""
+    """Until the layers have done so much work, the user's own methods run: a short script is over before Numba is imported.
 
-    SECONDS = 0.3
+    Work is what NumPy would take for it, estimated from the shapes of arrays and never measured, so that the kernels
+    begin at the same call in every run of a script, however busy the machine is.
+    """
+
+    SECONDS = 0.5  # what importing Numba and loading kernels takes
 
     def __init__(self) -> None:
-        self.over, self.spent = False, 0.0
+        self.over, self.work = False, 0.0
 
     def run(self, own: Method, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        start = time.perf_counter()
-        try:
-            return own(*arguments, **named)
-        finally:
-            self.spent += time.perf_counter() - start
-            self.over = self.spent > self.SECONDS or "fastbp.kernels" in sys.modules
+        result = own(*arguments, **named)
+        self.work += estimated_seconds(own.__name__, (*arguments, *named.values()), result)
+        self.over = self.work > self.SECONDS or "fastbp.kernels" in sys.modules
+        return result
+
+
+CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11  # seconds: of a call, of each number in its arrays, of each multiplication
+
+
+def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
+    """How long NumPy may take for a call of one of the book's methods or functions, from the sizes of its arrays alone."""
+    layer, *rest = arguments or (None,)
+    numbers = sum(map(_size, (*rest, result)))
+    weights, bias = getattr(layer, "W", None), getattr(layer, "b", None)
+    if not isinstance(weights, np.ndarray):
+        return CALL + NUMBER * (numbers + _size(layer))
+    is_backward = name == "backward"
+    rows = _size(rest[0] if is_backward and rest else result) / max(1, _size(bias))
+    return CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if is_backward else 1)
+
+
+def _size(value: Any) -> int:
+    """How many numbers an array has, or a dict's arrays."""
+    if type(value) is dict:
+        return sum(map(_size, value.values()))
+    return value.size if isinstance(value, np.ndarray) else 0
 
 
 _beginning = _Beginning()

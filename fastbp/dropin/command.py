@@ -56,7 +56,7 @@ def audit(arguments: Sequence[str]) -> None:
     finally:
         content = _content(found, auditor.audits, time.perf_counter() - start)
         _write_json(options.json, {**content, "difference": difference})
-        print(_verdicts(found), _audits(auditor.audits), sep="\n", file=sys.stderr)
+        print(_verdicts(found), _audits(auditor.audits), *_left_out(auditor.audits), sep="\n", file=sys.stderr)
     if difference is not None:
         print(f"Different: {difference}", file=sys.stderr)
         sys.exit(1)
@@ -149,6 +149,15 @@ def _audits(audits: dict[str, Any]) -> str:
         "gain",
     )
     return _table(head, rows) if rows else ""
+
+
+def _left_out(audits: dict[str, Any]) -> Iterator[str]:
+    for name, one in audits.items():
+        if one.left_out:
+            yield (
+                f"{name}: in {one.left_out:,} calls the gradient of the network's input was neither computed nor compared; "
+                "the network's gradient method drops it."
+            )
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .fast_layers import FLOAT, PASS, Method, as_float, is_array, is_count, kernels
+from .fast_layers import FLOAT, PASS, Method, as_float, is_array, is_count, is_tame, kernels
 
 
 def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:
@@ -31,7 +31,8 @@ def col2im(col: Any, input_shape: Any, filter_h: Any, filter_w: Any, stride: Any
     rows = (height + 2 * pad - filter_h) // stride + 1, (width + 2 * pad - filter_w) // stride + 1
     if min(rows) < 1 or col.size != math.prod((count, channels, filter_h, filter_w, *rows)):
         return PASS
-    return kernels.col2im(col, input_shape, filter_h, filter_w, stride, pad)
+    images = kernels.col2im(col, input_shape, filter_h, filter_w, stride, pad)
+    return images if is_tame(images) else PASS  # NumPy may warn where it adds what is not finite
 
 
 def _is_window(filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
+import threading
 from collections.abc import Callable
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -71,35 +71,66 @@ def _fits(x: Any, W: Any) -> bool:
     return x.dtype in _INPUTS if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
 
 
-DROPPING: set[CodeType] = set()  # the code of methods that drop what the first layer's backward returns
-_FRAMES = 5  # between a layer's fast method and the one that called it, at the most
+class _Dropped(threading.local):
+    """The layer of which nobody will see the gradient of its input, in this thread and now."""
+
+    layer: Any = None
 
 
-def is_dropped(layer: Any) -> bool:
-    """Whether nobody will see the gradient of this layer's input.
+_dropped = _Dropped()
+_NOT_COMPUTED = np.array(np.nan)
 
-    The `gradient` of the book's networks goes through its layers from the last to the first, in a list, and returns the
-    gradients of the parameters. What the first layer's backward gives is as large as the images, and never used.
+
+def dropping_first_gradient(method: Method) -> Method:
+    """The `gradient` of the book's networks, in which the first layer's backward leaves out the gradient of its input.
+
+    The method goes through the layers from the last to the first, and returns the gradients of the parameters. What the
+    first layer's backward gives is as large as the images, and never used.
     """
-    frame = sys._getframe(2) if DROPPING else None
-    for _ in range(_FRAMES):
-        if frame is None:
-            return False
-        if frame.f_code in DROPPING:
-            lists = (value for value in frame.f_locals.values() if type(value) is list and value)
-            return any(value[-1] is layer and sum(one is layer for one in value) == 1 for value in lists)
-        frame = frame.f_back
-    return False
+
+    @functools.wraps(method)
+    def gradient(self: Any, *arguments: Any, **named: Any) -> Any:
+        before, _dropped.layer = _dropped.layer, _first_layer(self)
+        try:
+            return method(self, *arguments, **named)
+        finally:
+            _dropped.layer = before
+
+    return gradient
+
+
+def _first_layer(network: Any) -> Any:
+    """The first of a network's layers, if it is there once: of a layer used twice, the first gradient is used."""
+    layers = getattr(network, "layers", None)
+    layers = list(layers.values()) if isinstance(layers, dict) else layers
+    if not isinstance(layers, list) or not layers or sum(one is layers[0] for one in layers) != 1:
+        return None
+    return layers[0]
 
 
 def _no_gradient(shape: tuple[int, ...]) -> Any:
     """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
-    return np.broadcast_to(np.nan, shape)
+    return np.broadcast_to(_NOT_COMPUTED, shape)
+
+
+def is_computed(result: Any) -> bool:
+    """Whether a result is not what stands in the place of a dropped gradient."""
+    return not (isinstance(result, np.ndarray) and np.may_share_memory(result, _NOT_COMPUTED))
+
+
+# Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
+TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
+LARGEST_EXPONENT = {8: 709.0, 4: 88.0}  # likewise: exp of them does not overflow
+
+
+def is_tame(*arrays: Any) -> bool:
+    """Whether no number of these arrays is NaN, infinite, or so large that its square may overflow."""
+    return all(kernels.largest_magnitude(array) < TAME[array.itemsize] for array in arrays)
 
 
 def affine_forward(self: Any, x: Any) -> Any:
     W, b = self.W, self.b
-    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:] and is_tame(b)):
         return PASS
     self.original_x_shape = x.shape
     self.x = x = x.reshape(x.shape[0], -1)
@@ -112,7 +143,10 @@ def affine_backward(self: Any, dout: Any) -> Any:
         return PASS
     if type(shape) is not tuple or shape[0] != len(x) or math.prod(shape) != x.size:
         return PASS
-    dx, self.dW, self.db = kernels.affine_backward(dout, x, W, not is_dropped(self))
+    dx, dW, db = kernels.affine_backward(dout, x, W, self is not _dropped.layer)
+    if not is_tame(db):
+        return PASS
+    self.dW, self.db = dW, db
     return _no_gradient(shape) if dx is None else dx.reshape(shape)
 
 
@@ -134,7 +168,7 @@ def relu_backward(self: Any, dout: Any) -> Any:
 
 
 def sigmoid_forward(self: Any, x: Any) -> Any:
-    if not _is_floating(x) or not x.ndim:
+    if not _is_floating(x) or not x.ndim or kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
         return PASS
     self.out = kernels.sigmoid_forward(x)
     return self.out
@@ -144,7 +178,8 @@ def sigmoid_backward(self: Any, dout: Any) -> Any:
     out = self.out
     if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
         return PASS
-    return kernels.sigmoid_backward(dout, out)
+    dx = kernels.sigmoid_backward(dout, out)
+    return dx if is_tame(dx) else PASS
 
 
 def _labels(t: Any, shape: tuple[int, ...]) -> Any:
@@ -158,8 +193,15 @@ def _labels(t: Any, shape: tuple[int, ...]) -> Any:
     return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
 
 
+def _labels_of_scores(x: Any, t: Any) -> Any:
+    """The labels, if the scores x are a matrix of numbers whose differences are finite; else None."""
+    if not _is_floating(x) or x.ndim != 2 or (labels := _labels(t, x.shape)) is None:
+        return None
+    return labels if is_tame(x) else None
+
+
 def softmax_with_loss_forward(self: Any, x: Any, t: Any) -> Any:
-    labels = _labels(t, x.shape) if _is_floating(x) and x.ndim == 2 else None
+    labels = _labels_of_scores(x, t)
     if labels is None:
         return PASS
     loss, y = kernels.softmax_cross_entropy_forward(x, labels)
@@ -169,7 +211,7 @@ def softmax_with_loss_forward(self: Any, x: Any, t: Any) -> Any:
 
 def softmax_with_loss_forward_without_epsilon(self: Any, x: Any, t: Any) -> Any:
     """For the edition that takes the logarithm of y itself."""
-    labels = _labels(t, x.shape) if _is_floating(x) and x.ndim == 2 else None
+    labels = _labels_of_scores(x, t)
     if labels is None:
         return PASS
     self.t, self.y = t, kernels.softmax_cross_entropy_forward(x, labels)[1]
@@ -190,6 +232,8 @@ def softmax_with_loss_backward(self: Any, dout: Any = 1) -> Any:
 def dropout_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
     if not (_is_floating(x) and x.ndim and train_flg and isinstance(self.dropout_ratio, int | float)):
         return PASS
+    if not is_tame(x):
+        return PASS
     out, self.mask = kernels.dropout_forward(x, np.random.rand(*x.shape), self.dropout_ratio, 1.0)
     return out
 
@@ -198,7 +242,7 @@ def dropout_backward(self: Any, dout: Any) -> Any:
     mask = self.mask
     if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
-    return kernels.dropout_backward(dout, mask, 1.0)
+    return kernels.dropout_backward(dout, mask, 1.0) if is_tame(dout) else PASS
 
 
 def batch_normalization_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
@@ -212,18 +256,25 @@ def batch_normalization_forward(self: Any, x: Any, train_flg: Any = True) -> Any
         return PASS
     if not isinstance(self.momentum, int | float):
         return PASS
-    self.input_shape = x.shape
+    if not is_tame(*vectors):
+        return PASS
     rows = x.reshape(x.shape[0], -1)
-    if self.running_mean is None:
-        self.running_mean, self.running_var = np.zeros(columns), np.zeros(columns)
+    old_mean, old_variance = vectors[2:] or (np.zeros(columns), np.zeros(columns))
     if not train_flg:
-        mean, variance = self.running_mean, self.running_var
-        out = kernels.batch_normalization_apply(rows, self.gamma, self.beta, mean, variance, 10e-7)
+        out = kernels.batch_normalization_apply(rows, self.gamma, self.beta, old_mean, old_variance, 10e-7)
+        if not is_tame(out):
+            return PASS
+        if not vectors[2:]:
+            self.running_mean, self.running_var = old_mean, old_variance
+        self.input_shape = x.shape
         return out.reshape(x.shape)
     out, xc, xn, std, mean, variance = kernels.batch_normalization_forward(rows, self.gamma, self.beta, 10e-7)
+    if not is_tame(mean, std):
+        return PASS
+    self.input_shape = x.shape
     self.batch_size, self.xc, self.xn, self.std = x.shape[0], xc, xn, std
-    self.running_mean = self.momentum * self.running_mean + (1 - self.momentum) * mean
-    self.running_var = self.momentum * self.running_var + (1 - self.momentum) * variance
+    self.running_mean = self.momentum * old_mean + (1 - self.momentum) * mean
+    self.running_var = self.momentum * old_variance + (1 - self.momentum) * variance
     return out.reshape(x.shape)
 
 
@@ -239,7 +290,10 @@ def batch_normalization_backward(self: Any, dout: Any) -> Any:
         rows.shape, rows.shape, columns,
     ):  # fmt: skip
         return PASS
-    dx, self.dgamma, self.dbeta = kernels.batch_normalization_backward(rows, self.gamma, xc, xn, std)
+    dx, dgamma, dbeta = kernels.batch_normalization_backward(rows, self.gamma, xc, xn, std)
+    if not is_tame(self.gamma, dgamma, dbeta):
+        return PASS
+    self.dgamma, self.dbeta = dgamma, dbeta
     return dx.reshape(dout.shape)
 
 
@@ -262,7 +316,7 @@ def convolution_forward(self: Any, x: Any) -> Any:
     images = as_float(x)
     if images is None or x.ndim != 4 or not x.size or x.shape[1] != W.shape[1]:
         return PASS
-    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3]:
+    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3] or not is_tame(b):
         return PASS
     out, padded = kernels.convolution_forward(images, W, b, stride, pad)
     self.x = x
@@ -284,8 +338,11 @@ def convolution_backward(self: Any, dout: Any) -> Any:
         return PASS
     if np.shape(self.x) != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
         return PASS
-    W, needs_dx = col_W.T.reshape(shape), not is_dropped(self)
-    dx, self.dW, self.db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
+    W, needs_dx = col_W.T.reshape(shape), self is not _dropped.layer
+    dx, dW, db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
+    if not is_tame(db):  # it is the sum of dout, which is then finite
+        return PASS
+    self.dW, self.db = dW, db
     return _no_gradient(self.x.shape) if dx is None else dx
 
 
@@ -345,7 +402,8 @@ def pooling_backward(self: Any, dout: Any) -> Any:
         or arg_max.shape != (dout.size,)
     ):
         return PASS
-    return kernels.pooling_backward(numbers, arg_max, x.shape, *window, self.stride, 0)
+    dx = kernels.pooling_backward(numbers, arg_max, x.shape, *window, self.stride, 0)
+    return dx if self.stride >= max(window) or is_tame(dx) else PASS  # overlapping windows are added up
 
 
 class Fast:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .fast_layers import PASS, Fast, is_array, kernels
+from .fast_layers import PASS, Fast, is_array, is_tame, kernels
 
 EPSILON = 1e-7  # the book's
 
@@ -29,7 +29,7 @@ def _fit(*dicts: Any) -> bool:
         if not all(is_array(array) and array.flags.carray and array.shape == parameter.shape for array in arrays):
             return False
         seen.update(map(id, arrays))
-    return len(seen) == len(dicts) * len(dicts[0])
+    return len(seen) == len(dicts) * len(dicts[0]) and all(is_tame(*one.values()) for one in dicts)
 
 
 def sgd_update(self: Any, params: Any, grads: Any) -> Any:
