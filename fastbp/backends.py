@@ -1,6 +1,7 @@
 """The two backends, and which one a new layer or network is given.
 
-A backend is a module of plain functions: fastbp.reference ("numpy") or fastbp.kernels ("numba"). The name comes from,
+A backend is a module of plain functions: fastbp.reference ("numpy") or fastbp.kernels ("numba"), which only this file
+imports. The name comes from,
 in this order: the argument, `with use_backend(name)`, `set_default_backend(name)`, the environment variable
 FASTBP_BACKEND, and last "numba".
 """
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 
 from . import checks
@@ -66,6 +68,31 @@ def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
     return name, importlib.import_module(BACKENDS[name])
 
 
+def available_threads() -> int:
+    """How many threads kernels may use now. Imports Numba."""
+    return _runtime("processors").available_threads()
+
+
+def kernel_cache() -> tuple[Path, str]:
+    """The directory above the kernel caches of all versions, and the name of this process's. Imports Numba."""
+    cache = _runtime("cache")
+    return cache.cache_root(), cache.fingerprint()
+
+
+def compile_pool() -> None:
+    """Compile what the kernels' threads do between calls."""
+    _runtime("threads").compile_pool()
+
+
+def cached_training() -> int:
+    """For how many dtypes the kernel cache has training steps. Imports Numba."""
+    return importlib.import_module("fastbp.kernels.engine.step").cached_dtypes()
+
+
+def _runtime(room: str) -> ModuleType:
+    return importlib.import_module(f"fastbp.kernels.runtime.{room}")
+
+
 def set_num_threads(count: int | None) -> None:
     """Let the compiled kernels of this process use at most `count` threads; None: as many as there are processors.
 
@@ -73,9 +100,9 @@ def set_num_threads(count: int | None) -> None:
     whole number of at least 1.
     """
     count = None if count is None else checks.whole_number("count", count, at_least=1)
-    importlib.import_module("fastbp.kernels.threads").set_threads(count)
+    _runtime("processors").set_threads(count)
 
 
 def divide_processors(processes: int) -> None:
     """Let this process use its part of the processors, as one of so many, unless the user or a binding has said so."""
-    importlib.import_module("fastbp.kernels.threads").divide_processors(processes)
+    _runtime("processors").divide_processors(processes)

@@ -211,8 +211,8 @@ def sweep(
 ) -> None:
     """Try hyper-parameters on MNIST: many short trainings, and which were best on images kept for validation."""
     from . import report
+    from .backends import available_threads
     from .demo_pictures import plot_sweep, sweep_table
-    from .kernels.threads import available_threads
     from .progress import progress_bar
     from .sweep import Choices, hidden_widths, plan, read_outcomes, run_trials
 

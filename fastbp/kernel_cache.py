@@ -1,4 +1,4 @@
-"""What the kernel cache holds, and emptying it. The cache itself is kernels/compiler.py."""
+"""What the kernel cache holds, and emptying it. The cache itself is kernels/runtime/cache.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from .backends import kernel_cache
 
 _VERSION = re.compile("[0-9a-f]{32}")  # the name of a version's directory: its fingerprint
 
@@ -22,9 +24,7 @@ class CachedVersion:
 
 def cached_versions() -> tuple[Path, list[CachedVersion]]:
     """The directory above them, and the versions in it, this process's first. Imports Numba."""
-    from .kernels.compiler import _fingerprint, cache_root
-
-    root, own = cache_root(), _fingerprint()
+    root, own = kernel_cache()
     found = []
     for directory in sorted(root.iterdir() if root.is_dir() else []):
         if not _VERSION.fullmatch(directory.name) or directory.is_symlink():

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from . import losses
+from .activations import ACTIVATIONS
 
 
 def affine_forward(x, W, b):
@@ -157,6 +158,16 @@ def col2im(col, x_shape, filter_h, filter_w, stride, pad):
     return x[:, :, pad : pad + height, pad : pad + width]
 
 
+def activation_forward(x, name):
+    """x (any shape), name: one of the activations -> out, like x."""
+    return ACTIVATIONS[name].forward(x).astype(x.dtype, copy=False)
+
+
+def activation_backward(dout, saved, name):
+    """dout (any shape), saved: x where the activation's derivative needs its input, else out (the same) -> dx."""
+    return ACTIVATIONS[name].backward(dout, saved).astype(dout.dtype, copy=False)
+
+
 def largest_magnitude(x):
     """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or NaN."""
     largest = float(np.max(np.abs(x), initial=0))
@@ -289,19 +300,6 @@ _RULES = {
     "adam": _adam,
 }
 
-SLOPE = 0.01  # of leaky_relu in networks
-
-_ACTIVATIONS = {
-    "identity": (lambda x: x, lambda dout, out: dout),
-    "relu": (lambda x: relu_forward(x)[0], lambda dout, out: relu_backward(dout, out <= 0)),
-    "sigmoid": (sigmoid_forward, sigmoid_backward),
-    "tanh": (tanh_forward, tanh_backward),
-    "leaky_relu": (
-        lambda x: leaky_relu_forward(x, SLOPE)[0],
-        lambda dout, out: leaky_relu_backward(dout, out <= 0, SLOPE),
-    ),
-}
-
 
 def prepare_data(x, divisor=None):
     """x (N, features), C-contiguous -> what train_steps and count_correct read fastest.
@@ -316,7 +314,7 @@ def count_correct(parameters, architecture, x, t):
     layers, hits = _matrices(parameters, architecture.sizes), 0
     for first in range(0, len(x), 1000):  # in pieces that stay in the cache
         rows = slice(first, first + 1000)
-        hits += int(np.sum(_forward(layers, architecture.activations, x[rows])[-1].argmax(axis=1) == t[rows]))
+        hits += int(np.sum(_forward(layers, architecture.activations, x[rows])[0][-1].argmax(axis=1) == t[rows]))
     return hits
 
 
@@ -361,7 +359,7 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
     if keep < 1:
         numbers = rows + terms.first_row
         masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
-    outs = _forward(layers, activations, x[rows], masks, keep)
+    outs, inputs = _forward(layers, activations, x[rows], masks, keep)
     row_losses, delta = losses.ROW_LOSSES[architecture.loss](outs[-1], t[rows])
     if terms is not None and terms.log_floor and architecture.loss == "cross_entropy":
         y = losses.cross_entropies(outs[-1], t[rows])[1]
@@ -373,9 +371,11 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
     for layer in reversed(range(len(layers))):
         delta_before, slots[layer][0][...], slots[layer][1][...] = affine_backward(delta, outs[layer], layers[layer][0])
         if layer > 0:
-            out, mask = outs[layer], masks[layer - 1]
-            out = out if mask is None else out * out.dtype.type(keep)
-            delta = _ACTIVATIONS[activations[layer - 1]][1](delta_before, out)
+            saved, mask, name = outs[layer], masks[layer - 1], activations[layer - 1]
+            saved = saved if mask is None else saved * saved.dtype.type(keep)
+            delta = activation_backward(
+                delta_before, inputs[layer - 1] if ACTIVATIONS[name].needs_input else saved, name
+            )
             if mask is not None:
                 delta = _dropped(delta, mask, keep)
     loss_parts = 1 if terms is None else terms.loss_parts
@@ -383,17 +383,17 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
 
 
 def _dropout_mask(seed, step, layer, rows, keep, columns):
-    """Which numbers are kept: (rows, columns) from splitmix64, as kernels/step_dropout.py has it."""
+    """Which numbers are kept: (rows, columns) from splitmix64, as kernels/engine/dropout.py has it."""
 
-    def mixed(state):
+    def splitmix64(state):
         state = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
         return state ^ state >> np.uint64(31)
 
-    start = mixed(mixed(np.array([seed], np.uint64)) + np.uint64(step)) + np.uint64(layer)
-    state = mixed(mixed(start) + rows.astype(np.uint64))
-    numbers = mixed(state[:, None] + np.arange(columns, dtype=np.uint64))
+    start = splitmix64(splitmix64(np.array([seed], np.uint64)) + np.uint64(step)) + np.uint64(layer)
+    state = splitmix64(splitmix64(start) + rows.astype(np.uint64))
+    numbers = splitmix64(state[:, None] + np.arange(columns, dtype=np.uint64))
     return numbers >> np.uint64(11) < np.uint64(keep * 2.0**53)
 
 
@@ -413,9 +413,10 @@ def _matrices(parameters, sizes):
 
 
 def _forward(layers, activations, x, masks=(), keep=1.0):
-    """The input of every layer and the scores."""
-    outs = [x]
+    """The input of every layer and the scores; and what each activation was given."""
+    outs, inputs = [x], []
     for (W, b), activation, mask in itertools.zip_longest(layers, activations, masks):
-        out = _ACTIVATIONS[activation][0](affine_forward(outs[-1], W, b))
+        inputs.append(affine_forward(outs[-1], W, b))
+        out = activation_forward(inputs[-1], activation)
         outs.append(out if mask is None else _dropped(out, mask, keep))
-    return outs
+    return outs, inputs

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from .backends import cached_training, compile_pool
 from .image_layers import Convolution, Pooling
 from .layers import Affine, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .networks import DTYPES, MLP
@@ -48,19 +49,14 @@ def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes
 
 
 def _training_is_cached(dtypes: Sequence[str]) -> bool:
-    from .kernels.compiler import cached
-    from .kernels.training_step import _train_steps
-
-    return cached(_train_steps) >= len(dtypes)
+    return cached_training() >= len(dtypes)
 
 
 def _network(dtype: str) -> None:
-    from .kernels.threads import BEGUN, look_out
-
     network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
     images = np.zeros((2, 8), np.uint8)
     Trainer(network, batch_size=2).fit(images, [0, 1], iterations=1, evaluate_every=1, divide_by=255, progress=False)
-    look_out(np.ones(BEGUN + 1, np.int64))
+    compile_pool()
 
 
 def _floating_data(dtype: str) -> None:

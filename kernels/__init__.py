@@ -2,29 +2,57 @@
 
 Arguments are already checked: shapes fit, W and b share one floating dtype, labels are in range. Compiled loops do not
 look at bounds, so nothing else may reach them; people call fastbp.layers and fastbp.networks, which check.
+
+The rooms; each imports from those below it only:
+
+    engine/    many training steps in one call: layout of the arena, a layer's forward, backward and update, loss, dropout,
+               optimizers' rules, evaluation
+    layers/    a file for each layer, forward beside backward
+    gemm/      products of matrices: packing, the micro-kernel, rows that are mostly zeros
+    runtime/   the compiler and its cache, vectors, arrays, processors, threads; it knows no networks
+
+The words:
+
+    kernel, device function    compiled code that Python calls; compiled code that kernels call
+    work, phase, chunk         what a kernel is to do; a step of it that begins when the one before it is done; a part of a
+                               phase, done by the thread that claims it (runtime/chunks.py)
+    lanes                      the numbers of one vector register
+    panel, micro-panel         two vectors' width of columns of a right-hand side; six rows of a left-hand side
+    KC, MC                     depth and rows of a block, as in BLIS
+    arena, layout              the array that a network lies in, and where its matrices are in it
+    workspace                  memory that a thread uses again from call to call
+    region                     the panels and rows of a layer that a chunk has
+    entries, indptr, codebook  sparse rows: packed columns and codes; where each row begins; the numbers of the codes
+
+Arguments come in one order: outputs, inputs, sizes, options; arrays that travel together are a NamedTuple.
 """
 
-from .affine import affine_backward, affine_forward
-from .batch_normalization import (
+from .engine.data import prepare_data
+from .engine.evaluation import count_correct
+from .engine.step import batch_gradient, train_steps
+from .engine.update import adam_update, optimizer_update, sgd_update
+from .layers.activations import activation_backward, activation_forward
+from .layers.affine import affine_backward, affine_forward
+from .layers.batch_normalization import (
     batch_normalization_apply,
     batch_normalization_backward,
     batch_normalization_forward,
 )
-from .convolution import convolution_backward, convolution_forward
-from .dropout import dropout_backward, dropout_forward
-from .im2col import col2im, im2col
-from .leaky_relu import leaky_relu_backward, leaky_relu_forward
-from .magnitude import largest_magnitude
-from .optimizers import adam_update, optimizer_update, sgd_update
-from .pooling import pooling_backward, pooling_forward
-from .relu import relu_backward, relu_forward
-from .sigmoid import sigmoid_backward, sigmoid_forward
-from .sigmoid_cross_entropy import sigmoid_cross_entropy_forward
-from .softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
-from .tanh import tanh_backward, tanh_forward
-from .training_step import batch_gradient, count_correct, prepare_data, train_steps
+from .layers.convolution import convolution_backward, convolution_forward
+from .layers.dropout import dropout_backward, dropout_forward
+from .layers.im2col import col2im, im2col
+from .layers.leaky_relu import leaky_relu_backward, leaky_relu_forward
+from .layers.pooling import pooling_backward, pooling_forward
+from .layers.relu import relu_backward, relu_forward
+from .layers.sigmoid import sigmoid_backward, sigmoid_forward
+from .layers.sigmoid_cross_entropy import sigmoid_cross_entropy_forward
+from .layers.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from .layers.tanh import tanh_backward, tanh_forward
+from .runtime.magnitude import largest_magnitude
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
     "adam_update",
     "affine_backward",
     "affine_forward",

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import fastbp.kernels
-from fastbp.kernels import compiler
+from fastbp.kernels.runtime import compiler
 
 KERNELS = Path(fastbp.kernels.__file__).parent
 RELU = "from fastbp import kernels; import numpy as np; print(kernels.relu_forward(np.array([-1.0, 2.0]))[0].tolist())"
 COUNT = (
-    "; from numba.core import event; from fastbp.kernels import relu"
+    "; from numba.core import event; from fastbp.kernels.layers import relu"
     "; print(sum(relu._forward._cache_hits.values()), sum(relu._forward._cache_misses.values()))"
 )
 
@@ -94,14 +94,14 @@ def test_processes_that_start_together(tmp_path):
 
 
 def test_an_edit_to_a_function_in_another_file_is_seen(tmp_path):
-    """Numba's own cache misses this one (numba #1833): sigmoid.py calls exponential.py."""
+    """Numba's own cache misses this one (numba #1833): layers/sigmoid.py calls runtime/exponential.py."""
     shutil.copytree(KERNELS, tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np; from copied import sigmoid_forward;"
         "print(round(float(sigmoid_forward(np.array([1.0]))[0]), 4))"
     )
     assert output(code, tmp_path / "cache") == ["0.7311"]
-    callee = tmp_path / "copied" / "exponential.py"
+    callee = tmp_path / "copied" / "runtime" / "exponential.py"
     callee.write_text(
         callee.read_text().replace(
             "result = np.inf if x >", "result = 1.0 if x < 0 else result\n    result = np.inf if x >"

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.kernels.compiler import kernel
-from fastbp.kernels.exponential import exponential
+from fastbp.kernels.runtime.compiler import kernel
+from fastbp.kernels.runtime.exponential import exponential
 
 
 @kernel

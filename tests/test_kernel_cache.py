@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from fastbp.cli import app
 from fastbp.kernel_cache import cached_versions, clear_cache
-from fastbp.kernels import compiler
+from fastbp.kernels.runtime import cache as compiler
 
 CODE = """
 import numpy as np
@@ -152,11 +152,11 @@ def test_other_versions_and_processors_have_other_kernels(filled, tmp_path, monk
         (compiler.llvm, "get_host_cpu_name", lambda: "another"), (compiler.config, "CPU_FEATURES", "+sse2"),
         (compiler.config, "BOUNDSCHECK", "another"), (compiler, "VECTOR_BYTES", 8),
     ]  # fmt: skip
-    found = {compiler._fingerprint()}
+    found = {compiler.fingerprint()}
     for owner, name, value in others:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value)
-            found.add(compiler._fingerprint())
+            found.add(compiler.fingerprint())
     assert len(found) == 1 + len(others)
     shutil.copytree(filled, tmp_path / "kernels")
     assert_right(start(tmp_path / "kernels", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=""))

@@ -261,10 +261,10 @@ def trained(module, parameters, sizes, activations, x, t, batches, learning_rate
 @pytest.mark.parametrize(("x_dtype", "dtype"), [("float64", "float64"), ("float32", "float32"), ("uint8", "float64")])
 @pytest.mark.parametrize(("sizes", "activations"), NETWORKS)
 def test_network(sizes, activations, x_dtype, dtype, density, threads, monkeypatch):
-    monkeypatch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
-    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    monkeypatch.setattr(kernels.engine.step, "PARALLEL_THRESHOLD", 0)
+    monkeypatch.setattr(kernels.runtime.processors, "_chosen", threads)
     parameters, x, t = network(sizes, x_dtype, dtype, density)
-    assert (len(kernels.prepare_data(x).rows.starts) > 0) == (density < 0.5)
+    assert (len(kernels.prepare_data(x).rows.indptr) > 0) == (density < 0.5)
     learning_rate = 0.02 / (x.max() if x_dtype == "uint8" else 1)
     for batch_size in (1, 7, 32):
         batches = np.random.default_rng(7).integers(0, len(x), (30, batch_size))
@@ -281,7 +281,7 @@ def test_network(sizes, activations, x_dtype, dtype, density, threads, monkeypat
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
 def test_wide_layers(activation, threads, monkeypatch):
     """Of more than one block of k, forward and back."""
-    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    monkeypatch.setattr(kernels.runtime.processors, "_chosen", threads)
     sizes = (10, 450, 410, 3)
     parameters, x, t = network(sizes, "float64", "float64", 1.0)
     architecture, found = Architecture(sizes, (activation, activation, "identity"), "cross_entropy", True), []
@@ -344,7 +344,7 @@ def test_one_row_that_is_not_finite_spoils_no_other(value):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_sparse_data_of_few_or_many_different_numbers(kinds, dtype, threads, monkeypatch):
     """Up to 256 with 0, numbers are kept as codes; over several blocks of columns, some rows and blocks being empty."""
-    monkeypatch.setattr(kernels.threads, "_chosen", threads)
+    monkeypatch.setattr(kernels.runtime.processors, "_chosen", threads)
     rng = np.random.default_rng(kinds)
     sizes, activations = (701, 20, 5), ("relu", "identity")
     parameters, _, t = network(sizes, dtype, dtype, 1.0)
@@ -388,8 +388,8 @@ LOSSES = ("cross_entropy", "squared_error", "binary_cross_entropy")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_loss_with_every_optimizer(loss, name, density, dtype, monkeypatch):
     """Two calls, so that the state is kept between them; three threads, more than the last layer has panels."""
-    monkeypatch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
-    monkeypatch.setattr(kernels.threads, "_chosen", 3)
+    monkeypatch.setattr(kernels.engine.step, "PARALLEL_THRESHOLD", 0)
+    monkeypatch.setattr(kernels.runtime.processors, "_chosen", 3)
     sizes, activations = (70, 40, 30, 5), ("tanh", "leaky_relu", "identity")
     parameters, x, labels = network(sizes, dtype, dtype, density)
     rng = np.random.default_rng(1)

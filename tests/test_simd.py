@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from fastbp.kernels import simd
-from fastbp.kernels.compiler import kernel
-from fastbp.kernels.machine import VECTOR_BYTES
+from fastbp.kernels.runtime import simd
+from fastbp.kernels.runtime.compiler import kernel
+from fastbp.kernels.runtime.processors import VECTOR_BYTES
 
 DTYPES = ("float32", "float64")
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -3.0, 2.0]
@@ -36,7 +36,7 @@ def _arithmetic(a, b, c, out):
 
 @kernel
 def _lanes_together(a):
-    return simd.add_up(simd.load(a, 0)), simd.largest_lane(simd.load(a, 0))
+    return simd.reduce_add(simd.load(a, 0)), simd.reduce_max(simd.load(a, 0))
 
 
 @kernel
@@ -49,7 +49,7 @@ def _converted(like, array, out):
 def _elements(array, out):
     simd.prefetch(array, 0)
     for i in range(len(array)):
-        simd.put(out, i, simd.at(array, i))
+        simd.store_scalar(out, i, simd.load_scalar(array, i))
 
 
 def vectors(dtype, count=3):
@@ -117,17 +117,17 @@ def test_elements(source, target):
 
 CHECKED = """
 import numpy as np
-from fastbp.kernels import simd, threads
-from fastbp.kernels.arrays import strided
-from fastbp.kernels.compiler import kernel
+from fastbp.kernels.runtime import chunks, simd, threads
+from fastbp.kernels.runtime.arrays import strided
+from fastbp.kernels.runtime.compiler import kernel
 
 @kernel
 def number(a, i):
-    return simd.at(a, i)
+    return simd.load_scalar(a, i)
 
 @kernel
 def change(a, i):
-    simd.put(a, i, 1)
+    simd.store_scalar(a, i, 1)
 
 @kernel
 def vector(a, i):
@@ -161,17 +161,15 @@ for function, *arguments in wrong:
 assert number(strided(a[::2])[0], 38) == 38  # where the length is not known, nothing is checked
 
 @kernel
-def apart(thread, count, control, a):
-    part = threads.next_part(control, thread, count, -1)
-    while part >= 0:
-        if thread == 1:
-            simd.put(a, len(a), 1)
-        while threads.atomic_load(control, threads.TAKEN + threads.LINE) == 0:  # the first thread leaves it its part
-            threads.yield_processor()
-        part = threads.next_part(control, thread, count, part)
+def apart(work, a):
+    for chunk in chunks.claimed(work, 1, 2):
+        if work[0] == 1:
+            simd.store_scalar(a, len(a), 1)
+        while chunks.atomic_load(work[2], chunks.CLAIMED + chunks.LINE) == 0:  # the first thread leaves it its chunk
+            chunks.yield_processor()
 
 print("checked", flush=True)
-threads.run(apart, 2, a)  # in a helper: the process ends, instead of waiting for it for ever
+threads.run(apart, 2, a)  # in a worker: the process ends, instead of waiting for it for ever
 """
 
 

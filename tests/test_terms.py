@@ -74,8 +74,8 @@ def test_steps_agree_with_the_reference(sizes, loss, activations, optimizer, ter
     architecture = Architecture(sizes, activations, loss, mean)
     rule, found = OPTIMIZERS[optimizer](1e-4), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels.training_step, "WORTH_A_THREAD", 0)
-        patch.setattr(kernels.threads, "_chosen", threads)
+        patch.setattr(kernels.engine.step, "PARALLEL_THRESHOLD", 0)
+        patch.setattr(kernels.runtime.processors, "_chosen", threads)
         for module in BACKENDS.values():
             with np.errstate(over="ignore", invalid="ignore"):
                 found.append(steps(module, given_problem, architecture, batches, rule, terms))

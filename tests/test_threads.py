@@ -9,20 +9,27 @@ import numpy as np
 import pytest
 
 from fastbp import MLP, Affine, Convolution, Trainer, set_num_threads
-from fastbp.kernels import threads
-from fastbp.kernels.compiler import kernel
-from fastbp.kernels.threads import most_parts, share, take
+from fastbp.kernels.runtime import processors, threads
+from fastbp.kernels.runtime.chunks import (
+    CLAIMED,
+    atomic_load,
+    chunk_bounds,
+    chunks,
+    claimed,
+    most_chunks,
+    yield_processor,
+)
+from fastbp.kernels.runtime.compiler import kernel
 
 
 @kernel
-def _relay(thread, count, control, turns):
-    """One part adds its number in each stage; a stage that began too early would read what is not written yet."""
+def _relay(work, turns):
+    """One chunk adds its number in each phase; a phase that began too early would read what is not written yet."""
+    count = work[1]
     for turn in range(len(turns) - 1):
-        part = take(control, turn + 1, count, thread, count, -1)
-        while part >= 0:
-            if turn % count == part:
-                turns[turn + 1] = turns[turn] * 3 + part
-            part = take(control, turn + 1, count, thread, count, part)
+        for chunk in claimed(work, turn + 1, count):
+            if turn % count == chunk:
+                turns[turn + 1] = turns[turn] * 3 + chunk
 
 
 def relayed(turns, count):
@@ -33,47 +40,77 @@ def relayed(turns, count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_stage_begins_when_the_one_before_it_is_done(count):
+def test_a_phase_begins_when_the_one_before_it_is_done(count):
     turns = np.zeros(3000, np.uint64)
     threads.run(_relay, count, turns)
     np.testing.assert_array_equal(turns, relayed(3000, count))
 
 
 @kernel
-def _count(thread, count, control, parts, times):
-    for stage in range(1, len(times) // parts + 1):
-        part = take(control, stage, parts, thread, count, -1)
-        while part >= 0:
-            times[(stage - 1) * parts + part] += stage
-            part = take(control, stage, parts, thread, count, part)
+def _count(work, chunk_count, times):
+    for phase in range(1, len(times) // chunk_count + 1):
+        for chunk in claimed(work, phase, chunk_count):
+            times[(phase - 1) * chunk_count + chunk] += phase
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_each_part_of_each_stage_is_done_once(count):
-    most = most_parts.py_func(count)
-    for parts in (1, count, most - 1, most):
-        times = np.zeros(200 * parts, np.int64)
-        threads.run(_count, count, parts, times)
-        np.testing.assert_array_equal(times, np.repeat(np.arange(1, 201), parts))
+def test_each_chunk_of_each_phase_is_done_once(count):
+    most = most_chunks.py_func(count)
+    for chunk_count in (1, count, most - 1, most):
+        times = np.zeros(200 * chunk_count, np.int64)
+        threads.run(_count, count, chunk_count, times)
+        np.testing.assert_array_equal(times, np.repeat(np.arange(1, 201), chunk_count))
+
+
+@kernel
+def _add_up(work, numbers, sums):
+    for first, end in chunks(work, 1, len(numbers)):
+        for i in range(first, end):
+            sums[i] += numbers[i]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("length", [0, 1, 4, 5, 1000])
+def test_chunks_cover_everything_once(count, length):
+    numbers, sums = np.arange(length), np.zeros(length, np.int64)
+    for times in range(1, 4):
+        threads.run(_add_up, count, numbers, sums)
+        np.testing.assert_array_equal(sums, times * numbers)
+
+
+def test_other_dtypes_inside_a_tuple_are_compiled_before_workers_are_called():
+    @kernel
+    def first(work, pair):
+        for chunk in claimed(work, 1, 2):
+            pair[0][chunk] = pair[1]
+
+    for dtype in (np.float32, np.float64):
+        out = np.zeros(2, dtype)
+        threads._compile_first(first, ((0, 2, np.zeros(100, np.int64)), (out, dtype(1))))
+        signatures = len(first.signatures)
+        threads.run(first, 2, (out, dtype(1)))
+        assert len(first.signatures) == signatures
+        assert out.tolist() == [1, 1]
+    assert signatures == 2
 
 
 @pytest.fixture
-def helpers(monkeypatch):
-    """Helpers that never come: what they were called for is in the list instead."""
+def workers(monkeypatch):
+    """Workers that never come: what they were called for is in the list instead."""
     calls = []
-    monkeypatch.setattr(threads._Helper, "call", lambda self, control, function, *task: calls.append((function, task)))
-    monkeypatch.setattr(threads._Helper, "take_back", lambda self: None)
+    monkeypatch.setattr(threads._Worker, "call", lambda self, control, function, *task: calls.append((function, task)))
+    monkeypatch.setattr(threads._Worker, "cancel", lambda self: None)
     return calls
 
 
-def test_a_helper_that_does_not_come_is_not_waited_for(helpers):
+def test_a_worker_that_does_not_come_is_not_waited_for(workers):
     turns = np.zeros(100, np.uint64)
     threads.run(_relay, 3, turns)
     np.testing.assert_array_equal(turns, relayed(100, 3))
-    assert len(helpers) == 2
+    assert len(workers) == 2
 
 
-def test_networks_and_layers_are_the_same_where_helpers_do_not_come(request):
+def test_networks_and_layers_are_the_same_where_workers_do_not_come(request):
     rng = np.random.default_rng(0)
     images, W, b = rng.standard_normal((9, 2, 60, 60)), rng.standard_normal((5, 2, 3, 3)), np.zeros(5)
     x, V, c = images.reshape(9, -1), rng.standard_normal((7200, 70)), np.zeros(70)
@@ -89,7 +126,7 @@ def test_networks_and_layers_are_the_same_where_helpers_do_not_come(request):
     set_num_threads(3)
     try:
         expected = list(results())
-        calls = request.getfixturevalue("helpers")
+        calls = request.getfixturevalue("workers")
         found = list(results())
     finally:
         set_num_threads(None)
@@ -98,35 +135,34 @@ def test_networks_and_layers_are_the_same_where_helpers_do_not_come(request):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_helper_that_comes_late_does_nothing(helpers):
+def test_a_worker_that_comes_late_does_nothing(workers):
     turns = np.zeros(100, np.uint64)
     threads.run(_relay, 2, turns)
     turns[:] = 7
-    for function, task in helpers:
+    for function, task in workers:
         function(*task)
     assert (turns == 7).all()
 
 
 @kernel
-def _hold(thread, count, control, flags):
-    """Two stages: the helper does a part of the first, and then waits for flags[2]; the other does all the rest."""
-    for stage in range(1, 3):
-        while stage == 2 and thread > 0 and threads.atomic_load(flags, 2) == 0:
-            threads.yield_processor()
-        part = take(control, stage, count, thread, count, -1)
-        while part >= 0:
+def _hold(work, flags):
+    """Two phases: the worker does a chunk of the first, and then waits for flags[2]; the other does all the rest."""
+    thread, count, _ = work
+    for phase in range(1, 3):
+        while phase == 2 and thread > 0 and atomic_load(flags, 2) == 0:
+            yield_processor()
+        for _ in claimed(work, phase, count):
             flags[thread] = 1
-            while threads.atomic_load(flags, 1 - thread) == 0:
-                threads.yield_processor()
-            part = take(control, stage, count, thread, count, part)
+            while atomic_load(flags, 1 - thread) == 0:
+                yield_processor()
 
 
-def test_a_helper_that_is_still_at_an_earlier_call_is_left_out():
+def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
     flags, turns = np.zeros(3, np.int64), np.zeros(3000, np.uint64)
     threads.run(_relay, 3, turns)
-    assert soon(lambda: all(helper.is_free for helper in threads._team.helpers))
-    threads.run(_hold, 2, flags)  # its helper does not end
-    late = [helper for helper in threads._team.helpers if not helper.is_free]
+    assert soon(lambda: all(worker.is_free for worker in threads._pool.workers))
+    threads.run(_hold, 2, flags)  # its worker does not end
+    late = [worker for worker in threads._pool.workers if not worker.is_free]
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
@@ -138,27 +174,27 @@ def test_a_helper_that_is_still_at_an_earlier_call_is_left_out():
     np.testing.assert_array_equal(turns, relayed(3000, 2))
 
 
-def test_a_call_that_was_not_begun_is_taken_back(monkeypatch):
+def test_a_call_that_was_not_begun_is_cancelled(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-    threads._team.forget()
+    threads._pool.reset()
     turns = np.zeros(100, np.uint64)
     before = sys.getrefcount(turns)
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(100, 3))
         assert sys.getrefcount(turns) == before
-        assert all(helper.is_free for helper in threads._team.helpers)
-    threads._team.forget()
+        assert all(worker.is_free for worker in threads._pool.workers)
+    threads._pool.reset()
 
 
-def test_ctrl_c_in_the_middle_of_calling_a_helper(monkeypatch):
+def test_ctrl_c_in_the_middle_of_calling_a_worker(monkeypatch):
     def call(self, *task):
         self._task, self.is_free = task, False
         raise KeyboardInterrupt
 
     turns, before = np.zeros(100, np.uint64), threading.active_count()
     with monkeypatch.context() as patch:
-        patch.setattr(threads._Helper, "call", call)
+        patch.setattr(threads._Worker, "call", call)
         with pytest.raises(KeyboardInterrupt):
             threads.run(_relay, 2, turns)
     assert soon(lambda: threading.active_count() <= before)
@@ -168,27 +204,27 @@ def test_ctrl_c_in_the_middle_of_calling_a_helper(monkeypatch):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_thread_may_end_while_its_helper_is_at_a_call(begun):
+def test_a_thread_may_end_while_its_worker_is_at_a_call(begun):
     started, going_on, before = threading.Event(), threading.Event(), threading.active_count()
 
     def task():
         started.set()
         going_on.wait(10)
 
-    helper = threads._Helper()
-    helper.call(np.ones(threads.TAKEN, np.int64), task)
+    worker = threads._Worker()
+    worker.call(np.ones(CLAIMED, np.int64), task)
     if begun:
         started.wait(10)
-    helper.end()
+    worker.end()
     going_on.set()
     assert soon(lambda: threading.active_count() <= before)
 
 
 def test_threads_that_wait_for_one_that_never_comes_give_up():
-    def interrupted(thread, count, control, turns):
-        if thread == 0:
+    def interrupted(work, turns):
+        if work[0] == 0:
             raise KeyboardInterrupt
-        _relay(thread, count, control, turns)
+        _relay(work, turns)
 
     interrupted.overloads, interrupted.compile = {}, lambda signature: None  # as a kernel has them
     before = threading.active_count()
@@ -206,7 +242,7 @@ def soon(condition):
     return condition()
 
 
-def test_helpers_stay_for_the_next_call_and_end_with_their_thread():
+def test_workers_stay_for_the_next_call_and_end_with_their_thread():
     def calls():
         for _ in range(20):
             threads.run(_relay, 4, np.zeros(30, np.uint64))
@@ -231,7 +267,7 @@ def test_calls_of_changing_numbers_of_threads_follow_each_other_at_once():
         assert turns[6] == expected
 
 
-def test_a_helper_that_sleeps_is_woken():
+def test_a_worker_that_sleeps_is_woken():
     for pause in (0, 0.0003, 0.02, 0):
         time.sleep(pause)
         turns = np.zeros(4, np.uint64)
@@ -240,13 +276,13 @@ def test_a_helper_that_sleeps_is_woken():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-@pytest.mark.parametrize("parts", [1, 2, 3])
-def test_shares_cover_everything_once(count, parts):
+@pytest.mark.parametrize("chunk_count", [1, 2, 3])
+def test_the_bounds_of_chunks_cover_everything_once(count, chunk_count):
     @kernel
-    def shares(count, thread, parts):
-        return share(count, thread, parts)
+    def bounds(count, chunk, chunk_count):
+        return chunk_bounds(count, chunk, chunk_count)
 
-    pieces = [range(*shares(count, thread, parts)) for thread in range(parts)]
+    pieces = [range(*bounds(count, chunk, chunk_count)) for chunk in range(chunk_count)]
     assert [i for piece in pieces for i in piece] == list(range(count))
     assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
 
@@ -330,13 +366,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_the_number_of_threads(monkeypatch):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    assert threads.available_threads() == 1
+    assert processors.available_threads() == 1
     set_num_threads(3)
     try:
-        assert threads.available_threads() == 3
+        assert processors.available_threads() == 3
     finally:
         set_num_threads(None)
-    assert threads.available_threads() == 1
+    assert processors.available_threads() == 1
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"count must be at least 1, got {wrong}"):
             set_num_threads(wrong)
@@ -346,7 +382,7 @@ def test_the_number_of_threads(monkeypatch):
 def test_a_wrong_environment_variable_is_named(monkeypatch, wrong):
     monkeypatch.setenv("NUMBA_NUM_THREADS", wrong)
     with pytest.raises(ValueError, match=f"NUMBA_NUM_THREADS must be a whole number above 0, got '{wrong}'"):
-        threads.available_threads()
+        processors.available_threads()
 
 
 def groups(folder, lines, limits):
@@ -355,7 +391,7 @@ def groups(folder, lines, limits):
     for name, text in limits.items():
         (folder / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "groups" / name).write_text(text)
-    return threads.quota.__wrapped__(str(folder / "groups"), str(folder / "own"))
+    return processors.quota.__wrapped__(str(folder / "groups"), str(folder / "own"))
 
 
 @pytest.mark.parametrize(
@@ -381,32 +417,32 @@ def test_the_limit_of_a_container(tmp_path, lines, limits, expected):
 
 def test_threads_stay_within_the_limit_of_a_container(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "quota", lambda: 1)
-    assert threads.available_threads() == 1
+    monkeypatch.setattr(processors, "quota", lambda: 1)
+    assert processors.available_threads() == 1
 
 
 def test_processors_are_divided_unless_somebody_has_said_otherwise(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "_chosen", None)
+    monkeypatch.setattr(processors, "_chosen", None)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "quota", lambda: 100)
+    monkeypatch.setattr(processors, "quota", lambda: 100)
     for environment, affinity, expected in (("", 8, 2), ("5", 8, 5), ("", 3, 3)):
         monkeypatch.setenv("NUMBA_NUM_THREADS", environment)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=affinity: set(range(n)), raising=False)
-        monkeypatch.setattr(threads, "_chosen", None)
-        threads.divide_processors(3)
-        assert threads.available_threads() == expected
+        monkeypatch.setattr(processors, "_chosen", None)
+        processors.divide_processors(3)
+        assert processors.available_threads() == expected
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
     results = []
     for count in (1, 2, 4):
-        threads.set_threads(count)
+        processors.set_threads(count)
         try:
             results.append(train(0))
         finally:
-            threads.set_threads(None)
+            processors.set_threads(None)
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(results[2], results[0], rtol=0, atol=1e-12)
 

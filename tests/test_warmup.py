@@ -42,13 +42,14 @@ import numpy as np
 from fastbp.warmup import warm_up
 list(warm_up(["float32"], layers=False))
 import fastbp
-from fastbp.kernels import sparse, training_step
+from fastbp.kernels.engine import evaluation, step
+from fastbp.kernels.gemm import sparse_rows
 fastbp.Trainer(fastbp.MLP((784, 50, 10)), batch_size=100).fit(
     np.random.rand(300, 784).astype(np.float32), np.arange(300) % 10, iterations=3, progress=False)
 images = np.arange(300 * 784, dtype=np.uint8).reshape(300, 784) // 250
 fastbp.Trainer(fastbp.MLP((784, 50, 10)), batch_size=100).fit(
     images, np.arange(300) % 10, iterations=3, divide_by=255, progress=False)
-kernels = training_step._train_steps, training_step._count_correct, sparse._leave_out_zeros
+kernels = step._train_steps, evaluation._count_correct, sparse_rows._pack_entries
 print([len(kernel.signatures) for kernel in kernels])
 """
     environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}

@@ -130,11 +130,15 @@ def is_tame(*arrays: Any) -> bool:
 
 def affine_forward(self: Any, x: Any) -> Any:
     W, b = self.W, self.b
-    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:] and is_tame(b)):
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
+        return PASS
+    rows = x.reshape(x.shape[0], -1)
+    out = kernels.affine_forward(rows, W, b)
+    if not is_tame(out):
         return PASS
     self.original_x_shape = x.shape
-    self.x = x = x.reshape(x.shape[0], -1)
-    return kernels.affine_forward(x, W, b)
+    self.x = rows
+    return out
 
 
 def affine_backward(self: Any, dout: Any) -> Any:
@@ -316,9 +320,12 @@ def convolution_forward(self: Any, x: Any) -> Any:
     images = as_float(x)
     if images is None or x.ndim != 4 or not x.size or x.shape[1] != W.shape[1]:
         return PASS
-    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3] or not is_tame(b):
+    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3] or not is_tame(W, b):
         return PASS
     out, padded = kernels.convolution_forward(images, W, b, stride, pad)
+    # input that is as large as the output comes from a layer before this one, where it was looked at
+    if 4 * x.size <= out.size and not is_tame(images):
+        return PASS
     self.x = x
     self.col_W = col_W = W.reshape(W.shape[0], -1).T
     vars(self).pop("col", None)

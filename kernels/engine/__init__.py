@@ -1,0 +1,1 @@
+"""Many training steps of a multilayer perceptron in one call."""

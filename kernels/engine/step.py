@@ -1,0 +1,300 @@
+"""Training steps of a multilayer perceptron, many in one call.
+
+`parameters` is one flat vector, W1 (row-major), b1, W2, b2, ... `architecture` has `sizes`, the widths from the input to
+the output; `activations`, one name for each affine layer ("identity" for the last); `loss`, the name of the loss of the
+scores (loss.py); `mean`, whether it and the gradient are divided by the batch size. layout.py says how it all lies in
+the arena, gemm/ how layers are multiplied and zeros in the input skipped, update.py the optimizers' rules.
+
+A step is a row of phases, each shared by the threads. For each layer, every thread has its own panels of W, the same ones
+forward and in the update, so that they stay in the cache of its core; a layer of fewer panels than threads is shared by
+rows. A network so small that all of it stays in every core's cache is shared by rows from its input to its loss and back:
+then a step has two phases.
+
+Measured and rejected: W1's rows kept together for sparse input, instead of its panels (float32 recipe, 3000 steps, 0.37 s
+instead of 0.30, presumably because a thread then uses half of the cache's sets); layers too large for a core's cache shared
+by rows (784-512-10, batch 256: 10 % slower).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..gemm.matrices import Panels
+from ..gemm.packing import ROWS, panel_width
+from ..gemm.sparse_rows import Rows, Selection, copy_dense_row, multiply_sparse, prefetch_rows, update_sparse
+from ..runtime.arrays import flat
+from ..runtime.cache import cached
+from ..runtime.chunks import chunk_bounds, claimed
+from ..runtime.compiler import device, kernel
+from ..runtime.processors import threads_for
+from ..runtime.simd import noinline
+from ..runtime.threads import run
+from .data import first_layer_is_finite
+from .dropout import Dropout, drop
+from .layer import (
+    Region,
+    activate,
+    activations,
+    backward_layer,
+    clear_gradients,
+    decay_weights,
+    forward_layer,
+    optimize,
+    update_bias,
+    update_layer,
+    weights,
+)
+from .layout import DELTA, INPUT, PADDED, SIZE, SPAN, B, Network, Z, lay_out, unpack_network
+from .loss import LOSSES, Loss, Targets, divisor_of, loss_and_delta
+from .update import CODES, NO_UPDATE, RATE, SGD, Rule
+
+PARALLEL_THRESHOLD = 150_000  # multiplications a step; measured: from here on, a second thread repays the phases
+SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
+
+
+class Call(NamedTuple):
+    """What all steps of one call have in common. by_rows: whether the threads share the network by rows."""
+
+    network: Network
+    data: Rows
+    targets: Targets
+    loss: Loss
+    by_rows: bool
+
+
+class Step(NamedTuple):
+    """One step: its batch, its dropout, what loss and gradient are divided by, and the strength of L2."""
+
+    batch: Selection
+    dropout: Dropout
+    divisor: float
+    l2: float
+
+
+class Place(NamedTuple):
+    """A chunk of a phase, of how many, and the thread that has claimed it."""
+
+    chunk: int
+    chunk_count: int
+    thread: int
+
+
+def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
+    """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
+
+    A batch may end in numbers of -1: it is so much shorter.
+
+    t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
+    losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
+    that were made. terms: None, or what else belongs to the loss, see networks.Terms.
+    """
+    before, state_before = parameters.copy(), state.copy()
+
+    def steps(rows):
+        start, results = (before, state_before), (losses, parameters, state, done)
+        _run(start, architecture, (rows, t, batches), (CODES[rule.name], rule, rule.steps), results, terms)
+
+    rows = x.rows_for(parameters, architecture.sizes)
+    steps(rows)
+    if rows is not x.dense_rows and not first_layer_is_finite(parameters, architecture.sizes):
+        done[0] -= len(batches)
+        steps(x.dense_rows)
+
+
+def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None, step=0):
+    """The loss of one batch (batch size,), row numbers of x = prepare_data(...) and t; `gradient` (P,) takes its derivative.
+
+    t, terms: as for train_steps; but l2 is left out. step: how many updates were made before, for dropout.
+    """
+    losses, none = np.zeros(1), parameters[:0].reshape(0, len(parameters))
+    rows = x.rows_for(parameters, architecture.sizes)
+    results = losses, gradient, none, np.zeros(1, np.int64)
+    _run((parameters, none), architecture, (rows, t, batch.reshape(1, -1)), (NO_UPDATE, None, step), results, terms)
+    return float(losses[0])
+
+
+def cached_dtypes():
+    """For how many dtypes this version's kernel cache has training steps."""
+    return cached(_train_steps)
+
+
+def _run(start, architecture, data, update, results, terms):
+    """Steps from the parameters and the state in `start` on.
+
+    data: rows, t, batches; update: code, rule, steps made before; results: losses, what takes the parameters after the
+    steps, or for NO_UPDATE the gradient, what takes the state, steps done.
+    """
+    (before, state_before), (rows, t, batches), (code, rule, steps_before) = start, data, update
+    batch = batches.shape[1]
+    threads = threads_for(batch * len(before), PARALLEL_THRESHOLD)
+    labels, numbers = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
+    kind, mean = float(LOSSES[architecture.loss]), float(architecture.mean)
+    loss, dropout, row_weights = (kind, mean, 1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0), before[:0]
+    if terms is not None:
+        l2 = 0.0 if rule is None else float(terms.l2)
+        loss = kind, mean, float(terms.loss_parts), float(terms.log_floor), l2, float(terms.l2_divided)
+        dropout = 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
+        row_weights = row_weights if terms.weights is None else terms.weights
+    settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
+    network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or loss[4] != 0)
+    losses, result, state, done = results
+    run(
+        _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),
+        (labels, numbers, flat(row_weights)), (flat(batches), batch), (loss, dropout, (code, settings, steps_before)),
+        np.zeros(8 * threads),
+    )  # fmt: skip
+
+
+@kernel
+def _train_steps(work, results, network, data, targets, batches, settings, summed):
+    """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update."""
+    thread, threads, _ = work
+    network, data, targets, loss = Network(*network), Rows(*data), Targets(*targets), Loss(*settings[0])
+    arena, layout = network
+    (losses, result, state, done), (code, rule_settings, steps_before) = results, settings[2]
+    phase, is_sparse, is_plain = 0, len(data.indptr) > 0, code == SGD and loss.l2 == 0
+    update = 2 * (len(layout) - 1)
+    by_rows = not is_sparse and layout[0, SPAN] * arena.itemsize <= SMALL
+    call = Call(network, data, targets, loss, by_rows)
+    begin = update - 1 if by_rows else 0 if is_sparse else -1
+    for number in range(len(losses)):
+        made = steps_before + number
+        step = next_step(loss, targets, batches, number, settings[1], made)
+        for part in range(begin, update + (2 if step.l2 != 0 else 1)):
+            phase += 1
+            for chunk in claimed(work, phase, threads):
+                place = Place(chunk, threads, thread)
+                for each in range(-1 if by_rows and part < update else part, min(part + 1, update)):
+                    gradient_phase(summed, each, place, call, step)
+                if part == update:
+                    rule = Rule(code, rule_settings, made + 1)
+                    summed[8 * chunk + 1] = update_phase(place, call, step, rule, is_plain, batches[1])
+                if part >= update and chunk == 0:
+                    losses[number] = reported_loss(losses[number], summed, threads, part - update, loss.parts, step)
+    for chunk in claimed(work, phase + 1, threads):
+        if chunk == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
+            unpack_network(result, 0, network, layout[0, SPAN] if code == NO_UPDATE else 0)
+            if not is_plain:
+                for start in range(0, len(state), len(result)):
+                    unpack_network(state, start, network, (2 + start // len(result)) * layout[0, SPAN])
+            done[0] += len(losses)
+
+
+@device
+def next_step(loss, targets, batches, number, dropout, made):
+    """The step with this number; batches: row numbers and the size of a batch, which may end in -1."""
+    order, size = batches
+    first, count = number * size, size
+    while order[first + count - 1] < 0:
+        count -= 1
+    batch = Selection(order, first, count)
+    divisor = divisor_of(loss, targets.weights, batch)
+    l2 = loss.l2 / divisor if loss.l2_divided != 0 else loss.l2
+    return Step(batch, Dropout(dropout[0], dropout[1], dropout[2], made), divisor, l2)
+
+
+@device
+def reported_loss(before, summed, threads, which, parts, step):
+    """The loss of a step: which = 0: of its rows; 1: with that of L2."""
+    total = 0.0
+    for other in range(threads):
+        total += summed[8 * other + which]
+    return total / step.divisor / parts if which == 0 else before + step.l2 / 2 * total
+
+
+@device
+def gradient_phase(summed, phase, place, call, step):
+    """One chunk of a step's way to its gradient. Phase -1: copy the batch to the first layer's input; from 0 on: the layers
+    forward; then the loss, which goes to `summed`, and its derivative by the scores; then the layers but the first back.
+    """
+    noinline()
+    network, data, batch = call.network, call.data, step.batch
+    arena, layout = network
+    layers = len(layout) - 1
+    low, high = chunk_bounds(batch.count, place.chunk, place.chunk_count)
+    if phase < 0:
+        for r in range(low, high):
+            target = layout[0, Z] + r * layout[0, PADDED]
+            copy_dense_row(arena, target, data, batch.order[batch.first + r], layout[0, SIZE])
+    elif phase < layers:
+        forward_phase(phase, place, call, step, low, high)
+    elif phase == layers:
+        summed[8 * place.chunk] = loss_and_delta(network, call.loss, call.targets, batch, (low, high), step.divisor)
+    else:
+        layer = 2 * layers - phase
+        region = Region(np.intp(0), layout[layer, PADDED] // panel_width(arena), low, high)
+        if not call.by_rows:
+            first, end = chunk_bounds(region.end, place.chunk, place.chunk_count)
+            region = Region(first, end, np.intp(0), batch.count)
+        backward_layer(network, layer, region, arena.dtype.type(step.dropout.keep), place.thread)
+        if step.dropout.keep < 1:
+            drop(network, np.intp(DELTA), layer - 1, batch, step.dropout, region)
+
+
+@device
+def forward_phase(layer, place, call, step, low, high):
+    """One chunk of a layer's way forward."""
+    network, data, batch = call.network, call.data, step.batch
+    arena, layout = network
+    panels = layout[layer + 1, PADDED] // panel_width(arena)
+    region = Region(np.intp(0), panels, low, high)
+    if not call.by_rows:
+        region = region_of(place, panels, batch.count)
+    if layer == 0 and len(data.indptr) > 0:
+        z = activations(network, 1, INPUT)
+        z = Panels(arena, z.start + region.low * z.row_step, z.row_step, z.panel_step)
+        rows = Selection(batch.order, batch.first + region.low, region.high - region.low)
+        multiply_sparse(z, weights(network, 0, 0), layout[0, B], data, rows, region.first, region.end)
+        activate(network, layer, region)
+    else:
+        forward_layer(network, layer, region)
+    if step.dropout.keep < 1 and layer < len(layout) - 2:
+        drop(network, np.intp(Z), layer, batch, step.dropout, region)
+
+
+@device
+def update_phase(place, call, step, rule, is_plain, next_batch):
+    """One chunk of the update of all layers; the sum of the squares of its weights, where there is l2.
+
+    next_batch: how many row numbers later the next batch begins.
+    """
+    network, data, batch = call.network, call.data, step.batch
+    arena, layout = network
+    alpha = arena.dtype.type(-rule.settings[RATE] if is_plain else 1.0)
+    gradient_offset = (
+        0 if is_plain else layout[0, SPAN]
+    )  # the gradients are added to W and b themselves, or beside them
+    squares, panel = 0.0, panel_width(arena)
+    for layer in range(len(layout) - 1):
+        region = region_of(place, layout[layer + 1, PADDED] // panel, layout[layer, SIZE])
+        is_sparse = layer == 0 and len(data.indptr) > 0
+        if is_sparse:
+            first, end = chunk_bounds(layout[1, PADDED] // panel, place.chunk, place.chunk_count)
+            region = Region(first, end, 0, layout[0, SIZE])
+            prefetch_rows(data, Selection(batch.order, batch.first + next_batch, next_batch))
+        if not is_plain:
+            clear_gradients(network, layer, region)
+        if is_sparse:
+            w, delta = weights(network, 0, gradient_offset), activations(network, 1, DELTA)
+            update_sparse(w, delta, data, batch, alpha, region.first, region.end)
+        else:
+            update_layer(network, layer, region, batch.count, alpha, gradient_offset, place.thread)
+        if region.low == 0 and region.high > 0:
+            update_bias(network, layer, region, batch.count, alpha, gradient_offset)
+        if step.l2 != 0:
+            squares += decay_weights(network, layer, region, arena.dtype.type(step.l2))
+        if not is_plain and rule.code != NO_UPDATE:
+            optimize(network, layer, region, rule)
+    return squares
+
+
+@device
+def region_of(place, panels, rows):
+    """This chunk of a layer: its panels, or, where there are fewer than chunks, rows, by sixes."""
+    if panels >= place.chunk_count:
+        first, end = chunk_bounds(panels, place.chunk, place.chunk_count)
+        return Region(first, end, 0, rows)
+    low, high = chunk_bounds((rows + ROWS - 1) // ROWS, place.chunk, place.chunk_count)
+    return Region(0, panels, min(rows, low * ROWS), min(rows, high * ROWS))

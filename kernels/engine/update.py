@@ -1,0 +1,169 @@
+"""How gradients change parameters: one device function for each rule, used alone and inside training steps.
+
+SGD                    p -= rate * g
+momentum               v = momentum * v - rate * g; p += v
+Nesterov               p += momentum^2 * v - (1 + momentum) * rate * g; v = momentum * v - rate * g    (Bengio et al. 2012)
+AdaGrad                h += g^2; p -= rate * g / (sqrt(h) + epsilon)                                   (Duchi et al. 2011)
+RMSprop                h = decay * h + (1 - decay) * g^2; p -= rate * g / (sqrt(h) + epsilon)         (Tieleman, Hinton 2012)
+Adam, AdamW            m += (1 - beta1) * (g - m); v += (1 - beta2) * (g^2 - v);
+                       p -= rate * weight_decay * p + rate_t * m / (sqrt(v) + epsilon),
+                       rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)     (Kingma, Ba 2015; Loshchilov, Hutter 2019)
+
+They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once and compiled twice: for training steps,
+where a * b + c may be rounded once, and exactly as array code rounds, for `sgd_update` and `adam_update`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..gemm.matrices import Span
+from ..runtime.arrays import flat
+from ..runtime.chunks import chunks
+from ..runtime.compiler import device, kernel
+from ..runtime.processors import threads_for
+from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.threads import run
+
+PARALLEL_THRESHOLD = 100_000  # numbers; below, a second thread costs more than it brings
+
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE = range(7)
+CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
+RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
+
+
+class Rule(NamedTuple):
+    """code: one of CODES; settings: see above; step: how many updates there are with this one."""
+
+    code: int
+    settings: Any
+    step: int
+
+
+class State(NamedTuple):
+    """An optimizer's state beside parameters: slot i of parameter j is array[start + i * slot + j]."""
+
+    array: Any
+    start: int
+    slot: int
+
+
+def optimizer_update(rule, parameters, gradients, state):
+    """One update in place: parameters (any shape, C-contiguous), gradients (the same), state (slots, the same).
+
+    rule.name: a key of CODES; rule.settings: (learning rate, momentum or decay or beta1, beta2, epsilon, weight decay);
+    rule.steps: how many updates were made before. Slots: none for "sgd", m and v for "adam", else one.
+    """
+    settings = np.array(rule.settings, np.float64)
+    _update(flat(parameters), flat(state), flat(gradients), (CODES[rule.name], settings, rule.steps + 1))
+
+
+def sgd_update(parameters, gradients, rate):
+    """parameters -= rate * gradients, in place (any shape, C-contiguous), to the last bit as array code does it."""
+    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
+    run(_sgd, threads, flat(parameters), flat(gradients), parameters.dtype.type(rate))
+
+
+def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
+    """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
+
+    m += (1 - beta1) * (gradients - m); v += (1 - beta2) * (gradients² - v); parameters -= rate * m / (sqrt(v) + epsilon).
+    """
+    number = parameters.dtype.type
+    settings = number(rate), number(1 - beta1), number(1 - beta2), number(epsilon)
+    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
+    run(_adam, threads, flat(parameters), flat(m), flat(v), flat(gradients), settings)
+
+
+def _sgd_range(p, g, count, rate):
+    for i in range(count):
+        store_scalar(p.array, p.start + i, load_scalar(p.array, p.start + i) - rate * load_scalar(g.array, g.start + i))
+
+
+def _adam_range(p, m, v, g, count, settings):
+    """p, m, v, g: Span; settings: the rate with its corrections, 1 - beta1, 1 - beta2, epsilon."""
+    rate, rest1, rest2, epsilon = settings
+    for i in range(count):
+        gradient = load_scalar(g.array, g.start + i)
+        mean, square = load_scalar(m.array, m.start + i), load_scalar(v.array, v.start + i)
+        mean += rest1 * (gradient - mean)
+        square += rest2 * (gradient * gradient - square)
+        store_scalar(m.array, m.start + i, mean)
+        store_scalar(v.array, v.start + i, square)
+        number = load_scalar(p.array, p.start + i) - rate * mean / (math.sqrt(square) + epsilon)
+        store_scalar(p.array, p.start + i, number)
+
+
+sgd_range, sgd_range_exact = device(_sgd_range), device(_sgd_range, exact=True)
+adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=True)
+
+
+@kernel(exact=True)
+def _sgd(work, p, g, rate):
+    for first, end in chunks(work, 1, p.size):
+        sgd_range_exact(Span(p, first), Span(g, first), end - first, rate)
+
+
+@kernel(exact=True)
+def _adam(work, p, m, v, g, settings):
+    for first, end in chunks(work, 1, p.size):
+        adam_range_exact(Span(p, first), Span(m, first), Span(v, first), Span(g, first), end - first, settings)
+
+
+@kernel
+def _update(parameters, state, gradients, rule):
+    count = parameters.size
+    update_range(Span(parameters, 0), State(state, 0, count), Span(gradients, 0), count, Rule(*rule))
+
+
+@device
+def update_range(p, state, g, count, rule):
+    """`count` parameters of the Span p, their gradients in the Span g, their state in the State."""
+    noinline()
+    kind, settings = p.array.dtype.type, rule.settings
+    rate = kind(settings[RATE])
+    if rule.code == SGD:
+        sgd_range(p, g, count, rate)
+    elif rule.code == ADAM:
+        correction = math.sqrt(1 - settings[DECAY2] ** rule.step) / (1 - settings[DECAY] ** rule.step)
+        rests = kind(1) - kind(settings[DECAY]), kind(1) - kind(settings[DECAY2])
+        if settings[WEIGHT_DECAY] != 0:
+            shrink(p, count, kind(1) - kind(settings[RATE] * settings[WEIGHT_DECAY]))
+        m, v = Span(state.array, state.start), Span(state.array, state.start + state.slot)
+        adam_range(p, m, v, g, count, (kind(settings[RATE] * correction), *rests, kind(settings[EPSILON])))
+    else:
+        one_slot_range(p, Span(state.array, state.start), g, count, rule)
+
+
+@device
+def shrink(p, count, factor):
+    """Weight decay: p *= factor."""
+    for i in range(count):
+        store_scalar(p.array, p.start + i, factor * load_scalar(p.array, p.start + i))
+
+
+@device
+def one_slot_range(p, s, g, count, rule):
+    """The rules with one number of state for each parameter, in the Span s."""
+    kind, settings = p.array.dtype.type, rule.settings
+    rate, decay, epsilon, one = kind(settings[RATE]), kind(settings[DECAY]), kind(settings[EPSILON]), kind(1)
+    for i in range(count):
+        parameter, gradient = load_scalar(p.array, p.start + i), load_scalar(g.array, g.start + i)
+        before = load_scalar(s.array, s.start + i)
+        if rule.code == MOMENTUM:
+            after = decay * before - rate * gradient
+            parameter += after
+        elif rule.code == NESTEROV:
+            after = decay * before - rate * gradient
+            parameter += decay * decay * before - (one + decay) * rate * gradient
+        elif rule.code == ADAGRAD:
+            after = before + gradient * gradient
+            parameter -= rate * gradient / (math.sqrt(after) + epsilon)
+        else:
+            after = decay * before + (one - decay) * gradient * gradient
+            parameter -= rate * gradient / (math.sqrt(after) + epsilon)
+        store_scalar(s.array, s.start + i, after)
+        store_scalar(p.array, p.start + i, parameter)

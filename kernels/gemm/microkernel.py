@@ -1,0 +1,146 @@
+"""The micro-kernel: six rows of c by one panel of columns, 12 sums that stay in registers while k runs.
+
+Each turn of its loop loads two vectors of b and six numbers of a, and does 12 multiply-adds. The blocks around it are Goto's
+(Anatomy of High-Performance Matrix Multiplication, 2008), named as in BLIS: see product.py.
+
+Measured and rejected, float32, one AVX2 core, (96, 784) @ (784, 64), GFLOP/s: plain loops that Numba vectorises 20; the
+same micro-kernel with a's numbers converted from float64 or uint8 inside the loop 18 to 35, against 53 where that was done
+before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..runtime.compiler import device
+from ..runtime.simd import (
+    add,
+    broadcast,
+    fill,
+    fma,
+    lanes,
+    load,
+    multiply,
+    store,
+    where_positive,
+    zeros,
+)
+from .matrices import column_place, row_place, row_place_up_to
+
+AS_IT_IS, POSITIVE_PART, GATED = range(3)  # what comes after a product
+
+
+class Epilogue(NamedTuple):
+    """What becomes of the sums: they are multiplied by alpha and, unless beta is 0, added to c; then comes `gate`.
+
+    gate: AS_IT_IS; POSITIVE_PART; or GATED: 0 where what lies z_offset after the number in c is not above 0.
+    """
+
+    alpha: Any
+    beta_is_zero: bool
+    gate: int
+    z_offset: int
+
+
+@device
+def micro_kernel(c, a, b, initial, rows, depth, epilogue):
+    """c (rows <= 6, one panel) = epilogue(initial + a (rows, depth) @ b (depth, one panel)).
+
+    c, b: Matrix whose columns are next to each other, b also SelectedRows; a: Matrix, IndirectMatrix or MicroPanel;
+    initial: a pair of vectors, from which every row begins.
+    """
+    width = lanes(b.array)
+    last = rows - 1  # rows that are not there are computed as copies of the last one, and not stored
+    i0, i1, i2 = row_place_up_to(a, 0, last), row_place_up_to(a, 1, last), row_place_up_to(a, 2, last)
+    i3, i4, i5 = row_place_up_to(a, 3, last), row_place_up_to(a, 4, last), row_place_up_to(a, 5, last)
+    l0 = l1 = l2 = l3 = l4 = l5 = initial[0]
+    r0 = r1 = r2 = r3 = r4 = r5 = initial[1]
+    for k in range(depth):
+        row, column = row_place(b, k), column_place(a, k)
+        left, right = load(b.array, row), load(b.array, row + width)
+        v = broadcast(b.array, a.array, i0 + column)
+        l0, r0 = fma(v, left, l0), fma(v, right, r0)
+        v = broadcast(b.array, a.array, i1 + column)
+        l1, r1 = fma(v, left, l1), fma(v, right, r1)
+        v = broadcast(b.array, a.array, i2 + column)
+        l2, r2 = fma(v, left, l2), fma(v, right, r2)
+        v = broadcast(b.array, a.array, i3 + column)
+        l3, r3 = fma(v, left, l3), fma(v, right, r3)
+        v = broadcast(b.array, a.array, i4 + column)
+        l4, r4 = fma(v, left, l4), fma(v, right, r4)
+        v = broadcast(b.array, a.array, i5 + column)
+        l5, r5 = fma(v, left, l5), fma(v, right, r5)
+    finish_row(c, 0, l0, r0, epilogue)
+    if rows > 1:
+        finish_row(c, 1, l1, r1, epilogue)
+    if rows > 2:
+        finish_row(c, 2, l2, r2, epilogue)
+    if rows > 3:
+        finish_row(c, 3, l3, r3, epilogue)
+    if rows > 4:
+        finish_row(c, 4, l4, r4, epilogue)
+    if rows > 5:
+        finish_row(c, 5, l5, r5, epilogue)
+
+
+@device
+def finish_row(c, i, left, right, epilogue):
+    """Row i of the result."""
+    place, width = c.start + i * c.row_step, lanes(c.array)
+    if not epilogue.beta_is_zero:
+        scale = fill(c.array, epilogue.alpha)
+        left, right = fma(scale, left, load(c.array, place)), fma(scale, right, load(c.array, place + width))
+    if epilogue.gate == POSITIVE_PART:
+        left, right = where_positive(left, left), where_positive(right, right)
+    elif epilogue.gate == GATED:
+        z = place + epilogue.z_offset
+        left, right = where_positive(load(c.array, z), left), where_positive(load(c.array, z + width), right)
+    store(c.array, place, left)
+    store(c.array, place + width, right)
+
+
+@device
+def row_kernel(c, a, b, initial, depth):
+    """c (one panel) = initial (the same) + a (1, depth) @ b (depth, one panel): for products of few rows.
+
+    c, initial: Span; a, b: Matrix. Eight sums, of every fourth k, or each addition would wait for the one before it.
+    """
+    width, whole = lanes(b.array), depth // 4 * 4
+    l0, r0 = load(initial.array, initial.start), load(initial.array, initial.start + width)
+    l1 = r1 = l2 = r2 = l3 = r3 = zeros(b.array)
+    i, row = a.start, b.start
+    for _ in range(0, whole, 4):
+        v = broadcast(b.array, a.array, i)
+        l0, r0 = fma(v, load(b.array, row), l0), fma(v, load(b.array, row + width), r0)
+        i, row = i + a.column_step, row + b.row_step
+        v = broadcast(b.array, a.array, i)
+        l1, r1 = fma(v, load(b.array, row), l1), fma(v, load(b.array, row + width), r1)
+        i, row = i + a.column_step, row + b.row_step
+        v = broadcast(b.array, a.array, i)
+        l2, r2 = fma(v, load(b.array, row), l2), fma(v, load(b.array, row + width), r2)
+        i, row = i + a.column_step, row + b.row_step
+        v = broadcast(b.array, a.array, i)
+        l3, r3 = fma(v, load(b.array, row), l3), fma(v, load(b.array, row + width), r3)
+        i, row = i + a.column_step, row + b.row_step
+    for _ in range(whole, depth):
+        v = broadcast(b.array, a.array, i)
+        l0, r0 = fma(v, load(b.array, row), l0), fma(v, load(b.array, row + width), r0)
+        i, row = i + a.column_step, row + b.row_step
+    store(c.array, c.start, add(add(l0, l1), add(l2, l3)))
+    store(c.array, c.start + width, add(add(r0, r1), add(r2, r3)))
+
+
+@device
+def outer_kernel(c, a, d, rows, alpha):
+    """c (rows, one panel) += alpha * a (rows, 1) @ d (1, one panel): the update of W after one sample.
+
+    c, a: Matrix; d: Span.
+    """
+    array, width, scale = c.array, lanes(c.array), fill(c.array, alpha)
+    left, right = multiply(scale, load(d.array, d.start)), multiply(scale, load(d.array, d.start + width))
+    place, i = c.start, a.start
+    for _ in range(rows):
+        v = broadcast(array, a.array, i)
+        store(array, place, fma(v, left, load(array, place)))
+        store(array, place + width, fma(v, right, load(array, place + width)))
+        place, i = place + c.row_step, i + a.row_step

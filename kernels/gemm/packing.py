@@ -1,0 +1,119 @@
+"""Copies of matrices in the order in which the micro-kernel reads them.
+
+A right-hand side is read a *panel* of columns at a time, two vectors wide. In panel layout the panels lie one after
+the other, [panel][k][column], padded with zeros on the right, so that every load is a full, contiguous vector. A left-hand
+side is read a number at a time, where it is in memory; where it is of another dtype, or transposed and deep, a block of it
+is copied first, to micro-panels of six rows, [micro-panel][k][row].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..runtime.compiler import device
+from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
+from .matrices import Matrix, MicroPanels, Panels
+
+ROWS = 6  # of the micro-kernel. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
+MC = 8 * ROWS  # rows of a pass, which stay in the second-level cache while the panels pass
+KC = 400  # rows of a panel that stay in the first-level cache: 25 KB at the most
+SHORT = 160  # up to this depth, a transposed block of `a` stays in the first-level cache, and need not be copied
+BLOCK_SIZE = MC * KC  # numbers of a copied block
+
+
+@device
+def panel_width(like):
+    """How many columns of like's dtype a panel has."""
+    return 2 * lanes(like)
+
+
+@device
+def panels_at(array, start, depth):
+    """Packed panels of `depth` rows, from `start` on."""
+    width = panel_width(array)
+    return Panels(array, start, width, width * depth)
+
+
+@device
+def pack(packed, b, depth, columns):
+    """Copy the Matrix b (depth, columns) to the panels `packed`."""
+    noinline()
+    width, target = panel_width(packed.array), packed.start
+    for left in range(0, columns, width):
+        wide = min(width, columns - left)
+        for k in range(depth):
+            source = b.start + k * b.row_step + left * b.column_step
+            if wide == width and b.column_step == 1:
+                for j in range(0, width, lanes(packed.array)):
+                    store(packed.array, target + j, load(b.array, source + j))
+            else:
+                for j in range(wide):
+                    store_scalar(packed.array, target + j, load_scalar(b.array, source + j * b.column_step))
+                for j in range(wide, width):
+                    store_scalar(packed.array, target + j, 0)
+            target += width
+
+
+@device
+def even_block(depth):
+    """KC or less, so that all blocks of k are about as long: every block reads and writes all of c once."""
+    blocks = max(1, (depth + KC - 1) // KC)
+    return max(1, (depth + blocks - 1) // blocks)
+
+
+@device
+def submatrix(a, i, j):
+    """The Matrix from its element (i, j) on."""
+    return Matrix(a.array, a.start + i * a.row_step + j * a.column_step, a.row_step, a.column_step)
+
+
+@device
+def in_place(a):
+    """The Matrix a as micro-panels, where it is."""
+    return MicroPanels(a.array, a.start, ROWS * a.row_step, a.row_step, a.column_step)
+
+
+@device
+def copy_block(block, a, rows, depth):
+    """A block (rows, depth) of the Matrix a, of any real dtype, copied to the Span `block`: its MicroPanels."""
+    if a.column_step == 1:
+        for r in range(rows):
+            copy_row(block.array, block.start + r * depth, a.array, a.start + r * a.row_step, depth)
+        return MicroPanels(block.array, block.start, ROWS * depth, depth, np.intp(1))
+    copy_columns(block, a, rows, depth)
+    return MicroPanels(block.array, block.start, ROWS * depth, np.intp(1), np.intp(ROWS))
+
+
+@device
+def copy_row(out, o0, a, a0, count):
+    """out[o0 : o0 + count] = a[a0 : a0 + count], converted to out's dtype."""
+    noinline()
+    whole = count // lanes(out) * lanes(out)
+    for k in range(0, whole, lanes(out)):
+        store(out, o0 + k, load_converted(out, a, a0 + k))
+    for k in range(whole, count):
+        store_scalar(out, o0 + k, load_scalar(a, a0 + k))
+
+
+@device
+def copy_columns(block, a, rows, depth):
+    """In micro-panels, [micro-panel][k][row]; the rows of the last one that are not there stay as they were.
+
+    Whole vectors where a's rows are next to each other: what they write beyond the six is overwritten by the next k,
+    or by the next micro-panel, and the last one of a block is copied number by number.
+    """
+    noinline()
+    out, width = block.array, lanes(block.array)
+    span = (ROWS + width - 1) // width * width
+    for r in range(0, rows, ROWS):
+        target, source = block.start + r * depth, a.start + r * a.row_step
+        if a.row_step == 1 and r + span <= rows:
+            for _ in range(depth):
+                for i in range(0, span, width):
+                    store(out, target + i, load_converted(out, a.array, source + i))
+                target, source = target + ROWS, source + a.column_step
+        else:
+            for _ in range(depth):
+                for i in range(min(ROWS, rows - r)):
+                    store_scalar(out, target + i, load_scalar(a.array, source + i * a.row_step))
+                target, source = target + ROWS, source + a.column_step

@@ -1,0 +1,271 @@
+"""Affine (fully connected): x @ W + b.
+
+All three products, x @ W, dout @ W.T and x.T @ dout, are one kernel, with other steps. Of the right-hand side, the
+panels that a thread needs are packed first; the left-hand side is read where it is, or copied block by block where its
+dtype is another or where it is transposed and deep. Products of very few rows do not repay packing: `_few_rows`.
+
+Threads have panels of columns of their own, or, where those do not divide well, rows.
+
+What holds it back: OpenBLAS, whose threads wait in its own code, starts them sooner (5 us; here about 30, most of it
+Python's), and 50 columns are computed as 64. At 1024 columns it reaches 0.87 to 0.98 of NumPy's speed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..gemm.compacted import Buffers, buffers, is_sparse, sparse_forward, weights_gradient
+from ..gemm.matrices import Matrix, Panels, Span
+from ..gemm.microkernel import row_kernel
+from ..gemm.packing import (
+    BLOCK_SIZE,
+    MC,
+    ROWS,
+    SHORT,
+    copy_block,
+    even_block,
+    in_place,
+    pack,
+    panel_width,
+    panels_at,
+    submatrix,
+)
+from ..gemm.product import FEW_ROWS, dot, multiply_block, panels_from
+from ..runtime.arrays import flat, matrix, workspace
+from ..runtime.chunks import chunk_bounds, claimed, most_chunks
+from ..runtime.compiler import device, kernel
+from ..runtime.magnitude import is_finite
+from ..runtime.processors import VECTOR_BYTES, threads_for
+from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
+from ..runtime.threads import run
+
+PARALLEL_THRESHOLD = 3_000_000  # multiplications, 75 us on one core: below, a second thread costs more than it brings
+
+
+class Plan(NamedTuple):
+    """How a product is made: the workspace that each thread needs, in numbers; whether the threads have rows of their own,
+    or else columns; whether the left-hand side is copied."""
+
+    size: int
+    by_rows: bool
+    copied: bool
+
+
+def affine_forward(x, W, b):
+    """x (N, D), W (D, M), b (M,) -> out = x @ W + b, (N, M), in the dtype of W and b."""
+    out = sparse_forward(x, W, b) if is_sparse(x, W) else None
+    return _product(_strided(x), _strided(W), flat(b), (*x.shape, W.shape[1])) if out is None else out
+
+
+def affine_backward(dout, x, W, needs_dx=True):
+    """dout (N, M), x (N, D), W (D, M) -> dx = dout @ W.T (N, D), dW = x.T @ dout (D, M), db = dout summed (M,).
+
+    dx is None if it is not needed.
+    """
+    (rows, depth), columns, dtype = x.shape, W.shape[1], W.dtype
+    d, w, x_ = _strided(dout), _strided(W), _strided(x)
+    zeros = np.zeros(max(depth, columns), dtype)
+    if rows * depth * columns < PARALLEL_THRESHOLD:
+        dx = _product(d, _transposed(w), zeros, (rows, columns, depth)) if needs_dx else None
+        dW = _product(_transposed(x_), d, zeros, (depth, rows, columns))
+        db = np.empty(LEVELS * columns, dtype)
+        _sum_rows(db, d, columns, rows)
+        return dx, dW, db[:columns].copy()
+    dx = np.empty((rows if needs_dx else 0, depth), dtype)
+    dW, db = np.empty((depth, columns), dtype), np.empty(LEVELS * columns, dtype)
+    compacted = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(dout)
+    threads = threads_for(rows * depth * columns, PARALLEL_THRESHOLD)
+    plan_dx = _plan(d, w, (rows, columns, depth), threads)
+    plan_dW = _plan(_transposed(x_), d, (depth, rows, columns), threads)
+    # one thread may be at dW while another is still at dx: their workspaces may not overlap
+    each = max(plan_dx[0], plan_dW[0])
+    plans = (each, *plan_dx[1:]), (each, *plan_dW[1:])
+    size, packed_size = threads * each, threads * rows * ROWS
+    room = workspace(size + packed_size, dtype)
+    run(
+        _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, room,
+        (compacted, *buffers(x_[0], threads * rows, room[size : size + packed_size])),
+    )  # fmt: skip
+    return dx if needs_dx else None, dW, db[:columns].copy()
+
+
+def _strided(array):
+    """A two-dimensional array as the fields of a gemm.matrices.Matrix."""
+    memory, row_step, column_step = matrix(array)
+    return memory, 0, row_step, column_step
+
+
+def _transposed(strided):
+    array, start, row_step, column_step = strided
+    return array, start, column_step, row_step
+
+
+def _plan(a, b, sizes, threads):
+    """The fields of a Plan."""
+    _, depth, columns = sizes
+    dtype = b[0].dtype
+    panel = 2 * VECTOR_BYTES // dtype.itemsize
+    panels = -(-columns // panel)
+    by_rows = panels % threads != 0 and panels < 4 * threads
+    size = (panels if by_rows else -(-panels // threads)) * panel * depth + MC * panel + BLOCK_SIZE
+    return size, by_rows, a[0].dtype != dtype or (a[3] != 1 and depth > SHORT)
+
+
+def _product(a, b, bias, sizes):
+    """a (rows, depth) @ b (depth, columns) + bias, (rows, columns); a of any real dtype, b and bias of one.
+
+    a, b: the fields of a Matrix; sizes: rows, depth, columns.
+    """
+    rows, depth, columns = sizes
+    dtype = b[0].dtype
+    out = np.empty((rows, columns), dtype)
+    if rows <= FEW_ROWS and columns >= 2 * VECTOR_BYTES // dtype.itemsize:
+        _few_rows(out.reshape(-1), a, b, bias, sizes, workspace(depth, dtype))
+        return out
+    threads = threads_for(rows * depth * columns, PARALLEL_THRESHOLD)
+    plan = _plan(a, b, sizes, threads)
+    run(_multiply, threads, out.reshape(-1), a, b, bias, sizes, plan, workspace(threads * plan[0], dtype))
+    return out
+
+
+@kernel
+def _multiply(work, out, a, b, bias, sizes, plan, workspace):
+    thread, threads, _ = work
+    for chunk in claimed(work, 1, threads):
+        multiply_chunk(out, Matrix(*a), Matrix(*b), bias, sizes, Plan(*plan), (chunk, threads, thread), workspace)
+
+
+@kernel
+def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compacting):
+    """All three gradients at once: waking a thread costs as much as one of them may take.
+
+    gradients: dx, dW, db, dx empty where it is not needed; inputs: dout, W, x; plans: for dx, dW; compacting: whether x is,
+    and its Buffers.
+    """
+    thread, threads, _ = work
+    dx, dW, db = gradients
+    d, w, x = Matrix(*inputs[0]), Matrix(*inputs[1]), Matrix(*inputs[2])
+    rows, depth, columns = sizes
+    compacted, bits, marks, places, packed = compacting
+    dx_chunks = threads if len(dx) > 0 else 0
+    dW_chunks = most_chunks(threads) - threads if compacted else threads
+    for chunk in claimed(work, 1, dx_chunks + dW_chunks):
+        if chunk < dx_chunks:
+            multiply_chunk(
+                dx,
+                d,
+                transposed(w),
+                zeros,
+                (rows, columns, depth),
+                Plan(*plans[0]),
+                (chunk, threads, thread),
+                workspace,
+            )
+        elif compacted:
+            bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk - dx_chunks, dW_chunks)
+            buffers = Buffers(bits, marks, places, packed)
+            weights_gradient(dW, x.array, d.array, zeros, sizes, bounds, thread, buffers)
+        else:
+            place = chunk - dx_chunks, threads, thread
+            multiply_chunk(dW, transposed(x), d, zeros, (depth, rows, columns), Plan(*plans[1]), place, workspace)
+        if chunk == 0:
+            sum_rows(db, d, columns, rows)
+
+
+@device
+def transposed(a):
+    return Matrix(a.array, a.start, a.column_step, a.row_step)
+
+
+@device
+def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
+    """A chunk of out = a @ b + bias, in this thread's workspace.
+
+    A last panel that is not full is computed in `edge`, and copied. place: the chunk, of how many, and the thread.
+    """
+    noinline()
+    rows, depth, columns = sizes
+    chunk, chunk_count, thread = place
+    width = panel_width(out)
+    panels, deep = (columns + width - 1) // width, even_block(depth)
+    first, end = (0, panels) if plan.by_rows else chunk_bounds(panels, chunk, chunk_count)
+    low, high = chunk_bounds(rows, chunk, chunk_count) if plan.by_rows else (0, rows)
+    left, right = first * width, min(columns, end * width)
+    full, rest = (right - left) // width, (right - left) % width
+    packed = panels_at(workspace, thread * plan.size, depth)
+    edge = packed.start + (end - first) * packed.panel_step
+    buffer = Span(workspace, edge + MC * width)
+    pack(packed, submatrix(b, 0, left), depth, right - left)
+    for top in range(low, high, MC):
+        count = min(MC, high - top)
+        for r in range(count):
+            for j in range(left, right - rest):
+                store_scalar(out, (top + r) * columns + j, load_scalar(bias, j))
+            for j in range(rest):
+                store_scalar(workspace, edge + r * width + j, load_scalar(bias, right - rest + j))
+        c, c_edge = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
+        for k in range(0, depth, deep):
+            block_depth, block = min(deep, depth - k), submatrix(a, top, k)
+            sizes_of_block = count, block_depth, full, rest
+            if plan.copied:
+                copied = copy_block(buffer, block, count, block_depth)
+                multiply_panels(c, c_edge, copied, panels_from(packed, k, 0), sizes_of_block)
+            else:
+                multiply_panels(c, c_edge, in_place(block), panels_from(packed, k, 0), sizes_of_block)
+        for r in range(count):
+            for j in range(rest):
+                store_scalar(out, (top + r) * columns + right - rest + j, load_scalar(workspace, edge + r * width + j))
+
+
+@device
+def multiply_panels(c, c_edge, a, b, sizes):
+    """One block: the full panels into c, and the one that is not full, if there is one, into c_edge.
+
+    sizes: rows, depth, full panels, columns of the last one.
+    """
+    rows, depth, full, rest = sizes
+    one = c.array.dtype.type(1)
+    multiply_block(c, a, b, rows, depth, full, one)
+    if rest > 0:
+        multiply_block(c_edge, a, panels_from(b, 0, full), rows, depth, np.intp(1), one)
+
+
+@kernel
+def _few_rows(out, a, b, bias, sizes, row):
+    """out = a @ b + bias, straight from b: along its rows where they are contiguous, else as sums of products."""
+    rows, depth, columns = sizes
+    width = panel_width(out)
+    a, b = Matrix(*a), Matrix(*b)
+    for i in range(rows):
+        for k in range(depth):
+            store_scalar(row, k, load_scalar(a.array, a.start + i * a.row_step + k * a.column_step))
+        if b.column_step == 1:
+            for j in range(0, columns, width):
+                left = min(j, columns - width)  # the last panel may overlap the one before it
+                row_kernel(
+                    Span(out, i * columns + left), Matrix(row, 0, np.intp(0), np.intp(1)), submatrix(b, 0, left),
+                    Span(bias, left), depth,
+                )  # fmt: skip
+        else:
+            for j in range(columns):
+                total = load_scalar(bias, j) + dot(Span(row, 0), submatrix(b, 0, j), depth)
+                store_scalar(out, i * columns + j, total)
+
+
+@kernel
+def _sum_rows(total, a, columns, rows):
+    sum_rows(total, Matrix(*a), columns, rows)
+
+
+@device
+def sum_rows(total, a, columns, rows):
+    """total[:columns] = the sum of the rows of a; the rest of total, LEVELS * columns, is workspace."""
+    begin_sums(total, 0, columns, columns)
+    for i in range(rows):
+        for j in range(columns):
+            add_to_sum(total, j, columns, load_scalar(a.array, a.start + i * a.row_step + j * a.column_step))
+        end_row(total, 0, columns, columns, i)
+    end_sums(total, 0, columns, columns)

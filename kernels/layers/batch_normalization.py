@@ -1,0 +1,136 @@
+"""Batch normalisation of columns, as the book derives it (Ioffe and Szegedy, 2015): biased variance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..runtime.arrays import flat
+from ..runtime.chunks import chunks
+from ..runtime.compiler import kernel
+from ..runtime.processors import threads_for
+from ..runtime.simd import load_scalar, store_scalar
+from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
+from ..runtime.threads import run
+
+PARALLEL_THRESHOLD = 150_000  # numbers
+
+
+def batch_normalization_forward(x, gamma, beta, epsilon):
+    """x (N, D), gamma, beta (D,) -> out = gamma * xn + beta (N, D), xc, xn (N, D), std, mean, variance (D,).
+
+    xc = x - mean, std = sqrt(variance + epsilon), xn = xc / std; mean and (biased) variance are those of the columns.
+    """
+    rows, columns = x.shape
+    out, xc, xn = (np.empty(x.shape, x.dtype) for _ in range(3))
+    std, mean, variance = (np.empty(columns, x.dtype) for _ in range(3))
+    sums = np.empty(LEVELS * columns, x.dtype)
+    threads, parameters = threads_for(x.size, PARALLEL_THRESHOLD), (flat(gamma), flat(beta), x.dtype.type(epsilon))
+    run(_forward, threads, (flat(out), flat(xc), flat(xn)), (std, mean, variance), flat(x), parameters, rows, sums)
+    return out, xc, xn, std, mean, variance
+
+
+def batch_normalization_apply(x, gamma, beta, mean, variance, epsilon):
+    """x (N, D), the rest (D,) -> gamma * (x - mean) / sqrt(variance + epsilon) + beta, (N, D)."""
+    out = np.empty(x.shape, x.dtype)
+    std = np.sqrt(variance + variance.dtype.type(epsilon))
+    parameters = flat(gamma), flat(beta), flat(mean), flat(std)
+    run(_apply, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x), parameters, len(x))
+    return out
+
+
+def batch_normalization_backward(dout, gamma, xc, xn, std):
+    """dout (N, D), gamma (D,), the rest from forward -> dx (N, D), dgamma, dbeta (D,)."""
+    dx = np.empty(dout.shape, dout.dtype)
+    columns = dout.shape[1]
+    dgamma, dbeta, room = (np.empty(LEVELS * columns, dout.dtype) for _ in range(3))
+    threads, forward = threads_for(dout.size, PARALLEL_THRESHOLD), (flat(gamma), flat(xc), flat(xn), flat(std))
+    run(_backward, threads, flat(dx), (dgamma, dbeta), flat(dout), forward, len(dout), room)
+    return dx, dgamma[:columns].copy(), dbeta[:columns].copy()
+
+
+@kernel
+def _forward(work, results, statistics, x, parameters, rows, sums):
+    """results: out, xc, xn; statistics: std, mean, variance; parameters: gamma, beta, epsilon."""
+    (out, xc, xn), (std, mean, variance), (gamma, beta, epsilon) = results, statistics, parameters
+    columns = len(mean)
+    for first, end in chunks(work, 1, columns):
+        begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                add_to_sum(sums, j, columns, load_scalar(x, i * columns + j))
+            end_row(sums, first, end, columns, i)
+        end_sums(sums, first, end, columns)
+        for j in range(first, end):
+            store_scalar(mean, j, load_scalar(sums, j) / rows)
+        begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                centred = load_scalar(x, i * columns + j) - load_scalar(mean, j)
+                store_scalar(xc, i * columns + j, centred)
+                add_to_sum(sums, j, columns, centred * centred)
+            end_row(sums, first, end, columns, i)
+        end_sums(sums, first, end, columns)
+        for j in range(first, end):
+            store_scalar(variance, j, load_scalar(sums, j) / rows)
+            store_scalar(std, j, math.sqrt(load_scalar(variance, j) + epsilon))
+        for i in range(rows):
+            for j in range(first, end):
+                number = load_scalar(xc, i * columns + j) / load_scalar(std, j)
+                store_scalar(xn, i * columns + j, number)
+                store_scalar(out, i * columns + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
+
+
+@kernel
+def _apply(work, out, x, parameters, rows):
+    gamma, beta, mean, std = parameters
+    columns = len(mean)
+    for first, end in chunks(work, 1, rows):
+        for i in range(first, end):
+            for j in range(columns):
+                number = (load_scalar(x, i * columns + j) - load_scalar(mean, j)) / load_scalar(std, j)
+                store_scalar(out, i * columns + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
+
+
+@kernel
+def _backward(work, dx, gradients, dout, forward, rows, room):
+    """The book's steps, column by column: dstd is summed up in `room`, and then dmu.
+
+    gradients: dgamma, dbeta; forward: gamma, xc, xn, std.
+    """
+    (dgamma, dbeta), (gamma, xc, xn, std) = gradients, forward
+    columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
+    for first, end in chunks(work, 1, columns):
+        for sums in (dgamma, dbeta, room):
+            begin_sums(sums, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                place = i * columns + j
+                number, spread = load_scalar(dout, place), load_scalar(std, j)
+                add_to_sum(dbeta, j, columns, number)
+                add_to_sum(dgamma, j, columns, load_scalar(xn, place) * number)
+                term = -load_scalar(gamma, j) * number * load_scalar(xc, place) / (spread * spread)
+                add_to_sum(room, j, columns, term)
+            for sums in (dgamma, dbeta, room):
+                end_row(sums, first, end, columns, i)
+        for sums in (dgamma, dbeta, room):
+            end_sums(sums, first, end, columns)
+        for j in range(first, end):
+            store_scalar(room, j, two / rows * (half * load_scalar(room, j) / load_scalar(std, j)))
+        for i in range(rows):
+            for j in range(first, end):
+                place = i * columns + j
+                direct = load_scalar(gamma, j) * load_scalar(dout, place) / load_scalar(std, j)
+                store_scalar(dx, place, direct + load_scalar(xc, place) * load_scalar(room, j))
+        begin_sums(room, first, end, columns)
+        for i in range(rows):
+            for j in range(first, end):
+                add_to_sum(room, j, columns, load_scalar(dx, i * columns + j))
+            end_row(room, first, end, columns, i)
+        end_sums(room, first, end, columns)
+        for j in range(first, end):
+            store_scalar(room, j, load_scalar(room, j) / rows)
+        for i in range(rows):
+            for j in range(first, end):
+                store_scalar(dx, i * columns + j, load_scalar(dx, i * columns + j) - load_scalar(room, j))

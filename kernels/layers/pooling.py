@@ -1,0 +1,142 @@
+"""Max pooling: the largest number of each window, and where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..runtime.arrays import flat, strided, workspace
+from ..runtime.chunks import chunks
+from ..runtime.compiler import device, kernel
+from ..runtime.processors import threads_for
+from ..runtime.simd import deinterleave, fill, lanes, load, load_scalar, noinline, select_later, store, store_scalar
+from ..runtime.threads import run
+
+PARALLEL_THRESHOLD = 200_000  # numbers
+
+
+def pooling_forward(x, pool_h, pool_w, stride, pad):
+    """x (N, C, H, W) -> out (N, C, OH, OW), arg_max (N * OH * OW * C,): the place of the first maximum in its window.
+
+    OH = (H + 2 pad - pool_h) // stride + 1; the padding is zeros. NaN is larger than any number. `arg_max` counts from 0
+    to pool_h * pool_w - 1, in the order (N, OH, OW, C).
+    """
+    count, channels, height, width = x.shape
+    rows = (height + 2 * pad - pool_h) // stride + 1, (width + 2 * pad - pool_w) // stride + 1
+    out = np.empty((count, channels, *rows), x.dtype)
+    arg_max = np.empty(out.size, np.int64)
+    memory, steps = strided(x)
+    threads = threads_for(x.size, PARALLEL_THRESHOLD)
+    places = workspace(threads * rows[1], x.dtype)
+    results, window = (flat(out), arg_max), (pool_h, pool_w, stride, pad)
+    run(_forward, threads, results, memory, steps, x.shape, rows, window, places)
+    return out, arg_max
+
+
+def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
+    """dout (N, C, OH, OW), arg_max as forward gave it -> dx (x_shape): each number of dout where its maximum was."""
+    dx = np.empty(x_shape, dout.dtype)
+    memory, steps = strided(dout)
+    threads = threads_for(dx.size, PARALLEL_THRESHOLD)
+    window = pool_h, pool_w, stride, pad
+    run(_backward, threads, flat(dx), dx.shape, memory, steps, dout.shape, flat(arg_max), window)
+    return dx
+
+
+@kernel
+def _forward(work, results, x, steps, shape, rows, window, places):
+    """results: out, arg_max; window: its height and width, stride, pad."""
+    (out, arg_max), (high, wide, stride, pad), thread = results, window, work[0]
+    for first, end in chunks(work, 1, shape[0] * rows[0]):
+        pairs = pad == 0 and stride == 2 and high == 2 and wide == 2 and steps[3] == 1
+        for line in range(first, end):
+            n, top = line // rows[0], line % rows[0] * stride - pad
+            for c in range(shape[1]):
+                start = n * steps[0] + c * steps[1] + top * steps[2]
+                target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
+                place_at, done = line * rows[1] * shape[1] + c, 0
+                if pairs:
+                    done = pool_pairs(out, target, places, thread * rows[1], x, start, steps[2], rows[1])
+                    for i in range(done):
+                        store_scalar(
+                            arg_max, place_at + i * shape[1], np.int64(load_scalar(places, thread * rows[1] + i))
+                        )
+                for i in range(done, rows[1]):
+                    left = i * stride - pad
+                    window_start = start + left * steps[3]
+                    largest, place = pool_window(x, window_start, steps, (top, left), shape, (high, wide))
+                    store_scalar(out, target + i, largest)
+                    store_scalar(arg_max, place_at + i * shape[1], place)
+
+
+@device
+def pool_pairs(out, target, places, p0, x, start, row_step, count):
+    """`count` windows of 2 x 2 side by side, if they fill a vector; how many were done. The last vector may overlap.
+
+    Scalar code mispredicts half of its branches: 30 ns a window, against 5.
+    """
+    width = lanes(x)
+    if count < width:
+        return 0
+    for i in range(0, count, width):
+        i = min(i, count - width)
+        upper, lower = start + 2 * i, start + 2 * i + row_step
+        a, b = load(x, upper), load(x, upper + width)
+        left, right = deinterleave(a, b, 0), deinterleave(a, b, 1)
+        a, b = load(x, lower), load(x, lower + width)
+        left_below, right_below = deinterleave(a, b, 0), deinterleave(a, b, 1)
+        top = select_later(right, left, right, left)
+        top_place = select_later(right, left, fill(x, 1), fill(x, 0))
+        below = select_later(right_below, left_below, right_below, left_below)
+        below_place = select_later(right_below, left_below, fill(x, 3), fill(x, 2))
+        store(out, target + i, select_later(below, top, below, top))
+        store(places, p0 + i, select_later(below, top, below_place, top_place))
+    return count
+
+
+@device
+def pool_window(x, start, steps, corner, shape, window):
+    """The largest number of a window that begins at x[start], and its place; where the image has ended there are zeros."""
+    (top, left), (high, wide) = corner, window
+    largest, place = x.dtype.type(0), -1
+    for y in range(high):
+        for i in range(wide):
+            inside = (0 <= top + y < shape[2]) and (0 <= left + i < shape[3])
+            number = load_scalar(x, start + y * steps[2] + i * steps[3]) if inside else x.dtype.type(0)
+            if place < 0 or is_larger(number, largest):
+                largest, place = number, y * wide + i
+    return largest, place
+
+
+@device
+def is_larger(number, other):
+    """Whether number comes after other: it is larger, or NaN while the other is not."""
+    return (number > other) | ((number != number) & (other == other))
+
+
+@kernel
+def _backward(work, dx, size, dout, steps, shape, arg_max, window):
+    for first, end in chunks(work, 1, shape[0]):
+        scatter_images(dx, size, dout, steps, shape, arg_max, window, (first, end))
+
+
+@device
+def scatter_images(dx, size, dout, steps, shape, arg_max, window, images):
+    """The images from images[0] to images[1]; window: its height and width, stride, pad."""
+    noinline()
+    high, wide, stride, pad = window
+    for n in range(images[0], images[1]):
+        for c in range(shape[1]):
+            image = (n * size[1] + c) * size[2] * size[3]
+            for i in range(image, image + size[2] * size[3]):
+                store_scalar(dx, i, 0)
+            source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
+            for y in range(shape[2]):
+                for i in range(shape[3]):
+                    place = load_scalar(arg_max, place_at)
+                    down = place // wide if wide != 2 else place >> 1
+                    top, left = y * stride - pad + down, i * stride - pad + place - down * wide
+                    if 0 <= place < high * wide and 0 <= top < size[2] and 0 <= left < size[3]:
+                        target = image + top * size[3] + left
+                        number = load_scalar(dout, source + y * steps[2] + i * steps[3])
+                        store_scalar(dx, target, load_scalar(dx, target) + number)
+                    place_at += shape[1]

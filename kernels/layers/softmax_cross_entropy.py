@@ -1,0 +1,114 @@
+"""Softmax followed by the cross-entropy with the labels: one pass forward, one pass backward."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..runtime.arrays import flat
+from ..runtime.chunks import chunk_bounds, chunks, claimed
+from ..runtime.compiler import device, kernel
+from ..runtime.exponential import exponential
+from ..runtime.processors import threads_for
+from ..runtime.simd import add, lanes, load, load_scalar, maximum, reduce_add, reduce_max, store_scalar, zeros
+from ..runtime.sums import accumulate
+from ..runtime.threads import run
+
+PARALLEL_THRESHOLD = 300_000  # numbers; below, starting a thread costs more than it brings
+EPSILON = 1e-7  # the book's: -log(y + 1e-7) is finite where y is 0
+
+
+def softmax_cross_entropy_forward(x, t):
+    """x (N, C), t: indices (N,) or one-hot (N, C) -> loss, y: the mean of -log(y[label] + 1e-7), softmax(x) (N, C).
+
+    The label of a one-hot row is its first maximum. The loss of no rows is NaN.
+    """
+    y, labels, threads = (
+        np.empty(x.shape, x.dtype),
+        t if t.ndim == 1 else t.argmax(axis=1),
+        threads_for(x.size, PARALLEL_THRESHOLD),
+    )
+    losses = np.zeros(8 * threads)
+    run(_forward, threads, flat(y), losses, flat(x), flat(labels), *x.shape)
+    return losses.sum() / len(x) if len(x) else np.nan, y
+
+
+def softmax_cross_entropy_backward(y, t):
+    """y = softmax(x) (N, C), t: indices (N,) or one-hot (N, C) -> dx = (y - one-hot t) / N, (N, C)."""
+    dx = np.empty(y.shape, y.dtype)
+    if t.ndim == 1:
+        run(_backward_indices, threads_for(y.size, PARALLEL_THRESHOLD), flat(dx), flat(y), flat(t), *y.shape)
+    else:
+        run(_backward_one_hot, threads_for(y.size, PARALLEL_THRESHOLD), flat(dx), flat(y), flat(t), len(y))
+    return dx
+
+
+@device
+def softmax_row(y, y_start, x, start, classes):
+    """y[y_start : + classes] = softmax of x[start : + classes]. The maximum is taken off first: exp cannot overflow.
+
+    Numba would not make vectors of the maximum and the sum, whose order that changes.
+    """
+    largest = row_maximum(x, start, classes)
+    for j in range(classes):
+        store_scalar(y, y_start + j, exponential(load_scalar(x, start + j) - largest))
+    scale = y.dtype.type(1) / row_sum(y, y_start, classes)
+    for j in range(classes):
+        store_scalar(y, y_start + j, load_scalar(y, y_start + j) * scale)
+
+
+@device
+def row_maximum(x, start, count):
+    """The largest of x[start : start + count]; with NaN among them, NaN or the largest of the others."""
+    width, largest, done = lanes(x), load_scalar(x, start), 0
+    if count >= width:
+        largest_of_lanes = load(x, start)
+        for j in range(width, count - width + 1, width):
+            largest_of_lanes = maximum(largest_of_lanes, load(x, start + j))
+        largest, done = reduce_max(largest_of_lanes), count // width * width
+    for j in range(done, count):
+        largest = load_scalar(x, start + j) if load_scalar(x, start + j) > largest else largest
+    return largest
+
+
+@device
+def row_sum(x, start, count):
+    width, totals, done = lanes(x), zeros(x), count // lanes(x) * lanes(x)
+    for j in range(0, done, width):
+        totals = add(totals, load(x, start + j))
+    total = reduce_add(totals)
+    for j in range(done, count):
+        total += load_scalar(x, start + j)
+    return total
+
+
+@kernel
+def _forward(work, y, losses, x, labels, rows, classes):
+    threads = work[1]
+    for chunk in claimed(work, 1, threads):
+        first, end = chunk_bounds(rows, chunk, threads)
+        loss = 0.0, 0.0, 0.0
+        for i in range(first, end):
+            start = i * classes
+            softmax_row(y, start, x, start, classes)
+            loss = accumulate(loss, -np.log(y[start + labels[i]] + y.dtype.type(EPSILON)), i - first)
+        losses[8 * chunk] = loss[0] + loss[1] + loss[2]
+
+
+@kernel
+def _backward_indices(work, dx, y, labels, rows, classes):
+    for first, end in chunks(work, 1, rows):
+        scale = y.dtype.type(1) / y.dtype.type(rows)
+        for i in range(first, end):
+            start = i * classes
+            for j in range(classes):
+                store_scalar(dx, start + j, load_scalar(y, start + j) * scale)
+            label = start + labels[i]
+            dx[label] = (y[label] - y.dtype.type(1)) * scale
+
+
+@kernel
+def _backward_one_hot(work, dx, y, t, rows):
+    for first, end in chunks(work, 1, y.size):
+        scale = y.dtype.type(1) / y.dtype.type(rows)
+        for i in range(first, end):
+            store_scalar(dx, i, (load_scalar(y, i) - load_scalar(t, i)) * scale)

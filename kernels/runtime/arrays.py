@@ -1,0 +1,93 @@
+"""From NumPy arrays to what compiled code takes: flat, writable-typed, C-contiguous arrays and element steps.
+
+Every (dtype, layout, rank, read-only) combination would be one more compilation; brought to one form here, a kernel is
+compiled once for each dtype. Nothing is copied that is contiguous in either order.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+LARGEST_KEPT = 1 << 25  # bytes of workspace that a thread keeps for each dtype: 32 MB
+UNKNOWN_LENGTH = 1  # what `strided` says for it
+
+
+class _Workspace(threading.local):
+    """Memory that is used again, by dtype: a page that is new costs more than the numbers on it."""
+
+    def __init__(self):
+        self.kept = {}
+
+
+_workspace = _Workspace()
+
+
+def workspace(count, dtype):
+    """At least `count` numbers of any value, for this thread and this call; its next call may get the same."""
+    memory = _workspace.kept.get(dtype)
+    if memory is None or len(memory) < count:
+        memory = aligned_zeros(count, dtype)
+        if memory.nbytes <= LARGEST_KEPT:
+            _workspace.kept[dtype] = memory
+    return memory
+
+
+def aligned_zeros(count, dtype):
+    """Zeros that begin on a cache line: a panel's row is then one line, not two."""
+    memory = np.zeros(count * dtype.itemsize + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + count * dtype.itemsize].view(dtype)
+
+
+class _Writable:
+    """Another view of an array's memory, without the read-only flag. Kernels do not write to what they are given."""
+
+    def __init__(self, array):
+        self._array = array  # keeps the memory alive
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def flat(array):
+    """All elements in C order as a one-dimensional array: a view where the memory allows it, else a copy."""
+    flags = array.flags
+    if flags.carray:  # contiguous, aligned, writable: nearly always
+        return array.reshape(-1)
+    vector = np.require(array, requirements="CA").reshape(-1)
+    return vector if vector.flags.writeable else np.asarray(_Writable(vector))
+
+
+def matrix(array):
+    """A two-dimensional array (rows, columns) -> its memory as a flat array, row_step, column_step, in elements."""
+    if array.flags.c_contiguous or not array.flags.f_contiguous:
+        return flat(array), array.shape[1], 1
+    return flat(array.T), 1, array.shape[0]
+
+
+class _From:
+    """An array's memory from its first element on, as a flat and writable array of unknown length."""
+
+    def __init__(self, array, first):
+        self._array = array  # keeps the memory alive
+        self.__array_interface__ = {
+            "data": (first, False),
+            "shape": (UNKNOWN_LENGTH,),
+            "typestr": array.dtype.str,
+            "version": 3,
+        }
+
+
+def strided(array):
+    """An array of any rank and layout -> its memory as a flat array, the steps along its axes in elements.
+
+    Element (i, j, ...) lies at i * steps[0] + j * steps[1] + ..., which may be below 0. Nothing is copied, unless
+    elements are not aligned.
+    """
+    size, flags = array.itemsize, array.flags
+    if not flags.aligned or any(step % size for step in array.strides):
+        array = np.ascontiguousarray(array)
+    steps = tuple([step // size for step in array.strides])
+    if flags.carray:
+        return array.reshape(-1), steps
+    return np.asarray(_From(array, array.__array_interface__["data"][0])), steps

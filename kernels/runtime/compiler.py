@@ -1,0 +1,109 @@
+"""The decorators that everything compiled goes through: `kernel`, called from Python, and `device`, called by kernels."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from functools import partial
+
+import numba
+from numba import _dynfunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+from .cache import KernelCache, cache_directory
+
+_FILTERS_CHANGED = ("_filters_mutated", "_filters_mutated_lock_held")  # of Python up to 3.13, and from 3.14 on
+
+
+def kernel(function=None, *, exact=False):
+    """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
+
+    Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
+    `contract`: a * b + c may be rounded once instead of twice. It keeps NaN, inf and signed zeros. With exact=True there is
+    none, and elementwise arithmetic is NumPy's to the last bit.
+
+    Arrays that travel together come from Python as a plain tuple, and the kernel makes a NamedTuple of it, which costs
+    nothing there: taking a NamedTuple from Python costs 1.1 us more than a tuple's 0.25.
+    """
+    if function is None:
+        return partial(kernel, exact=exact)
+    dispatcher = numba.njit(**_options(function, exact), no_cfunc_wrapper=True)(function)
+    dispatcher.compile = partial(_compile, dispatcher)
+    directory = cache_directory()
+    if directory is not None:
+        dispatcher._cache = KernelCache(directory, f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
+    return dispatcher
+
+
+def device(function=None, *, exact=False):
+    """Compile `function` into the kernels that call it: a device function has no entry from Python, no cache file, and is
+    not optimised by itself (see `_DeviceCompiler`). LLVM decides whether it is inlined; `simd.noinline` forbids it."""
+    if function is None:
+        return partial(device, exact=exact)
+    options = {**_options(function, exact), "pipeline_class": _DeviceCompiler}
+    return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def _options(function, exact):
+    if function.__closure__:
+        raise TypeError(f"{function.__qualname__}: a kernel may not close over variables, its cache key ignores them")
+    return {"nogil": True, "error_model": "numpy", "fastmath": not exact and {"contract"}, "_nrt": False}
+
+
+def _compile(dispatcher, signature):
+    with _shown_warnings_kept():
+        return type(dispatcher).compile(dispatcher, signature)
+
+
+@contextmanager
+def _shown_warnings_kept():
+    """Let Python remember which warnings it has shown, which it does until somebody changes the warning filters.
+
+    Numba's compiler changes them thousands of times, and back: every warning that is shown once would be shown again.
+    """
+    change = {name: getattr(warnings, name) for name in _FILTERS_CHANGED if hasattr(warnings, name)}
+    filters = list(warnings.filters)
+    for name in change:
+        setattr(warnings, name, lambda: None)
+    try:
+        yield
+    finally:
+        for name, function in change.items():
+            setattr(warnings, name, function)
+        if filters != warnings.filters:  # another thread has changed them meanwhile, and Python must know
+            with warnings.catch_warnings():
+                pass
+
+
+class _DeviceLibrary(JITCodeLibrary):
+    """LLVM code that is linked into kernels, and never run by itself: neither optimised nor made machine code of."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _DeviceCompiler(Compiler):
+    """Numba's compiler, without what would be done again for each kernel that the device function is linked into.
+
+    Compiling for `fastbp compare`, both dtypes, alternately, seconds: 25.7 without this, 16.4 with it.
+    """
+
+    def define_pipelines(self):
+        state = self.state
+        state.flags.no_compile = True
+        state.library = _DeviceLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
+
+    def compile_extra(self, func):
+        result = super().compile_extra(func)
+        # What Numba's get_executable does after making machine code: a function object, by which callers find it.
+        name, keep = result.fndesc.qualname, (result.library,)
+        function = _dynfunc.make_function(result.fndesc.lookup_module(), name, "", 0, result.environment, keep)
+        result.target_context.insert_user_function(function, result.fndesc, keep)
+        return result._replace(entry_point=function)
