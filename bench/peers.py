@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._progress import progress_bar
 from fastbp.datasets import load_mnist
-from fastbp.progress import progress_bar
 
 from .contenders import installed
 from .kernel_pairs import CELLS, kernel_pair
@@ -153,7 +153,7 @@ def measure(parts: tuple[str, ...], rounds: int) -> dict[str, Any]:
 
 def carry_out(parts: tuple[str, ...], rounds: int, json: Path | None, plot: Path | None) -> None:
     """Measure, show the tables, save the figures and the picture."""
-    from fastbp.report import print_all, write_json
+    from fastbp.cli._report import print_all, write_json
 
     from .picture import plot_results, tables
 

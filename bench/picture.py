@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from fastbp.report import COLORS
+from fastbp.cli._report import COLORS
 
 STEP_TITLE = "One training step: fastbp's time, and how many times as long the peers take"
 KERNEL_TITLE = "Single kernels: fastbp's time, and how many times as long NumPy takes"

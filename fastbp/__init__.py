@@ -4,27 +4,31 @@ from ._version import __version__
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .dropin import accelerate, accelerated, load_ipython_extension, unload_ipython_extension
 from .gradients import check_gradients, numerical_gradient
-from .image_layers import Convolution, Pooling
 from .layers import (
     AbsoluteErrorWithLoss,
     Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Elu,
+    Gelu,
+    GeluTanh,
     HuberWithLoss,
     Identity,
     IdentityWithLoss,
     LeakyRelu,
     PoissonWithLoss,
+    Pooling,
     Relu,
     Sigmoid,
     SigmoidWithLoss,
+    Silu,
     SoftmaxWithLoss,
+    Softplus,
     Tanh,
 )
-from .networks import MLP, TwoLayerNet
-from .optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
-from .regularization_layers import BatchNormalization, Dropout
-from .saving import load, load_book_params
-from .tensor_files import SavedFileError
-from .training import Evaluation, History, Trainer
+from .networks import MLP, SavedFileError, TwoLayerNet, load, load_book_params
+from .training import SGD, AdaGrad, Adam, AdamW, Evaluation, History, Momentum, Nesterov, RMSprop, Trainer
 
 __all__ = [
     "MLP",
@@ -37,7 +41,10 @@ __all__ = [
     "BatchNormalization",
     "Convolution",
     "Dropout",
+    "Elu",
     "Evaluation",
+    "Gelu",
+    "GeluTanh",
     "History",
     "HuberWithLoss",
     "Identity",
@@ -52,7 +59,9 @@ __all__ = [
     "SavedFileError",
     "Sigmoid",
     "SigmoidWithLoss",
+    "Silu",
     "SoftmaxWithLoss",
+    "Softplus",
     "Tanh",
     "Trainer",
     "TwoLayerNet",

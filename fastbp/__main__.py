@@ -12,7 +12,7 @@ def main() -> None:
         getattr(command, sys.argv[1])(sys.argv[2:])
         return
     try:
-        from .cli import app
+        from .cli._app import app
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich", "matplotlib"}:
             raise

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
-from . import checks
+from . import _checks as checks
 
 BACKENDS = {"numpy": "fastbp.reference", "numba": "fastbp.kernels"}
 

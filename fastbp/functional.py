@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
+from . import _checks as checks
+from ._checks import Array
+from ._progress import progress_bar
 from .backends import get_backend
-from .checks import Array
-from .progress import progress_bar
 
 Model = tuple[Sequence[int], Sequence[ArrayLike], Sequence[ArrayLike]]
 Function = Callable[[Array], Array]

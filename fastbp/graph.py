@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from .layers import Affine, _Layer
+from .layers import Affine
+from .layers._base import Layer
 
 FORMATS = (".svg", ".png", ".pdf")
 
@@ -377,7 +378,7 @@ def trace(*more: type) -> Iterator[Graph]:
     called several times for one value, its gradients add up.
     """
     recorder = _Recorder()
-    classes = dict.fromkeys(cls for base in (Node, _Layer, *more) for cls in _subclasses(base))
+    classes = dict.fromkeys(cls for base in (Node, Layer, *more) for cls in _subclasses(base))
     originals = [
         (cls, name, cls.__dict__[name]) for cls in classes for name in ("forward", "backward") if name in cls.__dict__
     ]
@@ -422,7 +423,7 @@ def square_sum(x: Any = 8, y: Any = 1) -> Graph:
 
 def network_batch() -> Graph:
     """The MNIST network of the book, 784-50-10, on one batch of 100 random images."""
-    from .networks import MLP
+    from .networks._mlp import MLP
 
     rng = np.random.default_rng(0)
     network = MLP((784, 50, 10), dtype="float64", backend="numpy", seed=0)

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from . import losses
-from .activations import ACTIVATIONS
+from . import _losses as losses
+from ._activations import ACTIVATIONS
 
 
 def affine_forward(x, W, b):
@@ -97,7 +97,18 @@ def leaky_relu_backward(dout, mask, slope):
 
 def sigmoid_cross_entropy_forward(x, t):
     """x (any shape), t (the same) -> loss, y: the sum of -t log y - (1 - t) log(1 - y), a float, and y = sigmoid(x)."""
-    return float(losses.binary_cross_entropies(x, t).sum(dtype=np.float64)), sigmoid_forward(x)
+    return target_loss_forward(x, t, "binary_cross_entropy")
+
+
+def target_loss_forward(x, t, name):
+    """x, t (any shape, the same), name: one of the losses of targets -> the summed loss, a float, and y, like x."""
+    loss = losses.TARGET_LOSSES[name]
+    return float(np.sum(loss.value(x, t), dtype=np.float64)), np.array(loss.output(x))
+
+
+def target_loss_backward(y, t, name):
+    """y as forward gave it, t (the same shape) -> the derivative of the summed loss by x, like y."""
+    return losses.TARGET_LOSSES[name].derivative(y, t)
 
 
 def dropout_forward(x, draws, ratio, scale):
@@ -360,7 +371,7 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
         numbers = rows + terms.first_row
         masks = [_dropout_mask(terms.seed, step, layer, numbers, keep, sizes[layer + 1]) for layer in range(len(masks))]
     outs, inputs = _forward(layers, activations, x[rows], masks, keep)
-    row_losses, delta = losses.ROW_LOSSES[architecture.loss](outs[-1], t[rows])
+    row_losses, delta = losses.row_losses(architecture.loss, outs[-1], t[rows])
     if terms is not None and terms.log_floor and architecture.loss == "cross_entropy":
         y = losses.cross_entropies(outs[-1], t[rows])[1]
         row_losses = -np.log(np.maximum(y[np.arange(len(y)), t[rows]], terms.log_floor))

@@ -26,12 +26,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from .callbacks import Callback, checked_callbacks
-from .checks import Array
-from .losses import ROW_LOSSES
-from .networks import MLP, Terms
-from .optimizers import SGD, Adam, Momentum, Nesterov, Optimizer
-from .runs import Data, Evaluation, History, Run, in_batches
+from ._activations import ACTIVATIONS
+from ._checks import Array
+from ._losses import row_losses
+from .networks._mlp import MLP, Terms
+from .training._callbacks import Callback, checked_callbacks
+from .training._optimizers import SGD, Adam, Momentum, Nesterov, Optimizer
+from .training._run import Data, Evaluation, History, Run, in_batches
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
+NAMES = {activation.sklearn: name for name, activation in ACTIVATIONS.items() if activation.sklearn}
 ROWS_AT_A_TIME = 1000  # in predictions: what is sparse becomes dense, and activations stay in the cache
 
 
@@ -65,7 +66,7 @@ class _Compiled(_Base):
             return network
         sizes = [len(self.coefs_[0]), *(coefs.shape[1] for coefs in self.coefs_)]
         dtype = np.result_type(*self.coefs_, np.float32)
-        network = MLP(sizes, ACTIVATIONS[self.activation], 0.0, dtype, loss=self._loss_name())
+        network = MLP(sizes, NAMES[self.activation], 0.0, dtype, loss=self._loss_name())
         for number, (coefs, intercepts) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
             network.params[f"W{number}"][...] = coefs
             network.params[f"b{number}"][...] = intercepts
@@ -315,7 +316,7 @@ class _EpochEnd(Callback):
             picked = network.predict_proba(x)[np.arange(len(x)), self.targets]
             losses = -np.log(np.maximum(picked, np.finfo(network.dtype).eps))
         else:
-            losses, _ = ROW_LOSSES[network.loss_name](network.predict(x), self.targets)
+            losses, _ = row_losses(network.loss_name, network.predict(x), self.targets)
         return float(np.average(losses, weights=self.weights)) / self.estimator._loss_parts()
 
     def _tell(self, run: Run) -> None:
@@ -364,7 +365,7 @@ class MLPClassifier(_Compiled, _MLPClassifier):
 
     class_weight: None, "balanced" or {class: weight}: multiplied with sample_weight; for partial_fit, a dict.
     dropout: from 0 to below 1, the probability of each hidden output to be left out of an update.
-    callbacks: a sequence of fastbp.callbacks.Callback; they are given an evaluation after each epoch.
+    callbacks: a sequence of fastbp.training._callbacks.Callback; they are given an evaluation after each epoch.
     validation_loss_curve_: with early_stopping, the loss of the held-out rows after each epoch.
 
     With early_stopping, partial_fit holds validation_fraction of its rows out, the same of the same data. Where their

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import _checks as checks
+from ._activations import ACTIVATIONS
 from .datasets import load_mnist
-from .networks import ACTIVATIONS, MLP
-from .optimizers import OPTIMIZERS
-from .training import Trainer
+from .networks._mlp import MLP
+from .training._optimizers import OPTIMIZERS
+from .training._trainer import Trainer
 
 VALIDATION_SHARE = 6  # every sixth of the training images is kept for validation: 10,000 of MNIST's
 
@@ -207,7 +208,7 @@ def _load(data_dir: str | None, threads: int | None) -> None:
 def _train(trial: Trial) -> Outcome:
     (x, t), validation = _data["train"], _data["validation"]
     sizes = (x.shape[1], *map(int, trial.hidden.split("-")), 10)
-    network = MLP(sizes, trial.activation, "he" if "relu" in trial.activation else "xavier", seed=trial.seed)
+    network = MLP(sizes, trial.activation, ACTIVATIONS[trial.activation].init, seed=trial.seed)
     trainer = Trainer(network, OPTIMIZERS[trial.optimizer](trial.learning_rate), trial.batch_size, trial.seed)
     per_epoch = max(1, len(x) // trial.batch_size)
     accuracies, losses = [], []

@@ -48,6 +48,7 @@ from .layers.sigmoid import sigmoid_backward, sigmoid_forward
 from .layers.sigmoid_cross_entropy import sigmoid_cross_entropy_forward
 from .layers.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from .layers.tanh import tanh_backward, tanh_forward
+from .layers.target_losses import target_loss_backward, target_loss_forward
 from .runtime.magnitude import largest_magnitude
 
 __all__ = [
@@ -84,5 +85,7 @@ __all__ = [
     "softmax_cross_entropy_forward",
     "tanh_backward",
     "tanh_forward",
+    "target_loss_backward",
+    "target_loss_forward",
     "train_steps",
 ]

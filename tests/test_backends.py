@@ -1,9 +1,14 @@
 import asyncio
+import importlib
 import inspect
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import fastbp
@@ -100,3 +105,75 @@ def test_an_unknown_backend_in_the_environment_is_named(monkeypatch):
     monkeypatch.setenv("FASTBP_BACKEND", "cuda")
     with pytest.raises(ValueError, match="FASTBP_BACKEND must be one of 'numpy', 'numba', got 'cuda'"):
         fastbp.default_backend()
+
+
+def test_only_backends_imports_the_kernels():
+    root = Path(fastbp.__file__).parent
+    found = [
+        str(file.relative_to(root))
+        for file in root.rglob("*.py")
+        if "kernels" not in file.relative_to(root).parts
+        and re.search(r"(from|import) \S*\bkernels\b", file.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def layers_and_inputs():
+    ones, images, t = np.ones((4, 3)), np.ones((2, 1, 4, 4)), np.full((4, 3), 0.5)
+    vector = np.ones(3)
+    for name in fastbp.layers.__all__:
+        layer = getattr(fastbp.layers, name)
+        if name == "Affine":
+            yield layer, (np.ones((3, 2)), np.zeros(2)), (ones,)
+        elif name == "BatchNormalization":
+            yield layer, (vector, vector), (ones,)
+        elif name == "Convolution":
+            yield layer, (np.ones((2, 1, 2, 2)), np.zeros(2)), (images,)
+        elif name == "Pooling":
+            yield layer, (2, 2), (images,)
+        elif name == "SoftmaxWithLoss":
+            yield layer, (), (ones, np.zeros(4, int))
+        elif name.endswith("WithLoss"):
+            yield layer, (), (ones, t)
+        else:
+            yield layer, (), (ones,)
+
+
+@pytest.mark.parametrize("layer", layers_and_inputs(), ids=lambda case: case[0].__name__)
+def test_every_layer_runs_on_the_backend_that_it_was_given(layer):
+    make, arguments, inputs = layer
+    for backend in ("numpy", "numba"):
+        made, calls = make(*arguments, backend=backend), []
+        module = made._kernels
+
+        class Counting:
+            def __getattr__(self, name, module=module, calls=calls):
+                calls.append(name)
+                return getattr(module, name)
+
+        made._kernels = Counting()
+        out = made.forward(*inputs)
+        assert len(calls) >= 1
+        made.backward(*([] if make.__name__.endswith("WithLoss") else [np.ones_like(out)]))
+        assert len(calls) >= 2
+        assert module is {"numpy": reference, "numba": kernels}[backend]
+
+
+@pytest.mark.parametrize("value", [np.ones(3), np.float64(2.0), 3.0])
+def test_optimizers_run_on_the_backend_that_they_were_given(value):
+    optimizer, calls = fastbp.SGD(0.1, backend="numba"), []
+    optimizer._kernels = SimpleNamespace(optimizer_update=lambda *arguments: calls.append(arguments))
+    optimizer.update(value, value)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "name"),
+    [("callbacks", "EarlyStopping"), ("distributed", "share_of"), ("optimizers", "Adam")],
+)
+def test_old_import_paths_warn_and_work(old, name):
+    module = importlib.import_module(f"fastbp.{old}")
+    with pytest.warns(DeprecationWarning, match=f"fastbp.{old}.{name} is now in fastbp"):
+        assert getattr(module, name).__name__ == name
+    with pytest.raises(AttributeError):
+        module.nothing  # noqa: B018

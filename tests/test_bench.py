@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastbp.bench import busy, contenders, dropin, kernel_pairs, measure, peers
-from fastbp.cli import app
+from fastbp.cli._app import app
 
 
 def test_contenders_take_turns_and_each_goes_first():

@@ -10,7 +10,7 @@ import pytest
 from test_training import data
 
 from fastbp import MLP, SGD, Trainer
-from fastbp.callbacks import (
+from fastbp.training._callbacks import (
     Callback,
     CSVLog,
     EarlyStopping,

@@ -9,7 +9,7 @@ import pytest
 from conftest import LONG
 
 from fastbp import MLP, Adam, Momentum, SavedFileError, Trainer
-from fastbp.runs import Run
+from fastbp.training._run import Run
 
 BACKENDS = ("numpy", "numba")
 
@@ -58,7 +58,7 @@ def test_a_run_that_died_goes_on(backend, shuffle, stop, tmp_path, monkeypatch):
     steps = Run._steps
     options = {"backend": backend, "shuffle": shuffle, "checkpoint": tmp_path / "run.ckpt", "checkpoint_every": 7}
     with monkeypatch.context() as context:
-        context.setattr("fastbp.runs.Run._steps", dies)
+        context.setattr("fastbp.training._run.Run._steps", dies)
         with pytest.raises(Stopped):
             fit(**options)
     resumed = fit(**options, resume=True)
@@ -157,7 +157,7 @@ def test_ctrl_c_before_an_evaluation_does_not_lose_it(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("fastbp.runs.Run._accuracy", interrupted)
+        context.setattr("fastbp.training._run.Run._accuracy", interrupted)
         with pytest.warns(RuntimeWarning, match="interrupted after 1 of 100"):
             fit(checkpoint=tmp_path / "run.ckpt")
     assert_the_same(whole, fit(checkpoint=tmp_path / "run.ckpt", resume=True))
@@ -174,7 +174,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
         return steps(self, batches)
 
     with monkeypatch.context() as context:
-        context.setattr("fastbp.runs.Run._steps", interrupted)
+        context.setattr("fastbp.training._run.Run._steps", interrupted)
         with pytest.warns(RuntimeWarning, match="interrupted"):
             _, history = fit(checkpoint=tmp_path / "run.ckpt")
     assert 0 < len(history.losses) < 100

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastbp.cli import app
-from fastbp.demos import STEPS, height, optimizer_paths
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.cli._app import app
+from fastbp.cli._demo_runs import STEPS, height, optimizer_paths
 from fastbp.sweep import Choices, Outcome, Trial, append_outcome, hidden_widths, plan, read_outcomes
+from fastbp.training._optimizers import OPTIMIZERS
 
 
 def run(*arguments):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastbp import load
-from fastbp.distributed import world
+from fastbp.training._distributed import world
 
 MPIEXEC = (
     shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "mpiexec"
@@ -24,7 +24,7 @@ import json, os, sys
 import numpy as np
 from mpi4py import MPI
 import fastbp
-from fastbp.callbacks import Callback, CSVLog, EarlyStopping
+from fastbp.training._callbacks import Callback, CSVLog, EarlyStopping
 
 world = MPI.COMM_WORLD
 rank, processes = world.Get_rank(), world.Get_size()

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastbp import MLP, Affine, Relu, SoftmaxWithLoss, numerical_gradient
-from fastbp.cli import app
+from fastbp.cli._app import app
 from fastbp.graph import (
     AddLayer,
     DivLayer,

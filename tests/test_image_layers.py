@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp import BatchNormalization, Convolution, Dropout, Pooling, kernels, reference
-from fastbp.checking import LAYERS, run_checks
+from fastbp.cli._check import LAYERS, run_checks
 
 BACKENDS = ("numpy", "numba")
 RNG = np.random.default_rng(1)

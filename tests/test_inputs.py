@@ -167,7 +167,7 @@ def test_convolution_and_pooling(sizes, fh, fw, stride, pad, data):
 @examples(60)
 @given(
     st.lists(st.integers(1, 70), min_size=2, max_size=4),
-    st.sampled_from(sorted(fastbp.networks.LOSSES)),
+    st.sampled_from(sorted(fastbp.layers._losses.LOSS_LAYERS)),
     st.sampled_from(["float32", "float64"]),
     st.data(),
 )
@@ -194,7 +194,7 @@ def test_networks(sizes, loss, dtype, data):
 @examples(60)
 @given(
     st.tuples(SIDE, st.integers(1, 70), st.integers(1, 70), st.integers(1, 9)),
-    st.sampled_from(sorted(fastbp.networks.LOSSES)),
+    st.sampled_from(sorted(fastbp.layers._losses.LOSS_LAYERS)),
     st.sampled_from(["momentum", "nesterov", "sgd"]),
     st.tuples(st.sampled_from([0.0, 1e-3]), st.sampled_from([0.0, 0.3]), st.booleans(), st.integers(1, 80)),
     st.data(),
@@ -217,7 +217,7 @@ def test_training(sizes, loss, rule, options, data):
         network = MLP(widths, "tanh", "xavier", "float64", backend, seed=0, loss=loss)
         trainer = fastbp.Trainer(
             network,
-            fastbp.optimizers.OPTIMIZERS[rule](1e-3, backend=backend),
+            fastbp.training._optimizers.OPTIMIZERS[rule](1e-3, backend=backend),
             batch_size,
             seed=0,
             l2=l2,
@@ -251,12 +251,12 @@ def test_functions_on_the_tuple(layers, rows, data):
 
 
 @examples(60)
-@given(st.sampled_from(sorted(fastbp.optimizers.OPTIMIZERS)), arrays(ANY_SHAPE), st.data())
+@given(st.sampled_from(sorted(fastbp.training._optimizers.OPTIMIZERS)), arrays(ANY_SHAPE), st.data())
 def test_optimizers(name, parameter, data):
     gradient = data.draw(arrays(parameter.shape if data.draw(st.integers(0, 9)) else ANY_SHAPE))
 
     def work(backend):
-        optimizer = fastbp.optimizers.OPTIMIZERS[name](0.1, backend=backend)
+        optimizer = fastbp.training._optimizers.OPTIMIZERS[name](0.1, backend=backend)
         params = {"W": parameter.copy() if data_is_plain(parameter) else parameter}
         before = params["W"].copy()
         for _ in range(3):

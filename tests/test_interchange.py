@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from fastbp import MLP
-from fastbp.networks import ACTIVATIONS, LOSSES
+from fastbp.layers._activations import ACTIVATION_LAYERS as ACTIVATIONS
+from fastbp.layers._losses import LOSS_LAYERS as LOSSES
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -27,7 +28,8 @@ def test_onnxruntime_computes_the_same(loss, activation, dtype, tmp_path):
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(None, {"x": x}), strict=True))
     assert found["scores"].dtype == dtype
-    np.testing.assert_allclose(found["scores"], network.predict(x), rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
+    exact = dtype == "float64" and activation != "gelu"  # onnxruntime has no Erf for float64
+    np.testing.assert_allclose(found["scores"], network.predict(x), rtol=0, atol=1e-12 if exact else 1e-5)
     if loss in ("cross_entropy", "binary_cross_entropy"):
         assert names == ["scores", "probabilities"]
         np.testing.assert_allclose(found["probabilities"], network.predict_proba(x), rtol=0, atol=1e-6)

@@ -12,8 +12,8 @@ import pytest
 from conftest import LONG
 from typer.testing import CliRunner
 
-from fastbp.cli import app
-from fastbp.kernel_cache import cached_versions, clear_cache
+from fastbp._kernel_cache import cached_versions, clear_cache
+from fastbp.cli._app import app
 from fastbp.kernels.runtime import cache as compiler
 
 CODE = """

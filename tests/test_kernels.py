@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import fastbp
 from fastbp import kernels, reference
-from fastbp.networks import Architecture
-from fastbp.optimizers import Rule
+from fastbp.networks._mlp import Architecture
+from fastbp.training._optimizers import Rule
 
 DTYPES = ("float64", "float32")
 SHAPES = [(7, 13, 5), (100, 784, 50), (1, 784, 50), (0, 6, 4), (6, 1, 1), (97, 33, 65), (1, 1, 1)]

@@ -5,8 +5,9 @@ import pytest
 
 import fastbp
 from fastbp import MLP, Adam, Identity, IdentityWithLoss, LeakyRelu, SigmoidWithLoss, Tanh, Trainer, check_gradients
-from fastbp.layers import REDUCTIONS
-from fastbp.networks import ACTIVATIONS, LOSSES
+from fastbp.layers._activations import ACTIVATION_LAYERS as ACTIVATIONS
+from fastbp.layers._losses import LOSS_LAYERS as LOSSES
+from fastbp.layers._losses import REDUCTIONS
 
 BACKENDS = ("numpy", "numba")
 X = np.array([[0.5, -1.0, 2.0], [3.0, 0.0, -0.25]])

@@ -9,7 +9,7 @@ import pytest
 
 import fastbp
 from fastbp import MLP, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, Trainer
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.training._optimizers import OPTIMIZERS
 
 BACKENDS = ("numpy", "numba")
 

@@ -8,10 +8,10 @@ from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from fastbp import MLP, SGD, Trainer, load
-from fastbp.cli import app
+from fastbp.cli._app import app
+from fastbp.cli._predict import evaluate_on, predict_pictures
 from fastbp.datasets import load_mnist
 from fastbp.datasets.pictures import PictureError, read_digit, to_mnist
-from fastbp.predicting import evaluate_on, predict_pictures
 
 TRAIN, (IMAGES, LABELS) = load_mnist(normalize=False)
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save, save_file
 
 import fastbp
 from fastbp import MLP, SavedFileError, load, load_book_params
-from fastbp.networks import LOSSES
-from fastbp.tensor_files import write_tensors
+from fastbp.layers._losses import LOSS_LAYERS as LOSSES
+from fastbp.networks._tensor_files import write_tensors
 
 ARCHITECTURE = {"sizes": [3, 2], "activations": [], "loss": "cross_entropy", "reduction": "mean", "dtype": "float32"}
 WEIGHTS = {"W1": np.ones((3, 2), np.float32), "b1": np.ones(2, np.float32)}

@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastbp.callbacks import Callback, EarlyStopping
 from fastbp.sklearn import MLPClassifier, MLPRegressor
+from fastbp.training._callbacks import Callback, EarlyStopping
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp import Affine, BatchNormalization, Convolution, SigmoidWithLoss, SoftmaxWithLoss, kernels, reference
-from fastbp.networks import Architecture, Terms
-from fastbp.regularization_layers import EPSILON
+from fastbp.layers._regularization import EPSILON
+from fastbp.networks._mlp import Architecture, Terms
 
 DTYPES = ("float32", "float64")
 

@@ -11,8 +11,10 @@ from sklearn.metrics import mean_poisson_deviance
 
 import fastbp
 from fastbp import AbsoluteErrorWithLoss, HuberWithLoss, PoissonWithLoss, kernels, reference
-from fastbp.networks import ACTIVATIONS, LOSSES, Architecture, Terms
-from fastbp.optimizers import OPTIMIZERS, SGD
+from fastbp.layers._activations import ACTIVATION_LAYERS as ACTIVATIONS
+from fastbp.layers._losses import LOSS_LAYERS as LOSSES
+from fastbp.networks._mlp import Architecture, Terms
+from fastbp.training._optimizers import OPTIMIZERS, SGD
 
 BACKENDS = {"numpy": reference, "numba": kernels}
 

@@ -2,11 +2,11 @@ import os
 import subprocess
 import sys
 
-from fastbp.networks import DTYPES
-from fastbp.warmup import STEPS, warm_up
+from fastbp._warmup import STEPS, warm_up
+from fastbp.networks._mlp import DTYPES
 
 CODE = """
-from fastbp.warmup import compile_meanwhile
+from fastbp._warmup import compile_meanwhile
 helpers = compile_meanwhile(["float64", "float32"])
 print(sorted(helpers))
 for helper in helpers.values():
@@ -30,16 +30,16 @@ def test_helpers_compile_only_what_is_not_cached(tmp_path):
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
     assert helpers(CODE).stdout == "['float32']\n"
-    helpers("from fastbp.warmup import warm_up; list(warm_up(['float32'], layers=False))")
+    helpers("from fastbp._warmup import warm_up; list(warm_up(['float32'], layers=False))")
     assert helpers(CODE).stdout == "['float32']\n"
-    helpers("from fastbp.warmup import warm_up; list(warm_up(['float64'], layers=False))")
+    helpers("from fastbp._warmup import warm_up; list(warm_up(['float64'], layers=False))")
     assert helpers(CODE).stdout == "[]\n"
 
 
 def test_after_warming_up_training_compiles_nothing(tmp_path):
     code = """
 import numpy as np
-from fastbp.warmup import warm_up
+from fastbp._warmup import warm_up
 list(warm_up(["float32"], layers=False))
 import fastbp
 from fastbp.kernels.engine import evaluation, step
@@ -63,7 +63,7 @@ print([len(kernel.signatures) for kernel in kernels])
 def test_after_warming_up_the_drop_in_compiles_nothing(tmp_path):
     code = """
 import pathlib, numpy as np
-from fastbp.warmup import warm_up
+from fastbp._warmup import warm_up
 list(warm_up(["float64"]))
 from fastbp.compat.layers import *
 from fastbp.compat.optimizer import Adam, SGD

@@ -1,11 +1,7 @@
 """The loss of a training step's scores, and the derivative by them.
 
-"cross_entropy"         y = softmax(scores), labels    -log(y[label] + 1e-7)                   (y - one-hot) / n
-"squared_error"         y = scores, targets            sum of (y - t)^2 / 2                    (y - t) / n
-"binary_cross_entropy"  y = sigmoid(scores), targets   sum of -t log y - (1 - t) log(1 - y)    (y - t) / n
-"absolute_error"        y = scores, targets            sum of |y - t|                          sign(y - t) / n
-"huber"                 y = scores, targets            (y - t)^2 / 2, |y - t| - 1/2 beyond 1   (y - t, from -1 to 1) / n
-"poisson"               y = exp(scores), targets       sum of t log(t / y) - t + y             (y - t) / n
+"cross_entropy"    y = softmax(scores), labels    -log(y[label] + 1e-7)    (y - one-hot) / n
+the others         see layers/target_losses.py; their derivatives are divided by n, too
 
 n is the batch size, or 1. Where samples have weights, a row's loss and derivative are times its own, and n is their sum
 over the batch.
@@ -17,24 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers.sigmoid import sigmoid
-from ..layers.sigmoid_cross_entropy import binary_cross_entropy
 from ..layers.softmax_cross_entropy import EPSILON, softmax_row
+from ..layers.target_losses import CODES, derivative_of, loss_of, output_of
 from ..runtime.compiler import device
-from ..runtime.exponential import exponential
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import accumulate
 from .layout import DELTA, PADDED, SIZE, Z
 
-CROSS_ENTROPY, SQUARED_ERROR, BINARY_CROSS_ENTROPY, ABSOLUTE_ERROR, HUBER, POISSON = range(6)
-LOSSES = {
-    "cross_entropy": CROSS_ENTROPY,
-    "squared_error": SQUARED_ERROR,
-    "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-    "absolute_error": ABSOLUTE_ERROR,
-    "huber": HUBER,
-    "poisson": POISSON,
-}
+CROSS_ENTROPY = 0
+LOSSES = {"cross_entropy": CROSS_ENTROPY, **CODES}
 
 
 class Loss(NamedTuple):
@@ -86,7 +73,7 @@ def loss_and_delta(network, loss, targets, batch, bounds, divisor):
             softmax_row(arena, y, arena, z, count)
             total = cross_entropy(arena, y + targets.labels[row], loss.log_floor)
         else:
-            total = loss_of_targets(arena, y, z, targets.numbers, row * count, count, loss.kind)
+            total = loss_of_targets(arena, y, z, targets.numbers, row * count, count, np.intp(loss.kind))
         scale = arena.dtype.type(weight / divisor)
         for j in range(count):
             store_scalar(arena, y + j, load_scalar(arena, y + j) * scale)
@@ -103,41 +90,12 @@ def cross_entropy(y, label, log_floor):
 
 
 @device
-def loss_of_targets(arena, delta, z, targets, t, count, kind):
+def loss_of_targets(arena, delta, z, targets, t, count, code):
     """The other losses, of one row: returned; their derivatives by the scores go to `delta`."""
-    total = 0.0
-    if kind == SQUARED_ERROR:
-        for j in range(count):
-            difference = load_scalar(arena, z + j) - load_scalar(targets, t + j)
-            total += difference * difference / 2
-            store_scalar(arena, delta + j, difference)
-    elif kind == BINARY_CROSS_ENTROPY:
-        for j in range(count):
-            score, target = load_scalar(arena, z + j), load_scalar(targets, t + j)
-            total += binary_cross_entropy(score, target)
-            store_scalar(arena, delta + j, sigmoid(score) - target)
-    else:
-        total = loss_of_outliers(arena, delta, z, targets, t, count, kind)
-    return total
-
-
-@device
-def loss_of_outliers(arena, delta, z, targets, t, count, kind):
     noinline()
-    total, one = 0.0, arena.dtype.type(1)
+    total = 0.0
     for j in range(count):
         score, target = load_scalar(arena, z + j), load_scalar(targets, t + j)
-        difference = score - target
-        if kind == POISSON:
-            mean = exponential(score)
-            total += mean - target
-            if target > 0:
-                total += target * (np.log(target) - score)
-            difference = mean - target
-        elif kind == HUBER and abs(difference) <= 1:
-            total += difference * difference / 2
-        else:
-            total += abs(difference) - (0.5 if kind == HUBER else 0.0)
-            difference = one if difference > 0 else -one if difference < 0 else difference
-        store_scalar(arena, delta + j, difference)
+        total += loss_of(score, target, code)
+        store_scalar(arena, delta + j, derivative_of(output_of(score, code), target, code))
     return total

@@ -73,7 +73,10 @@ def activate_range(out, o0, x, x0, count, code):
     """out[o0 + i] = activation(x[x0 + i]) for i < count; out may be x."""
     noinline()
     kind = x.dtype.type
-    if code == RELU:
+    if code == IDENTITY:
+        for i in range(count):
+            store_scalar(out, o0 + i, load_scalar(x, x0 + i))
+    elif code == RELU:
         for i in range(count):
             number = load_scalar(x, x0 + i)
             store_scalar(out, o0 + i, kind(0) if number <= kind(0) else number)

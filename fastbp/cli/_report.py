@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from .checking import Check
-from .compare import Comparison, Parity, Run
-from .files import write_atomically
+from .._files import write_atomically
+from ._check import Check
+from ._compare import Comparison, Parity, Run
 
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
-from .checks import Array
-from .layers import _Layer
+from .. import _checks as checks
+from .._checks import Array
+from ._base import Layer
 
 EPSILON = 10e-7  # of batch normalisation: the book's
 
 
-class Dropout(_Layer):
+class Dropout(Layer):
     """While training, each number is dropped with probability `dropout_ratio`; `mask` remembers which were kept.
 
     The mask is np.random.rand(*x.shape) > dropout_ratio, as the book draws it. When predicting, numbers are multiplied
@@ -48,7 +48,7 @@ class Dropout(_Layer):
 
         Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
         """
-        mask = self._remembered("mask")
+        mask = self._cached("mask")
         dout, result = _floating("dout", dout)
         checks.same_shape("dout", dout, mask.shape, "forward's result")
         computed = dout.astype(checks.compute_dtype(result), copy=False)
@@ -64,7 +64,7 @@ def _floating(name: str, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
     return array.astype(result, copy=False), result
 
 
-class BatchNormalization(_Layer):
+class BatchNormalization(Layer):
     """(x - mean) / sqrt(variance + 10e-7) * gamma + beta, by column (Ioffe and Szegedy, 2015; biased variance).
 
     x (N, D); or images (N, C, H, W), taken as the book takes them, (N, C * H * W), or with per_channel=True as
@@ -130,9 +130,9 @@ class BatchNormalization(_Layer):
 
         Raises RuntimeError before a forward that trained, ValueError for another shape, TypeError for other dtypes.
         """
-        xc, xn, std = (self._remembered(name) for name in ("xc", "xn", "std"))
+        xc, xn, std = (self._cached(name) for name in ("xc", "xn", "std"))
         dout, result = _floating("dout", dout)
-        checks.same_shape("dout", dout, self._remembered("input_shape"), "forward's result")
+        checks.same_shape("dout", dout, self._cached("input_shape"), "forward's result")
         columns = self._columns("dout", dout)
         checks.same_shape("dout", columns, xc.shape, "the batch that forward trained with")
         gamma = self._vector("gamma", columns)
@@ -149,7 +149,7 @@ class BatchNormalization(_Layer):
 
     def _images(self, columns: Array) -> Array:
         """Columns back in the shape of the input."""
-        shape = self._remembered("input_shape")
+        shape = self._cached("input_shape")
         if len(shape) == 4 and self.per_channel:
             return columns.reshape(shape[0], *shape[2:], shape[1]).transpose(0, 3, 1, 2)
         return columns.reshape(shape)

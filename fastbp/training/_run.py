@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .callbacks import Callback
-from .checkpoints import Checkpoint, write_checkpoint
-from .checks import Array
-from .networks import MLP, Terms
-from .optimizers import Optimizer
+from .._checks import Array
+from ..networks._mlp import MLP, Terms
+from ._callbacks import Callback
+from ._checkpoints import Checkpoint, write_checkpoint
+from ._optimizers import Optimizer
 
 NUMBERS_AT_A_TIME = 100_000  # drawn for the batches: 800 KB
 ROWS_AT_A_TIME = 1000  # in the loss of all rows

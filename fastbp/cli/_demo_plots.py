@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from .checks import Array
-from .demos import height, optimizer_paths
-from .functional import forward_prop
-from .sweep import Outcome
+from .._checks import Array
+from ..functional import forward_prop
+from ..sweep import Outcome
+from ._demo_runs import height, optimizer_paths
 
 
 def plot_optimizers(paths: dict[str, Array], path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import Array
-from .files import write_atomically
+from .._checks import Array
+from .._files import write_atomically
 
 CHECKSUM = "sha256"  # in the metadata: of all that is beside it
 

@@ -20,16 +20,18 @@ class Activation(NamedTuple):
     """One activation f.
 
     forward: x -> f(x). backward: dout, saved -> dout * f', saved being x where `needs_input`, else f(x).
-    gain: weights begin with a standard deviation of sqrt(gain / inputs).
-    onnx: the operator, its attributes and the opset from which it is there; None: it is composed of others (onnx_files).
+    init: the weight_init_std that suits it, "he" or "xavier".
+    onnx: its operator, where all runtimes have that for both dtypes; else a function of `node`, which adds an operator and
+    gives the name of its result, and of the name of x (networks/_onnx.py). Runtimes have LeakyRelu and Elu for float32
+    alone, and Gelu came with opset 20.
     sklearn: scikit-learn's name for it.
     """
 
     forward: Callable[[Array], Array]
     backward: Callable[[Array, Array], Array]
-    gain: float
+    init: str
     needs_input: bool = False
-    onnx: tuple[str, dict[str, Any], int] | None = None
+    onnx: str | Callable[[Any, str], str] = "Identity"
     sklearn: str | None = None
 
 
@@ -67,51 +69,67 @@ def _silu_derivative(x: Array) -> Array:
     return y * (1 + x * (1 - y))
 
 
+def _onnx_half(node: Any, x: str, value: str) -> str:
+    """x / 2 * (1 + value)."""
+    return node("Mul", node("Mul", x, 0.5), node("Add", value, 1.0))
+
+
+def _onnx_cubic(node: Any, x: str) -> str:
+    """x + 0.044715 x³."""
+    return node("Add", x, node("Mul", node("Mul", node("Mul", x, x), x), _TANH_CUBIC))
+
+
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(lambda x: x, lambda dout, y: dout, 1, onnx=("Identity", {}, 1), sklearn="identity"),
     "relu": Activation(
         lambda x: np.where(x <= 0, x.dtype.type(0), x),
         lambda dout, y: np.where(y <= 0, dout.dtype.type(0), dout),
-        2,
-        onnx=("Relu", {}, 14),
+        "he",
+        onnx="Relu",
         sklearn="relu",
     ),
-    "sigmoid": Activation(
-        _sigmoid, lambda dout, y: dout * (1 - y) * y, 1, onnx=("Sigmoid", {}, 13), sklearn="logistic"
-    ),
-    "tanh": Activation(np.tanh, lambda dout, y: dout * (1 - y * y), 1, onnx=("Tanh", {}, 13), sklearn="tanh"),
+    "sigmoid": Activation(_sigmoid, lambda dout, y: dout * (1 - y) * y, "xavier", onnx="Sigmoid", sklearn="logistic"),
+    "tanh": Activation(np.tanh, lambda dout, y: dout * (1 - y * y), "xavier", onnx="Tanh", sklearn="tanh"),
     "leaky_relu": Activation(
         lambda x: np.where(x <= 0, x.dtype.type(SLOPE) * x, x),
         lambda dout, y: np.where(y <= 0, dout.dtype.type(SLOPE) * dout, dout),
-        2,
-        onnx=("LeakyRelu", {"alpha": SLOPE}, 16),
+        "he",
+        onnx=lambda node, x: node("Max", x, node("Mul", x, SLOPE)),
     ),
+    "identity": Activation(lambda x: x, lambda dout, y: dout, "xavier", onnx="Identity", sklearn="identity"),
     "elu": Activation(
         lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
         lambda dout, y: np.where(y <= 0, dout * (y + 1), dout),
-        2,
-        onnx=("Elu", {"alpha": 1.0}, 6),
+        "he",
+        onnx=lambda node, x: node("Add", node("Max", x, 0.0), node("Sub", node("Exp", node("Min", x, 0.0)), 1.0)),
     ),
-    "silu": Activation(lambda x: x * _sigmoid(x), lambda dout, x: dout * _silu_derivative(x), 2, needs_input=True),
+    "silu": Activation(
+        lambda x: x * _sigmoid(x),
+        lambda dout, x: dout * _silu_derivative(x),
+        "he",
+        needs_input=True,
+        onnx=lambda node, x: node("Mul", x, node("Sigmoid", x)),
+    ),
     "gelu": Activation(
         lambda x: x * _normal_cdf(x),
         lambda dout, x: dout * _gelu_derivative(x),
-        2,
+        "he",
         needs_input=True,
-        onnx=("Gelu", {"approximate": "none"}, 20),
+        onnx=lambda node, x: _onnx_half(node, x, node.erf(node("Mul", x, math.sqrt(0.5)))),
     ),
     "gelu_tanh": Activation(
         lambda x: x.dtype.type(0.5) * x * (1 + _tanh_of_cubic(x)),
         lambda dout, x: dout * _gelu_tanh_derivative(x),
-        2,
+        "he",
         needs_input=True,
-        onnx=("Gelu", {"approximate": "tanh"}, 20),
+        onnx=lambda node, x: _onnx_half(node, x, node("Tanh", node("Mul", _onnx_cubic(node, x), _TANH_SCALE))),
     ),
     "softplus": Activation(
         lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
         lambda dout, x: dout * _sigmoid(x),
-        2,
+        "he",
         needs_input=True,
-        onnx=("Softplus", {}, 1),
+        onnx=lambda node, x: node(
+            "Add", node("Max", x, 0.0), node("Log", node("Add", node("Exp", node("Neg", node("Abs", x))), 1.0))
+        ),
     ),
 }

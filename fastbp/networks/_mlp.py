@@ -17,44 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
-from ._version import __version__
-from .backends import get_backend
-from .checks import Array
-from .gradients import numerical_gradient
-from .layers import (
-    REDUCTIONS,
-    AbsoluteErrorWithLoss,
-    Affine,
-    HuberWithLoss,
-    Identity,
-    IdentityWithLoss,
-    LeakyRelu,
-    PoissonWithLoss,
-    Relu,
-    Sigmoid,
-    SigmoidWithLoss,
-    SoftmaxWithLoss,
-    Tanh,
-)
-from .onnx_files import write_onnx
-from .tensor_files import write_tensors
+from .. import _checks as checks
+from .._checks import Array
+from .._version import __version__
+from ..backends import get_backend
+from ..gradients import numerical_gradient
+from ..layers import Affine, Sigmoid, SoftmaxWithLoss
+from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._losses import LOSS_LAYERS, REDUCTIONS
+from ._onnx import write_onnx
+from ._tensor_files import write_tensors
 
-ACTIVATIONS: dict[str, type[Any]] = {
-    "relu": Relu,
-    "sigmoid": Sigmoid,
-    "tanh": Tanh,
-    "leaky_relu": LeakyRelu,
-    "identity": Identity,
-}
-LOSSES: dict[str, type[Any]] = {
-    "cross_entropy": SoftmaxWithLoss,
-    "squared_error": IdentityWithLoss,
-    "binary_cross_entropy": SigmoidWithLoss,
-    "absolute_error": AbsoluteErrorWithLoss,
-    "huber": HuberWithLoss,
-    "poisson": PoissonWithLoss,
-}
 DTYPES = ("float32", "float64")
 SCALES: dict[str, Callable[[int], float]] = {
     "he": lambda inputs: math.sqrt(2 / inputs),  # He et al. 2015, for ReLU
@@ -140,7 +113,7 @@ class MLP:
     ) -> None:
         self.sizes = _checked_sizes(sizes)
         self.activations = (*_checked_activations(activation, len(self.sizes) - 2), "identity")
-        self.loss_name = checks.one_of("loss", loss, LOSSES)
+        self.loss_name = checks.one_of("loss", loss, LOSS_LAYERS)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
         if (loss, reduction) == ("cross_entropy", "sum"):
             raise ValueError("reduction must be 'mean' for the loss 'cross_entropy', as in the book, got 'sum'")
@@ -157,12 +130,12 @@ class MLP:
         self.layers: OrderedDict[str, Any] = OrderedDict()
         for number in range(1, len(self.sizes)):
             if number > 1:
-                hidden = ACTIVATIONS[self.activations[number - 2]]
+                hidden = ACTIVATION_LAYERS[self.activations[number - 2]]
                 self.layers[f"{hidden.__name__}{number - 1}"] = hidden(backend=self.backend)
             self.layers[f"Affine{number}"] = Affine(
                 self.params[f"W{number}"], self.params[f"b{number}"], backend=self.backend
             )
-        last = LOSSES[self.loss_name]
+        last = LOSS_LAYERS[self.loss_name]
         reduction = {} if last is SoftmaxWithLoss else {"reduction": self.reduction}
         self.last_layer = last(**reduction, backend=self.backend)
 
@@ -337,8 +310,8 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 
 def _checked_activations(activation: str | Sequence[str], hidden: int) -> tuple[str, ...]:
     if isinstance(activation, str):
-        return (checks.one_of("activation", activation, ACTIVATIONS),) * hidden
-    names = tuple(checks.one_of(f"activation[{i}]", name, ACTIVATIONS) for i, name in enumerate(activation))
+        return (checks.one_of("activation", activation, ACTIVATION_LAYERS),) * hidden
+    names = tuple(checks.one_of(f"activation[{i}]", name, ACTIVATION_LAYERS) for i, name in enumerate(activation))
     if len(names) != hidden:
         raise ValueError(f"activation must name one for each of the {hidden} hidden layers, got {len(names)}")
     return names

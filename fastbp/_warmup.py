@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from .backends import cached_training, compile_pool
-from .image_layers import Convolution, Pooling
-from .layers import Affine, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
-from .networks import DTYPES, MLP
-from .optimizers import SGD
-from .regularization_layers import BatchNormalization, Dropout
-from .training import Trainer
+from .layers import Affine, Identity, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
+from .layers._images import Convolution, Pooling
+from .layers._regularization import BatchNormalization, Dropout
+from .networks._mlp import DTYPES, MLP
+from .training._optimizers import SGD
+from .training._trainer import Trainer
 
 
 def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[tuple[str, float]]:
@@ -41,7 +41,7 @@ def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes
     """
     if len(dtypes) < 2 or _training_is_cached(dtypes):
         return {}
-    command = [sys.executable, "-c", "import sys, fastbp.warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
+    command = [sys.executable, "-c", "import sys, fastbp._warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
     return {
         dtype: subprocess.Popen([*command, dtype], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for dtype in dtypes[1:]
@@ -135,8 +135,15 @@ def _leaky_relu(dtype: str) -> None:
     layer.backward(layer.forward(np.ones(2, dtype)))
 
 
+def _activations(dtype: str) -> None:
+    layer = Identity("numba")
+    layer.backward(layer.forward(np.ones(2, dtype)))  # one kernel for all of the table
+
+
 def _sigmoid_with_loss(dtype: str) -> None:
-    SigmoidWithLoss(backend="numba").forward(np.ones(2, dtype), np.ones(2, dtype))
+    layer = SigmoidWithLoss(backend="numba")
+    layer.forward(np.ones(2, dtype), np.ones(2, dtype))
+    layer.backward()
 
 
 def _optimizers(dtype: str) -> None:
@@ -161,7 +168,8 @@ WORK: dict[str, Callable[[str], None]] = {
     "Dropout": _dropout,
     "Tanh": _tanh,
     "LeakyRelu": _leaky_relu,
-    "SigmoidWithLoss": _sigmoid_with_loss,
+    "other activations": _activations,
+    "losses of targets": _sigmoid_with_loss,
     "optimizers": _optimizers,
 }
 STEPS = len(WORK) * len(DTYPES)

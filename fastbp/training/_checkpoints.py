@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array
-from .tensor_files import SavedFileError, read_tensors, write_tensors
+from .._checks import Array
+from ..networks._tensor_files import SavedFileError, read_tensors, write_tensors
 
 FORMAT = "fastbp checkpoint 2"
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._version import __version__
-from .checks import Array
-from .files import write_atomically
+from .._activations import ACTIVATIONS
+from .._checks import Array
+from .._files import write_atomically
+from .._version import __version__
 
 if TYPE_CHECKING:
-    from .networks import MLP
+    from ._mlp import MLP
 
 OPSET, IR_VERSION = 17, 8  # of ONNX 1.12, 2022: what reads newer ones reads these
 OUTPUTS = {
@@ -60,14 +61,44 @@ def write_onnx(network: MLP, path: Path) -> None:
     write_atomically(path, model.SerializeToString())
 
 
-def _activation(
-    helper: Any, activation: str, source: str, target: str, constants: dict[str, Array], dtype: np.dtype[Any]
-) -> list[Any]:
-    if activation == "leaky_relu":  # as two operators: runtimes have LeakyRelu for float32 alone
-        constants["slope"] = np.array(0.01, dtype)
-        return [
-            helper.make_node("Mul", [source, "slope"], [f"{target} small"]),
-            helper.make_node("Max", [source, f"{target} small"], [target]),
-        ]
-    operator = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}[activation]
-    return [helper.make_node(operator, [source], [target])]
+def _activation(helper: Any, name: str, source: str, target: str, constants: dict[str, Array], dtype: Any) -> list[Any]:
+    """The nodes of one activation: one operator where all runtimes have it for both dtypes, else composed of others."""
+    form = ACTIVATIONS[name].onnx
+    if isinstance(form, str):
+        return [helper.make_node(form, [source], [target])]
+    nodes = _Nodes(helper, target, constants, dtype)
+    form(nodes, source)
+    nodes.made[-1].output[0] = target
+    return nodes.made
+
+
+class _Nodes:
+    """Nodes in a row: each call adds one, of the names of its inputs and of numbers, and gives the name of its result."""
+
+    def __init__(self, helper: Any, prefix: str, constants: dict[str, Array], dtype: Any):
+        self.helper, self.prefix, self.constants, self.dtype = helper, prefix, constants, dtype
+        self.made: list[Any] = []
+
+    def __call__(self, operator: str, *inputs: str | float) -> str:
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        result = f"{self.prefix} {len(self.made)}"
+        self.made.append(self.helper.make_node(operator, names, [result]))
+        return result
+
+    def erf(self, x: str) -> str:
+        """Erf in float32: for float64, onnxruntime has none."""
+        if self.dtype == np.float32:
+            return self("Erf", x)
+        result = self("Erf", self._cast(x, np.float32))
+        return self._cast(result, self.dtype)
+
+    def _cast(self, x: str, dtype: Any) -> str:
+        result = f"{self.prefix} {len(self.made)}"
+        kind = self.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self.made.append(self.helper.make_node("Cast", [x], [result], to=kind))
+        return result
+
+    def _constant(self, value: float) -> str:
+        name = f"constant {value!r}"
+        self.constants[name] = np.array(value, self.dtype)
+        return name

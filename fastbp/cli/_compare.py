@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
-from .backends import BACKENDS
-from .datasets.mnist import Part
-from .networks import DTYPES, MLP
-from .optimizers import OPTIMIZERS
-from .training import History, Trainer
-from .warmup import compile_meanwhile
+from .. import _checks as checks
+from .._warmup import compile_meanwhile
+from ..backends import BACKENDS
+from ..datasets.mnist import Part
+from ..networks._mlp import DTYPES, MLP
+from ..training._optimizers import OPTIMIZERS
+from ..training._trainer import History, Trainer
 
 # Of the largest difference between two losses. Two orders of summation differ in their rounding; in float32 that soon
 # puts some input of a ReLU on the other side of 0, and over the 10,000 iterations of the recipe it grows to 6e-3.

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from .checks import Array
-from .kernel_cache import CachedVersion
-from .predicting import Prediction, TestResult
+from .._checks import Array
+from .._kernel_cache import CachedVersion
+from ._predict import Prediction, TestResult
 
 BAR = 30  # characters
 MISTAKES = 24  # pictures of them

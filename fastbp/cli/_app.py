@@ -12,11 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, checks
-from .backends import BACKENDS, get_backend
-from .cli_demos import demo, graph
-from .cli_models import cache, evaluate, predict
-from .cli_options import (
+from .. import __version__
+from .. import _checks as checks
+from .._activations import ACTIVATIONS
+from .._warmup import load_cached
+from ..backends import BACKENDS, get_backend
+from ..dropin import command
+from ..networks._mlp import DTYPES
+from ..training._distributed import share_of, world
+from ..training._optimizers import OPTIMIZERS
+from ._compare import Comparison, Recipe, RunSpec, compare
+from ._demo_commands import demo, graph
+from ._model_commands import cache, evaluate, predict
+from ._options import (
     INTERRUPTED,
     Activation,
     BatchSize,
@@ -34,12 +42,6 @@ from .cli_options import (
     fail,
     user_errors,
 )
-from .compare import Comparison, Recipe, RunSpec, compare
-from .distributed import share_of, world
-from .dropin import command
-from .networks import ACTIVATIONS, DTYPES
-from .optimizers import OPTIMIZERS
-from .warmup import load_cached
 
 app = typer.Typer(
     add_completion=False,
@@ -163,8 +165,8 @@ def check(
     """
     from dataclasses import asdict
 
-    from . import report
-    from .checking import run_checks
+    from . import _report as report
+    from ._check import run_checks
 
     found = run_checks(seed)
     if json is not None:
@@ -179,9 +181,9 @@ def check(
 @app.command()
 def warmup() -> None:
     """Compile all kernels once, for both dtypes, into the cache; later processes start without compiling."""
-    from . import report
-    from .progress import progress_bar
-    from .warmup import STEPS, warm_up
+    from .._progress import progress_bar
+    from .._warmup import STEPS, warm_up
+    from . import _report as report
 
     costs = []
     with progress_bar("compiling", STEPS) as advance:
@@ -210,11 +212,11 @@ def sweep(
     plot: PlotFile = None,
 ) -> None:
     """Try hyper-parameters on MNIST: many short trainings, and which were best on images kept for validation."""
-    from . import report
-    from .backends import available_threads
-    from .demo_pictures import plot_sweep, sweep_table
-    from .progress import progress_bar
-    from .sweep import Choices, hidden_widths, plan, read_outcomes, run_trials
+    from .._progress import progress_bar
+    from ..backends import available_threads
+    from ..sweep import Choices, hidden_widths, plan, read_outcomes, run_trials
+    from . import _report as report
+    from ._demo_plots import plot_sweep, sweep_table
 
     check_files(plot, results)
     chosen = user_errors(
@@ -260,7 +262,7 @@ def bench(
     json: JsonFile = None,
 ) -> None:
     """Measure fastbp beside NumPy, and beside PyTorch, JAX and scikit-learn where they are installed (extra `bench`)."""
-    from .bench.peers import PARTS, carry_out
+    from ..bench.peers import PARTS, carry_out
 
     parts = PARTS if only is None else (user_errors(lambda: checks.one_of("--only", only, PARTS)),)
     check_files(plot, json)
@@ -288,8 +290,8 @@ def _carry_out(
     recipe: Recipe, specs: list[RunSpec], data_dir: Path | None, plot: Path | None, json: Path | None, **saving: Any
 ) -> Comparison:
     """Make the runs, show them, save them; what can go wrong with the files is found before the runs."""
-    from . import report
-    from .datasets import load_mnist
+    from ..datasets import load_mnist
+    from . import _report as report
 
     check_files(plot, json)
     loading = threading.Thread(target=_load_kernels, args=(specs,), daemon=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array
-from .datasets.pictures import SIDE, read_digit
-from .networks import MLP, ROWS_AT_A_TIME
+from .._checks import Array
+from ..datasets.pictures import SIDE, read_digit
+from ..networks._mlp import MLP, ROWS_AT_A_TIME
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from .networks import ACTIVATIONS
-from .optimizers import OPTIMIZERS
+from .._activations import ACTIVATIONS
+from ..training._optimizers import OPTIMIZERS
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 INTERRUPTED = 130

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import checks
-from .checks import Array
-from .networks import FORMAT, MLP
-from .tensor_files import SavedFileError, read_tensors
+from .. import _checks as checks
+from .._checks import Array
+from ._mlp import FORMAT, MLP
+from ._tensor_files import SavedFileError, read_tensors
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
-from .callbacks import Callback, ProgressBar, checked_callbacks
-from .checkpoints import read_checkpoint
-from .checks import Array
-from .distributed import SeveralProcesses, agreed, from_first, share_processors
-from .networks import MLP, Terms
-from .optimizers import SGD, Optimizer
-from .runs import (
+from .. import _checks as checks
+from .._checks import Array
+from ..networks._mlp import MLP, Terms
+from ._callbacks import Callback, ProgressBar, checked_callbacks
+from ._checkpoints import read_checkpoint
+from ._distributed import SeveralProcesses, agreed, from_first, share_processors
+from ._optimizers import SGD, Optimizer
+from ._run import (
     CheckpointWriter,
     Data,
     Evaluation,
@@ -110,7 +110,7 @@ class Trainer:
         at the last evaluation, or at the start; or "ignore" it, as NumPy would. checkpoint: a file that takes the whole
         run after every `checkpoint_every` iterations and at its end (extra `save`); with resume=True and the same
         arguments, a run that was killed goes on from there, if the file exists, and ends bit for bit as if it had never
-        stopped. callbacks: see fastbp.callbacks, EarlyStopping for instance. progress: show a bar (with the extra `cli`
+        stopped. callbacks: see fastbp.training, EarlyStopping for instance. progress: show a bar (with the extra `cli`
         installed).
 
         Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_options import PlotFile, Seed, check_file, check_files, fail
+from ._options import PlotFile, Seed, check_file, check_files, fail
 
 
 def graph(
@@ -22,7 +22,7 @@ def graph(
 
     Without --plot it is printed in Graphviz's language.
     """
-    from .graph import EXAMPLES, FORMATS
+    from ..graph import EXAMPLES, FORMATS
 
     traced = EXAMPLES[example]() if example in EXAMPLES else _traced(example, list(EXAMPLES))
     if plot is None:
@@ -40,7 +40,7 @@ def graph(
 
 def _traced(example: str, known: list[str]) -> Any:
     """The graph of a call of MODULE:FUNCTION; a module may lie in the working directory."""
-    from .graph import trace
+    from ..graph import trace
 
     module, _, function = example.partition(":")
     if not function:
@@ -63,8 +63,8 @@ demo = typer.Typer(no_args_is_help=True, help="Things to look at.")
 @demo.command("optimizers")
 def demo_optimizers(plot: PlotFile = None) -> None:
     """The ways of all optimizers on x² / 20 + y²."""
-    from . import report
-    from .demo_pictures import optimizers_table, plot_optimizers
+    from . import _report as report
+    from ._demo_plots import optimizers_table, plot_optimizers
 
     check_files(plot, None)
     table, paths = optimizers_table()
@@ -80,8 +80,8 @@ def demo_plane(
     plot: PlotFile = None,
 ) -> None:
     """A network of three hidden units learns a plane (needs the extra `demo`)."""
-    from .demo_pictures import plot_plane
-    from .demos import learn_plane
+    from ._demo_plots import plot_plane
+    from ._demo_runs import learn_plane
 
     check_files(plot, None)
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import functional
-from .checks import Array
-from .optimizers import OPTIMIZERS
+from .. import functional
+from .._checks import Array
+from ..training._optimizers import OPTIMIZERS
 
 START, STEPS = (8.0, 1.0), 100
 RATES = {

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .backends import BACKENDS
-from .checks import Array
-from .gradients import check_gradients, numerical_gradient, relative_error
-from .image_layers import Convolution, Pooling
-from .layers import Affine, IdentityWithLoss, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
-from .networks import ACTIVATIONS, MLP
-from .regularization_layers import BatchNormalization, Dropout
+from .._activations import ACTIVATIONS
+from .._checks import Array
+from ..backends import BACKENDS
+from ..gradients import check_gradients, numerical_gradient, relative_error
+from ..layers import Affine, BatchNormalization, Convolution, Dropout, Pooling, SoftmaxWithLoss
+from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._losses import LOSS_LAYERS
+from ..networks._mlp import MLP
 
 GRADIENT_TOLERANCE = 1e-5  # central differences with h = 1e-5, and the epsilon in the book's loss
 PARITY_TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
@@ -130,18 +131,14 @@ def _softmax_with_loss(backend: str, arrays: Arrays) -> Evaluated:
 
 LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
     "Affine": _affine,
-    "Relu": _activation(Relu),
-    "Sigmoid": _activation(Sigmoid),
-    "Tanh": _activation(Tanh),
-    "LeakyRelu": _activation(LeakyRelu),
+    **{layer.__name__: _activation(layer) for layer in ACTIVATION_LAYERS.values()},
     "SoftmaxWithLoss": _softmax_with_loss,
     "Convolution": _convolution(1, 1),
     "Convolution, stride 2": _convolution(2, 0),
     "Pooling": _pooling,
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
-    "IdentityWithLoss": _target_loss(IdentityWithLoss),
-    "SigmoidWithLoss": _target_loss(SigmoidWithLoss),
+    **{loss.__name__: _target_loss(loss) for name, loss in LOSS_LAYERS.items() if name != "cross_entropy"},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_options import DataDir, JsonFile, PlotFile, check_files, fail, user_errors
+from ._options import DataDir, JsonFile, PlotFile, check_files, fail, user_errors
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="As MLP.save or `fastbp train --save` wrote it.")]
 
@@ -26,9 +26,9 @@ def predict(
 
     The ink is brought to MNIST's form: a box of 20 x 20 pixels, its centre of mass in the middle of 28 x 28.
     """
-    from . import report
-    from .model_pictures import plot_predictions, prediction_tables
-    from .predicting import predict_pictures
+    from . import _report as report
+    from ._model_plots import plot_predictions, prediction_tables
+    from ._predict import predict_pictures
 
     check_files(plot, json)
     network = load_model(model)
@@ -43,10 +43,10 @@ def predict(
 
 def evaluate(model: ModelFile, data_dir: DataDir = None, plot: PlotFile = None, json: JsonFile = None) -> None:
     """Show the accuracy on the test images and what was taken for what; --plot shows the most confident mistakes."""
-    from . import report
-    from .datasets import load_mnist
-    from .model_pictures import confusion_table, plot_mistakes
-    from .predicting import evaluate_on
+    from ..datasets import load_mnist
+    from . import _report as report
+    from ._model_plots import confusion_table, plot_mistakes
+    from ._predict import evaluate_on
 
     check_files(plot, json)
     network = load_model(model)
@@ -66,9 +66,9 @@ def cache(
     json: JsonFile = None,
 ) -> None:
     """Show where compiled kernels are kept, and how many; or delete them. They are compiled anew when needed."""
-    from . import report
-    from .kernel_cache import cached_versions, clear_cache
-    from .model_pictures import cache_table
+    from .._kernel_cache import cached_versions, clear_cache
+    from . import _report as report
+    from ._model_plots import cache_table
 
     check_files(None, json)
     try:
@@ -87,7 +87,7 @@ def cache(
 
 def load_model(path: Path) -> Any:
     """The network in that file; the program ends with a message where there is none."""
-    from .saving import load
+    from ..networks._saving import load
 
     if importlib.util.find_spec("safetensors") is None:
         fail("reading models needs safetensors: pip install 'fastbp[save]'")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
-from .checks import Array
-from .layers import _Layer, _operand
+from .. import _checks as checks
+from .._checks import Array
+from ._affine import _operand
+from ._base import Layer
 
 
-class Convolution(_Layer):
+class Convolution(Layer):
     """Cross-correlation with FN filters, and a bias: each patch of x times each filter.
 
     W (FN, C, FH, FW) and b (FN,), or one number for all, are kept, not copied. After backward, `dW` and `db` hold their
@@ -62,7 +63,7 @@ class Convolution(_Layer):
 
         Raises RuntimeError before any forward, TypeError and ValueError as forward does.
         """
-        padded, x = self._remembered("_padded"), self._remembered("x")
+        padded, x = self._cached("_padded"), self._cached("x")
         W, _ = checks.filters_and_bias(self.W, self.b)
         checks.images("x", x, W.shape[1])
         checks.window_fits(padded.shape, W.shape[2:], 0)
@@ -81,7 +82,7 @@ class Convolution(_Layer):
         return dx.astype(np.result_type(dout, W), copy=False)
 
 
-class Pooling(_Layer):
+class Pooling(Layer):
     """Max pooling. `arg_max` (N * OH * OW * C,) remembers the place of the first maximum in each window.
 
     The padding is zeros, which take part. Raises TypeError and ValueError for windows and strides below 1, a pad below 0.
@@ -115,9 +116,9 @@ class Pooling(_Layer):
 
         Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
         """
-        x, arg_max = self._remembered("x"), self._remembered("arg_max")
+        x, arg_max = self._cached("x"), self._cached("arg_max")
         dout = checks.real_array("dout", dout)
-        checks.same_shape("dout", dout, self._remembered("_shape"), "forward's result")
+        checks.same_shape("dout", dout, self._cached("_shape"), "forward's result")
         checks.same_shape("arg_max", arg_max, (dout.size,), "forward's result")
         computed = dout.astype(checks.compute_dtype(dout.dtype), copy=False)
         dx = self._kernels.pooling_backward(computed, arg_max, x.shape, self.pool_h, self.pool_w, self.stride, self.pad)

@@ -1,0 +1,34 @@
+"""What all layers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backends import get_backend
+
+
+class Layer:
+    """What all layers share: the backend that they were made with, by name and as a module of kernels."""
+
+    def __init__(self, backend: str | None = None):
+        self.backend, self._kernels = get_backend(backend)
+
+    def _cached(self, name: str) -> Any:
+        value = getattr(self, name)
+        if value is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kernels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend, self._kernels = get_backend(self.backend)
+
+
+def elementwise(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype that kernels know and that holds every value of `dtype`."""
+    return np.dtype({"float16": np.float32, "bool": np.uint8}.get(dtype.name, dtype))

@@ -1,0 +1,203 @@
+"""Several processes training one network together: synchronous data-parallel training over MPI.
+
+Each process has its own share of the rows, and the whole network. All draw the same batches; of each batch, a process takes
+the rows that are its own. One all-reduce a step adds up the gradients, and with them the loss and who was interrupted; then
+all make the same update. So all processes have the same parameters at all times, and as many of them as there may be
+compute what one would have computed with all of the rows, but for the order of the sums.
+
+The communicator is mpi4py's (extra `mpi`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from .._checks import Array
+from ..backends import divide_processors
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+LOSS, WEIGHT, INTERRUPTED, EXTRA = range(4)  # what follows the gradient in the all-reduced vector
+
+T = TypeVar("T")
+
+
+class SeveralProcesses:
+    """Work that the processes of a communicator share: this one has `samples` of all the rows, from first_row on."""
+
+    def __init__(self, communicator: Any, samples: int):
+        counts = communicator.allgather(samples)
+        self.communicator, self.rank = communicator, communicator.Get_rank()
+        self.samples, self.first_row, self.all_samples = samples, sum(counts[: self.rank]), sum(counts)
+        self.interrupted = False
+
+    def train(self, run: Run, batches: Array, losses: Array) -> None:
+        """As runs.ThisProcess; after a step in which a process was interrupted, all raise KeyboardInterrupt."""
+        parameters, kernels = run.network.parameters, run.network._kernels
+        buffer = np.empty(len(parameters) + EXTRA, parameters.dtype)
+        gradient, rest = buffer[:-EXTRA], buffer[-EXTRA:]
+        rule = run.optimizer.rule
+        for step, batch in enumerate(batches):
+            self._own_gradient(run, batch, gradient, rest, rule.steps + step)
+            rest[INTERRUPTED] = self.interrupted
+            self._add_up(buffer)
+            divisor = (float(rest[WEIGHT]) or 1.0) if run.network.reduction == "mean" else 1.0
+            gradient /= parameters.dtype.type(divisor)
+            losses[step] = float(rest[LOSS]) / divisor
+            if run.terms is not None and run.terms.l2:
+                losses[step] += self._decay(run, gradient)
+            kernels.optimizer_update(rule._replace(steps=rule.steps + step), parameters, gradient, run.state)
+            run.done[0] += 1
+            if rest[INTERRUPTED]:
+                raise KeyboardInterrupt
+
+    def _own_gradient(self, run: Run, batch: Array, gradient: Array, rest: Array, step: int) -> None:
+        """Sums over the rows of the batch that are this process's own."""
+        own = batch[(batch >= self.first_row) & (batch < self.first_row + self.samples)] - self.first_row
+        if not len(own):
+            gradient[:], rest[LOSS], rest[WEIGHT] = 0, 0, 0
+            return
+        network, terms = run.network, run.terms
+        architecture = network.architecture._replace(mean=False)
+        arguments = network.parameters, architecture, run.train.x, run.train.t, own, gradient, terms, step
+        rest[LOSS] = network._kernels.batch_gradient(*arguments)
+        rest[WEIGHT] = len(own) if terms is None or terms.weights is None else terms.weights[own].sum()
+
+    def _add_up(self, buffer: Array) -> None:
+        from mpi4py import MPI
+
+        self.communicator.Allreduce(MPI.IN_PLACE, buffer, op=MPI.SUM)
+
+    @staticmethod
+    def _decay(run: Run, gradient: Array) -> float:
+        """Add l2 * W to the gradients of all W; returns l2 / 2 * ΣW²."""
+        assert run.terms is not None
+        l2, squares, at = run.terms.l2, 0.0, 0
+        for key, value in run.network.params.items():
+            if key.startswith("W"):
+                gradient[at : at + value.size] += value.dtype.type(l2) * value.ravel()
+                squares += float(np.sum(value * value, dtype=np.float64))
+            at += value.size
+        return l2 / 2 * squares
+
+    def total(self, number: float) -> float:
+        return sum(self.communicator.allgather(number))
+
+    def share_parameters(self, *arrays: Array) -> None:
+        """All processes begin with what the first one has."""
+        for array in arrays:
+            self.communicator.Bcast(array, root=0)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Within: Ctrl-C waits for the end of a step, and an error in one process ends all of them, with a message.
+
+        A FloatingPointError comes to all alike, and is raised.
+        """
+        with self._interrupts_noted():
+            try:
+                yield
+            except FloatingPointError:
+                raise
+            except Exception:
+                if self.communicator.Get_size() == 1:
+                    raise
+                traceback.print_exc()
+                print(f"fastbp: process {self.rank} failed; all end. The last checkpoint stays.", file=sys.stderr)
+                sys.stderr.flush()
+                self.communicator.Abort(1)
+
+    @contextmanager
+    def _interrupts_noted(self) -> Iterator[None]:
+        self.interrupted = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(*_: Any) -> None:
+            if self.interrupted:  # the second time: somebody is in a hurry
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def agreed(communicator: Any, work: Callable[[], T]) -> T:
+    """work() in every process; where it raises in one, all raise, instead of waiting for that one forever."""
+    if communicator is None:
+        return work()
+    error: Exception | None = None
+    try:
+        result = work()
+    except Exception as caught:
+        error = caught
+    messages = communicator.allgather(None if error is None else str(error))
+    if error is not None:
+        raise error
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise ValueError(f"process {rank} failed: {message}")
+    return result
+
+
+def from_first(communicator: Any, work: Callable[[], T]) -> T:
+    """What work() gives in the first process, in all; its error, in all."""
+    if communicator is None:
+        return work()
+    result: Any = None
+    if communicator.Get_rank() == 0:
+        try:
+            result = work(), None
+        except Exception as caught:
+            result = None, caught
+    value, error = communicator.bcast(result, root=0)
+    if error is not None:
+        raise error
+    return value
+
+
+def share_processors(communicator: Any) -> None:
+    """Divide the processors among the processes of this machine."""
+    from mpi4py import MPI
+
+    local = communicator.Split_type(MPI.COMM_TYPE_SHARED)
+    divide_processors(local.Get_size())
+    local.Free()
+
+
+def world() -> Any:
+    """The communicator of all processes that mpiexec or srun started together with this one; None for one alone.
+
+    Raises ValueError where there are several, and mpi4py is missing.
+    """
+    names = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+    processes = max(int(os.environ.get(name, "")) if os.environ.get(name, "").isdecimal() else 1 for name in names)
+    if processes == 1:
+        return None
+    if importlib.util.find_spec("mpi4py") is None:
+        raise ValueError(f"{processes} processes were started together; that needs mpi4py: pip install 'fastbp[mpi]'")
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+def share_of(arrays: tuple[Array, ...], communicator: Any) -> tuple[Array, ...]:
+    """This process's rows of arrays that all have whole: as many as the others', in the order of the processes."""
+    rank, processes = communicator.Get_rank(), communicator.Get_size()
+    rows = len(arrays[0])
+    return tuple(array[rows * rank // processes : rows * (rank + 1) // processes].copy() for array in arrays)
