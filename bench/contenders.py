@@ -40,8 +40,8 @@ class Fastbp:
     def steps(self, batches):
         network = self.network
         self.kernels.train_steps(
-            network.parameters, network.architecture, self.x, self.t, batches, self.rule,
-            np.empty((0, network.parameters.size), network.dtype), np.empty(len(batches)), np.zeros(1, np.int64),
+            network.parameters, network.architecture, (self.x, self.t), batches, self.rule,
+            np.empty((0, network.parameters.size), network.dtype), (np.empty(len(batches)), np.zeros(1, np.int64)),
         )  # fmt: skip
 
     def prepare(self, x):

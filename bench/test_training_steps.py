@@ -23,8 +23,8 @@ def training(backend, dtype, sizes, batch):
     def steps():
         losses = np.empty(STEPS)
         network._kernels.train_steps(
-            network.parameters, network.architecture, data, t, batches, SGD(1e-3).rule,
-            np.empty((0, network.parameters.size), dtype), losses, np.zeros(1, np.int64),
+            network.parameters, network.architecture, (data, t), batches, SGD(1e-3).rule,
+            np.empty((0, network.parameters.size), dtype), (losses, np.zeros(1, np.int64)),
         )  # fmt: skip
         return losses
 

@@ -183,6 +183,7 @@ def train(
     epochs: int = 10,
     lr: float = 0.1,
     verbose: int = 10,
+    *,
     seed: int | None = None,
     backend: str | None = None,
 ) -> tuple[tuple[Sequence[int], list[Array], list[Array]], list[float]]:

@@ -293,8 +293,8 @@ def _rmsprop(p, g, state, step, rate, decay, decay2, epsilon, *_):
     p -= rate * g / (np.sqrt(h) + epsilon)
 
 
-def _adam(p, g, state, step, rate, beta1, beta2, epsilon, weight_decay):
-    m, v = state
+def _adam(p, g, state, step, rate, *settings):
+    (m, v), (beta1, beta2, epsilon, weight_decay) = state, settings
     m += (1 - beta1) * (g - m)
     v += (1 - beta2) * (g * g - v)
     correction = np.sqrt(1 - float(beta2) ** step) / (1 - float(beta1) ** step)
@@ -329,16 +329,16 @@ def count_correct(parameters, architecture, x, t):
     return hits
 
 
-def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
+def train_steps(parameters, architecture, data, batches, rule, state, record, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
     A batch may end in numbers of -1: it is so much shorter.
 
-    t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
-    losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
-    that were made. terms: None, or what else belongs to the loss, see networks.Terms.
+    data: (x, t), t being class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see
+    optimizer_update. record: losses (steps,), float64, which takes each batch's loss before its update, and done (1,),
+    int64, which is increased by the steps that were made. terms: None, or what else belongs to the loss, see networks.Terms.
     """
-    gradient = np.empty_like(parameters)
+    (x, t), (losses, done), gradient = data, record, np.empty_like(parameters)
     for step, rows in enumerate(batches):
         rows = rows[rows >= 0]
         loss, divisor = _gradient(parameters, architecture, x, t, rows, gradient, terms, rule.steps + step)

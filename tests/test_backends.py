@@ -174,6 +174,6 @@ def test_optimizers_run_on_the_backend_that_they_were_given(value):
 def test_old_import_paths_warn_and_work(old, name):
     module = importlib.import_module(f"fastbp.{old}")
     with pytest.warns(DeprecationWarning, match=f"fastbp.{old}.{name} is now in fastbp"):
-        assert getattr(module, name).__name__ == name
+        assert callable(getattr(module, name))
     with pytest.raises(AttributeError):
         module.nothing  # noqa: B018

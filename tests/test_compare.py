@@ -66,7 +66,7 @@ def test_json_on_standard_output_is_all_there_is(small_data):
 def test_a_broken_backend_is_found_and_ends_with_1(small_data, monkeypatch):
     def broken(parameters, *rest):
         intact(parameters, *rest)
-        done = rest[-2]
+        done = rest[-2][1]
         if done[0] > 20:
             parameters += 1e-6
 

@@ -133,7 +133,7 @@ for least in (0, 1.5):  # dense and sparse
         architecture = Architecture((40, 9, 5), ("tanh", "identity"), "cross_entropy", True)
         data, t = module.prepare_data(x.astype(np.float32)), np.arange(17) % 5
         batches, state, done = np.arange(12).reshape(2, 6), np.zeros((0, len(array)), np.float32), np.zeros(1, np.int64)
-        module.train_steps(array, architecture, data, t, batches, SGD(0.1).rule, state, np.zeros(2), done)
+        module.train_steps(array, architecture, (data, t), batches, SGD(0.1).rule, state, (np.zeros(2), done))
     np.testing.assert_allclose(*parameters, atol=1e-4)
 print("same")
 """

@@ -251,7 +251,7 @@ def trained(module, parameters, sizes, activations, x, t, batches, learning_rate
     parameters, losses, done = parameters.copy(), np.full(len(batches), np.nan), np.zeros(1, np.int64)
     data, architecture = module.prepare_data(x), Architecture(sizes, activations, "cross_entropy", True)
     rule, state = Rule("sgd", (learning_rate, 0.0, 0.0, 0.0, 0.0), 0), np.zeros((0, parameters.size), parameters.dtype)
-    module.train_steps(parameters, architecture, data, t, batches, rule, state, losses, done)
+    module.train_steps(parameters, architecture, (data, t), batches, rule, state, (losses, done))
     assert done[0] == len(batches)
     return parameters, losses, module.count_correct(parameters, architecture, data, t)
 
@@ -372,7 +372,7 @@ def test_images_of_bytes_are_read_as_if_divided(density):
     for images, divisor in ((x, 255), ((x / np.float32(255)).astype(np.float32), None)):
         mine, losses, state = parameters.copy(), np.zeros(20), np.zeros((0, parameters.size))
         data = kernels.prepare_data(images, divisor)
-        kernels.train_steps(mine, architecture, data, t, batches, rule, state, losses, np.zeros(1, np.int64))
+        kernels.train_steps(mine, architecture, (data, t), batches, rule, state, (losses, np.zeros(1, np.int64)))
         results.append((mine, losses))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
@@ -401,7 +401,7 @@ def test_every_loss_with_every_optimizer(loss, name, density, dtype, monkeypatch
         architecture = Architecture(sizes, activations, loss, loss != "squared_error")
         for part in (slice(0, 7), slice(7, 20)):
             rule = Rule(name, (0.002, *SETTINGS[1:]), part.start)
-            module.train_steps(mine, architecture, data, t, batches[part], rule, state, losses[part], done)
+            module.train_steps(mine, architecture, (data, t), batches[part], rule, state, (losses[part], done))
         assert done[0] == 20
         results.append((losses, mine, state))
     tolerance = {"float64": 1e-11, "float32": 5e-3}[dtype]  # AdaGrad and Adam divide by gradients that are nearly 0
@@ -421,7 +421,9 @@ def test_a_network_that_diverges_keeps_its_optimizers_state_as_numpy_does():
         rule, data = Rule("momentum", (1e200, 0.9, 0.0, 0.0, 0.0), 0), module.prepare_data(x)
         architecture = Architecture(sizes, activations, "cross_entropy", True)
         with np.errstate(all="ignore"):
-            module.train_steps(mine, architecture, data, t, batches, rule, state, np.zeros(12), np.zeros(1, np.int64))
+            module.train_steps(
+                mine, architecture, (data, t), batches, rule, state, (np.zeros(12), np.zeros(1, np.int64))
+            )
         results.append((mine, state))
     for actual, expected in zip(*results, strict=True):
         assert not np.isfinite(expected).all()

@@ -34,8 +34,8 @@ def steps(module, problem, architecture, batches, rule, terms):
     parameters, x, t = problem
     parameters, losses, done = parameters.copy(), np.zeros(len(batches)), np.zeros(1, np.int64)
     state = np.zeros((rule.slots, len(parameters)), parameters.dtype)
-    arguments = (module.prepare_data(x), t, batches, rule.rule, state, losses, done, terms)
-    module.train_steps(parameters, architecture, *arguments)
+    data, record = (module.prepare_data(x), t), (losses, done)
+    module.train_steps(parameters, architecture, data, batches, rule.rule, state, record, terms)
     assert done[0] == len(batches)
     return parameters, losses
 

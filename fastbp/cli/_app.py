@@ -19,7 +19,7 @@ from .._warmup import load_cached
 from ..backends import BACKENDS, get_backend
 from ..dropin import command
 from ..networks._mlp import DTYPES
-from ..training._distributed import share_of, world
+from ..training._distributed import shard, world
 from ..training._optimizers import OPTIMIZERS
 from ._compare import Comparison, Recipe, RunSpec, compare
 from ._demo_commands import demo, graph
@@ -299,7 +299,7 @@ def _carry_out(
     data = user_errors(lambda: load_mnist(normalize=False, data_dir=data_dir))
     loading.join()
     if (communicator := saving.get("communicator")) is not None:
-        data = [share_of(part, communicator) for part in data]
+        data = [shard(part, communicator) for part in data]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Training was interrupted")
         comparison = user_errors(lambda: compare(recipe, specs, *data, progress=str(json) != "-", **saving))

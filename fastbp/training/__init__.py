@@ -11,7 +11,7 @@ from ._callbacks import (
     inverse_scaling,
     step_decay,
 )
-from ._distributed import share_of
+from ._distributed import shard
 from ._optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from ._run import Evaluation, History
 from ._trainer import Trainer
@@ -36,6 +36,6 @@ __all__ = [
     "Trainer",
     "cosine_decay",
     "inverse_scaling",
-    "share_of",
+    "shard",
     "step_decay",
 ]

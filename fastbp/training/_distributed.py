@@ -34,16 +34,57 @@ T = TypeVar("T")
 
 
 class SeveralProcesses:
-    """Work that the processes of a communicator share: this one has `samples` of all the rows, from first_row on."""
+    """Training that the processes of a communicator share; see _executors.Executor."""
 
-    def __init__(self, communicator: Any, samples: int):
-        counts = communicator.allgather(samples)
+    def __init__(self, communicator: Any):
         self.communicator, self.rank = communicator, communicator.Get_rank()
-        self.samples, self.first_row, self.all_samples = samples, sum(counts[: self.rank]), sum(counts)
+        self.samples = self.first_row = self.all_samples = 0
         self.interrupted = False
 
+    def share_rows(self, samples: int) -> int:
+        counts = self.communicator.allgather(samples)
+        self.samples, self.first_row, self.all_samples = samples, sum(counts[: self.rank]), sum(counts)
+        return self.all_samples
+
+    def raise_on_all_ranks(self, work: Callable[[], T]) -> T:
+        error: Exception | None = None
+        try:
+            result = work()
+        except Exception as caught:
+            error = caught
+        messages = self.communicator.allgather(None if error is None else str(error))
+        if error is not None:
+            raise error
+        for rank, message in enumerate(messages):
+            if message is not None:
+                raise ValueError(f"process {rank} failed: {message}")
+        return result
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        result: Any = None
+        if self.rank == 0:
+            try:
+                result = work(), None
+            except Exception as caught:
+                result = None, caught
+        value, error = self.communicator.bcast(result, root=0)
+        if error is not None:
+            raise error
+        return value
+
+    def of_all(self, number: Any) -> Any:
+        return self.communicator.allgather(number)
+
+    @contextmanager
+    def running(self, parameters: Array, state: Array) -> Iterator[None]:
+        share_processors(self.communicator)
+        for array in (parameters, state):
+            self.communicator.Bcast(array, root=0)
+        with self._guarded():
+            yield
+
     def train(self, run: Run, batches: Array, losses: Array) -> None:
-        """As runs.ThisProcess; after a step in which a process was interrupted, all raise KeyboardInterrupt."""
+        """As OneProcess; after a step in which a process was interrupted, all raise KeyboardInterrupt."""
         parameters, kernels = run.network.parameters, run.network._kernels
         buffer = np.empty(len(parameters) + EXTRA, parameters.dtype)
         gradient, rest = buffer[:-EXTRA], buffer[-EXTRA:]
@@ -94,13 +135,8 @@ class SeveralProcesses:
     def total(self, number: float) -> float:
         return sum(self.communicator.allgather(number))
 
-    def share_parameters(self, *arrays: Array) -> None:
-        """All processes begin with what the first one has."""
-        for array in arrays:
-            self.communicator.Bcast(array, root=0)
-
     @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def _guarded(self) -> Iterator[None]:
         """Within: Ctrl-C waits for the end of a step, and an error in one process ends all of them, with a message.
 
         A FloatingPointError comes to all alike, and is raised.
@@ -137,40 +173,6 @@ class SeveralProcesses:
             signal.signal(signal.SIGINT, before)
 
 
-def agreed(communicator: Any, work: Callable[[], T]) -> T:
-    """work() in every process; where it raises in one, all raise, instead of waiting for that one forever."""
-    if communicator is None:
-        return work()
-    error: Exception | None = None
-    try:
-        result = work()
-    except Exception as caught:
-        error = caught
-    messages = communicator.allgather(None if error is None else str(error))
-    if error is not None:
-        raise error
-    for rank, message in enumerate(messages):
-        if message is not None:
-            raise ValueError(f"process {rank} failed: {message}")
-    return result
-
-
-def from_first(communicator: Any, work: Callable[[], T]) -> T:
-    """What work() gives in the first process, in all; its error, in all."""
-    if communicator is None:
-        return work()
-    result: Any = None
-    if communicator.Get_rank() == 0:
-        try:
-            result = work(), None
-        except Exception as caught:
-            result = None, caught
-    value, error = communicator.bcast(result, root=0)
-    if error is not None:
-        raise error
-    return value
-
-
 def share_processors(communicator: Any) -> None:
     """Divide the processors among the processes of this machine."""
     from mpi4py import MPI
@@ -196,8 +198,11 @@ def world() -> Any:
     return MPI.COMM_WORLD
 
 
-def share_of(arrays: tuple[Array, ...], communicator: Any) -> tuple[Array, ...]:
+def shard(arrays: tuple[Array, ...], communicator: Any) -> tuple[Array, ...]:
     """This process's rows of arrays that all have whole: as many as the others', in the order of the processes."""
     rank, processes = communicator.Get_rank(), communicator.Get_size()
     rows = len(arrays[0])
     return tuple(array[rows * rank // processes : rows * (rank + 1) // processes].copy() for array in arrays)
+
+
+share_of = shard  # its name until version 0.1

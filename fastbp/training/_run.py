@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .._checks import Array
 from ..networks._mlp import MLP, Terms
 from ._callbacks import Callback
 from ._checkpoints import Checkpoint, write_checkpoint
+from ._executors import Executor, OneProcess
 from ._optimizers import Optimizer
 
 NUMBERS_AT_A_TIME = 100_000  # drawn for the batches: 800 KB
@@ -71,33 +72,6 @@ def digest(data: Data) -> int:
     return zlib.crc32(data.t.data, zlib.crc32(data.rows.data, start))
 
 
-class Work(Protocol):
-    """Who computes: this process, or several together (distributed.py)."""
-
-    rank: int
-    first_row: int  # of this process's rows among all of them
-
-    def train(self, run: Run, batches: Array, losses: Array) -> None:
-        """Updates for batches (steps, batch size), row numbers; run.done is increased by those that were made."""
-
-    def total(self, number: float) -> float:
-        """The sum of this number over all processes."""
-
-
-class ThisProcess:
-    """Work in compiled steps, here."""
-
-    rank, first_row = 0, 0
-
-    def train(self, run: Run, batches: Array, losses: Array) -> None:
-        network, optimizer = run.network, run.optimizer
-        arguments = run.train.x, run.train.t, batches, optimizer.rule, run.state, losses, run.done, run.terms
-        network._kernels.train_steps(network.parameters, network.architecture, *arguments)
-
-    def total(self, number: float) -> float:
-        return number
-
-
 class Run:
     """One call of fit: takes batches from a stream, gives them to the backend in portions, evaluates in between."""
 
@@ -113,7 +87,7 @@ class Run:
         callbacks: Sequence[Callback] = (),
         stop_at_nonfinite: bool = True,
         terms: Terms | None = None,
-        work: Work | None = None,
+        executor: Executor | None = None,
         measured: Sequence[str] | None = None,
     ):
         """measured: what evaluations tell; None for what this run makes itself."""
@@ -123,8 +97,8 @@ class Run:
         self.evaluate_every = evaluate_every
         self.history, self.callbacks, self.terms = history, callbacks, terms
         self.stop_at_nonfinite = stop_at_nonfinite
-        self.work: Work = ThisProcess() if work is None else work
-        self._keep()
+        self.executor: Executor = OneProcess() if executor is None else executor
+        self._snapshot()
         self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
         self.total = len(history.losses)
         self._portion = 1
@@ -146,7 +120,7 @@ class Run:
     @property
     def rank(self) -> int:
         """0, but for other processes of one training."""
-        return self.work.rank
+        return self.executor.rank
 
     def stop(self, reason: str) -> None:
         """End the run when the callbacks of this moment have been told; `reason` goes to the history."""
@@ -162,7 +136,7 @@ class Run:
         self.history.stopped = saved.stopped
         for callback, state in zip(self.callbacks, saved.callbacks, strict=False):
             callback.restore(state)
-        self._keep()
+        self._snapshot()
 
     def until_done(self, stream: Iterator[Array]) -> None:
         """Train on what the stream has after the iterations that are done."""
@@ -201,18 +175,18 @@ class Run:
             for callback in self.callbacks:
                 callback.on_progress(self)
 
-    def _keep(self) -> None:
-        """Remember the network and the optimizer as they are now."""
-        self.kept = self.network.parameters.copy(), self.state.copy(), self.optimizer.steps
+    def _snapshot(self) -> None:
+        """Keep a copy of the network and the optimizer as they are now."""
+        self.snapshot = self.network.parameters.copy(), self.state.copy(), self.optimizer.steps
 
     def _check_losses(self, start: int) -> None:
-        """Raises FloatingPointError where a loss from iteration `start` on is not finite; the network is as it was kept."""
+        """Raises FloatingPointError where a loss from `start` on is not finite; the network is that of the snapshot."""
         losses = self.history.losses[start : self.done[0]]
         if np.isfinite(losses).all():
             return
         iteration = start + int(np.argmin(np.isfinite(losses)))
         spoiled = [key for key, value in self.network.params.items() if not np.isfinite(value).all()]
-        self.network.parameters[...], self.state[...], self.optimizer.steps = self.kept
+        self.network.parameters[...], self.state[...], self.optimizer.steps = self.snapshot
         self.done[0] = iteration + 1
         finite = np.isfinite(self.train.rows).all()
         cause = f"learning_rate={self.optimizer.learning_rate:g} is probably too large" if finite else "x is not finite"
@@ -232,7 +206,7 @@ class Run:
     def _steps(self, batches: Array) -> float:
         start, before = time.perf_counter(), self.iteration
         try:
-            self.work.train(self, batches, self.history.losses[before : before + len(batches)])
+            self.executor.train(self, batches, self.history.losses[before : before + len(batches)])
         finally:
             self.optimizer.steps += self.iteration - before
             seconds = time.perf_counter() - start
@@ -248,7 +222,7 @@ class Run:
             and done not in [one.iteration for one in last]
         ):
             evaluation = self._evaluate()
-            self._keep()
+            self._snapshot()
             for callback in self.callbacks:
                 callback.on_evaluation(self, evaluation)
 
@@ -267,7 +241,7 @@ class Run:
     def _accuracy(self, data: Data) -> float:
         network = self.network
         hits = network._kernels.count_correct(network.parameters, network.architecture, data.x, data.t)
-        return self.work.total(hits) / self.work.total(data.samples)
+        return self.executor.total(hits) / self.executor.total(data.samples)
 
     def _loss(self, data: Data) -> float:
         """The loss of all rows, in pieces whose activations stay in the cache."""
@@ -277,8 +251,8 @@ class Run:
             x = rows if data.divide_by is None else rows.astype(np.float32) / np.float32(data.divide_by)
             loss = float(network.loss(x, t))
             total += loss * len(rows) if network.reduction == "mean" else loss
-        total = self.work.total(total)
-        return total / self.work.total(data.samples) if network.reduction == "mean" else total
+        total = self.executor.total(total)
+        return total / self.executor.total(data.samples) if network.reduction == "mean" else total
 
     def status(self) -> str:
         """The last loss and the last evaluation, for the person who waits."""

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,9 @@ from .. import _checks as checks
 from .._checks import Array
 from ..networks._mlp import MLP, Terms
 from ._callbacks import Callback, ProgressBar, checked_callbacks
-from ._checkpoints import read_checkpoint
-from ._distributed import SeveralProcesses, agreed, from_first, share_processors
+from ._checkpoints import Checkpoint, read_checkpoint
+from ._distributed import SeveralProcesses
+from ._executors import Executor, OneProcess
 from ._optimizers import SGD, Optimizer
 from ._run import (
     CheckpointWriter,
@@ -25,14 +26,24 @@ from ._run import (
     Evaluation,
     History,
     Run,
-    ThisProcess,
-    Work,
     digest,
     shuffled,
     with_replacement,
 )
 
 __all__ = ["Evaluation", "History", "Trainer"]
+
+
+class Plan(NamedTuple):
+    """A checked run: data, terms of the loss, rows in all, iterations, and how it draws batches and evaluates."""
+
+    train: Data
+    test: Data | None
+    terms: Terms | None
+    samples: int
+    total: int
+    shuffle: bool
+    evaluate_every: int | None
 
 
 class Trainer:
@@ -121,58 +132,73 @@ class Trainer:
         """
         checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
         callbacks = checked_callbacks(callbacks)
-        train, test, weights = agreed(
-            self.communicator, lambda: self._checked(x, t, validation, sample_weight, divide_by)
-        )
-        work: Work = ThisProcess() if self.communicator is None else SeveralProcesses(self.communicator, train.samples)
-        terms = self._terms(weights, work.first_row)
-        samples = int(work.total(train.samples))
+        if resume and checkpoint is None:
+            raise ValueError("resume needs checkpoint, the file to go on from")
+        executor: Executor = OneProcess() if self.communicator is None else SeveralProcesses(self.communicator)
+        data = executor.raise_on_all_ranks(lambda: self._checked(x, t, validation, sample_weight, divide_by))
+        plan = self._plan(executor, data, iterations, epochs, shuffle=shuffle, evaluate_every=evaluate_every)
+        told = [*callbacks, ProgressBar(f"{self.network.backend}:{self.network.dtype}", progress)]
+        saved = None
+        if checkpoint is not None:
+            path, settings = Path(checkpoint), self._settings(executor, plan)
+            every = checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
+            if resume:
+                saved = executor.from_first(lambda: read_checkpoint(path, settings) if path.exists() else None)
+            if saved is not None:
+                self._random.set_state(saved.random)
+            told.append(CheckpointWriter(path, every, settings, self._random.get_state(legacy=True)))
+        else:
+            checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
+        self._execute(executor, plan, told, saved, stop_at_nonfinite=on_nonfinite == "raise")
+        if self.history.interrupted:
+            done = len(self.history.losses)
+            message = f"Training was interrupted after {done} of {plan.total} iterations"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return self.history
+
+    def _plan(
+        self,
+        executor: Executor,
+        data: tuple[Data, Data | None, Array | None],
+        iterations: int | None,
+        epochs: int | None,
+        *,
+        shuffle: bool,
+        evaluate_every: int | None,
+    ) -> Plan:
+        """What a run is to do: nothing is changed yet."""
+        train, test, weights = data
+        samples = executor.share_rows(train.samples)
         if self.batch_size > samples:
             raise ValueError(f"batch_size must be at most the number of samples, {samples}, got {self.batch_size}")
         total = self._total_iterations(samples, iterations, epochs, shuffle)
         if evaluate_every is not None:
             evaluate_every = checks.whole_number("evaluate_every", evaluate_every, at_least=1)
-        checkpoint_every = checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
-        if resume and checkpoint is None:
-            raise ValueError("resume needs checkpoint, the file to go on from")
-        path = None if checkpoint is None else Path(checkpoint)
-        settings = {} if path is None else self._settings(train, test, total, shuffle, evaluate_every, terms)
-        saved = None
-        if resume and path is not None:
-            saved = from_first(self.communicator, lambda: read_checkpoint(path, settings) if path.exists() else None)
-        if saved is not None:
-            self._random.set_state(saved.random)
-        start = self._random.get_state(legacy=True)
-        self.history = History(losses=np.empty(total))
-        told = [*callbacks, ProgressBar(f"{self.network.backend}:{self.network.dtype}", progress)]
-        if path is not None:
-            told.append(CheckpointWriter(path, checkpoint_every, settings, start))
+        terms = self._terms(weights, executor.first_row)
+        return Plan(train, test, terms, samples, total, shuffle, evaluate_every)
+
+    def _execute(
+        self, executor: Executor, plan: Plan, told: list[Callback], saved: Checkpoint | None, *, stop_at_nonfinite: bool
+    ) -> None:
+        """Carry out a plan, from the start or from a checkpoint."""
+        self.history = History(losses=np.empty(plan.total))
         run = Run(
             self.network,
             self.optimizer,
-            train,
-            test,
+            plan.train,
+            plan.test,
             self.history,
-            evaluate_every=evaluate_every,
+            evaluate_every=plan.evaluate_every,
             callbacks=told,
-            stop_at_nonfinite=on_nonfinite == "raise",
-            terms=terms,
-            work=work,
+            stop_at_nonfinite=stop_at_nonfinite,
+            terms=plan.terms,
+            executor=executor,
         )
         if saved is not None:
             run.restore(saved)
-        batches = (shuffled if shuffle else with_replacement)(self._random, samples, self.batch_size, total)
-        if isinstance(work, SeveralProcesses):
-            share_processors(self.communicator)
-            work.share_parameters(self.network.parameters, run.state)
-            with work.guarded():
-                run.until_done(batches)
-        else:
-            run.until_done(batches)
-        if self.history.interrupted:
-            done = len(self.history.losses)
-            warnings.warn(f"Training was interrupted after {done} of {total} iterations", RuntimeWarning, stacklevel=2)
-        return self.history
+        draw = shuffled if plan.shuffle else with_replacement
+        with executor.running(self.network.parameters, run.state):
+            run.until_done(draw(self._random, plan.samples, self.batch_size, plan.total))
 
     def _checked(
         self,
@@ -197,38 +223,26 @@ class Trainer:
             return None
         return Terms(weights, self.l2, dropout=self.dropout, seed=self.seed or 0, first_row=first_row)
 
-    def _settings(
-        self,
-        train: Data,
-        test: Data | None,
-        total: int,
-        shuffle: bool,
-        evaluate_every: int | None,
-        terms: Terms | None,
-    ) -> dict[str, Any]:
+    def _settings(self, executor: Executor, plan: Plan) -> dict[str, Any]:
         """What decides every number of a run but its parameters: two runs that agree in it are the same run."""
         network, rule = self.network, self.optimizer.rule
-        weights_digest = None if terms is None or terms.weights is None else zlib.crc32(terms.weights.data)
+        weights = None if plan.terms is None else plan.terms.weights
         return {
             "network": network.architecture,
             "dtype": network.dtype.name,
             "optimizer": rule.name,
             "optimizer_settings": rule.settings,
-            "iterations": total,
+            "iterations": plan.total,
             "batch_size": self.batch_size,
-            "shuffle": shuffle,
-            "evaluate_every": evaluate_every,
+            "shuffle": plan.shuffle,
+            "evaluate_every": plan.evaluate_every,
             "seed": self.seed,
             "l2": self.l2,
             "dropout": self.dropout,
-            "weights_digest": self._of_all(weights_digest),
-            "train_digest": self._of_all(digest(train)),
-            "test_digest": self._of_all(None if test is None else digest(test)),
+            "weights_digest": executor.of_all(None if weights is None else zlib.crc32(weights.data)),
+            "train_digest": executor.of_all(digest(plan.train)),
+            "test_digest": executor.of_all(None if plan.test is None else digest(plan.test)),
         }
-
-    def _of_all(self, number: int | None) -> Any:
-        """This number, or those of all processes."""
-        return number if self.communicator is None else self.communicator.allgather(number)
 
     def _check_network(self) -> None:
         network = self.network

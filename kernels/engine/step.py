@@ -81,15 +81,16 @@ class Place(NamedTuple):
     thread: int
 
 
-def train_steps(parameters, architecture, x, t, batches, rule, state, losses, done, terms=None):
+def train_steps(parameters, architecture, data, batches, rule, state, record, terms=None):
     """Updates in place, one for each row of `batches` (steps, batch size): row numbers of x = prepare_data(...) and t.
 
     A batch may end in numbers of -1: it is so much shorter.
 
-    t: class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see optimizer_update.
-    losses (steps,), float64, takes each batch's loss before its update; done (1,), int64, is increased by the steps
-    that were made. terms: None, or what else belongs to the loss, see networks.Terms.
+    data: (x, t), t being class indices (n,), int64, or targets (n, outputs), in the parameters' dtype. rule, state: see
+    optimizer_update. record: losses (steps,), float64, which takes each batch's loss before its update, and done (1,),
+    int64, which is increased by the steps that were made. terms: None, or what else belongs to the loss, see networks.Terms.
     """
+    (x, t), (losses, done) = data, record
     before, state_before = parameters.copy(), state.copy()
 
     def steps(rows):

@@ -69,7 +69,7 @@ def _backward(work, dx, saved, code):
 
 
 @device
-def activate_range(out, o0, x, x0, count, code):
+def activate_range(out, o0, x, x0, count, code):  # noqa: C901 - one branch for each activation
     """out[o0 + i] = activation(x[x0 + i]) for i < count; out may be x."""
     noinline()
     kind = x.dtype.type
@@ -108,7 +108,7 @@ def activate_range(out, o0, x, x0, count, code):
 
 
 @device
-def derive_range(delta, d0, saved, s0, count, code, keep):
+def derive_range(delta, d0, saved, s0, count, code, keep):  # noqa: C901 - one branch for each activation
     """delta[d0 + i] *= the activation's derivative, for i < count.
 
     saved: the activation's input for NEEDS_INPUT, else its result, of which dropout has made 1 / keep times it since.

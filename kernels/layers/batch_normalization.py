@@ -8,7 +8,7 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import kernel
+from ..runtime.compiler import device, kernel
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, store_scalar
 from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
@@ -99,23 +99,10 @@ def _backward(work, dx, gradients, dout, forward, rows, room):
 
     gradients: dgamma, dbeta; forward: gamma, xc, xn, std.
     """
-    (dgamma, dbeta), (gamma, xc, xn, std) = gradients, forward
+    gamma, xc, _, std = forward
     columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
     for first, end in chunks(work, 1, columns):
-        for sums in (dgamma, dbeta, room):
-            begin_sums(sums, first, end, columns)
-        for i in range(rows):
-            for j in range(first, end):
-                place = i * columns + j
-                number, spread = load_scalar(dout, place), load_scalar(std, j)
-                add_to_sum(dbeta, j, columns, number)
-                add_to_sum(dgamma, j, columns, load_scalar(xn, place) * number)
-                term = -load_scalar(gamma, j) * number * load_scalar(xc, place) / (spread * spread)
-                add_to_sum(room, j, columns, term)
-            for sums in (dgamma, dbeta, room):
-                end_row(sums, first, end, columns, i)
-        for sums in (dgamma, dbeta, room):
-            end_sums(sums, first, end, columns)
+        sum_gradients(gradients, room, dout, forward, rows, first, end)
         for j in range(first, end):
             store_scalar(room, j, two / rows * (half * load_scalar(room, j) / load_scalar(std, j)))
         for i in range(rows):
@@ -123,14 +110,41 @@ def _backward(work, dx, gradients, dout, forward, rows, room):
                 place = i * columns + j
                 direct = load_scalar(gamma, j) * load_scalar(dout, place) / load_scalar(std, j)
                 store_scalar(dx, place, direct + load_scalar(xc, place) * load_scalar(room, j))
-        begin_sums(room, first, end, columns)
-        for i in range(rows):
-            for j in range(first, end):
-                add_to_sum(room, j, columns, load_scalar(dx, i * columns + j))
-            end_row(room, first, end, columns, i)
-        end_sums(room, first, end, columns)
+        take_off_mean(dx, room, rows, columns, first, end)
+
+
+@device
+def sum_gradients(gradients, room, dout, forward, rows, first, end):
+    """dgamma, dbeta and, in `room`, dstd, of the columns from `first` to `end`."""
+    (dgamma, dbeta), (gamma, xc, xn, std) = gradients, forward
+    columns = len(std)
+    for sums in (dgamma, dbeta, room):
+        begin_sums(sums, first, end, columns)
+    for i in range(rows):
         for j in range(first, end):
-            store_scalar(room, j, load_scalar(room, j) / rows)
-        for i in range(rows):
-            for j in range(first, end):
-                store_scalar(dx, i * columns + j, load_scalar(dx, i * columns + j) - load_scalar(room, j))
+            place = i * columns + j
+            number, spread = load_scalar(dout, place), load_scalar(std, j)
+            add_to_sum(dbeta, j, columns, number)
+            add_to_sum(dgamma, j, columns, load_scalar(xn, place) * number)
+            term = -load_scalar(gamma, j) * number * load_scalar(xc, place) / (spread * spread)
+            add_to_sum(room, j, columns, term)
+        for sums in (dgamma, dbeta, room):
+            end_row(sums, first, end, columns, i)
+    for sums in (dgamma, dbeta, room):
+        end_sums(sums, first, end, columns)
+
+
+@device
+def take_off_mean(dx, room, rows, columns, first, end):
+    """dx -= the mean of each column, from `first` to `end`."""
+    begin_sums(room, first, end, columns)
+    for i in range(rows):
+        for j in range(first, end):
+            add_to_sum(room, j, columns, load_scalar(dx, i * columns + j))
+        end_row(room, first, end, columns, i)
+    end_sums(room, first, end, columns)
+    for j in range(first, end):
+        store_scalar(room, j, load_scalar(room, j) / rows)
+    for i in range(rows):
+        for j in range(first, end):
+            store_scalar(dx, i * columns + j, load_scalar(dx, i * columns + j) - load_scalar(room, j))
