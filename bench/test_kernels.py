@@ -49,10 +49,6 @@ def optimizer_update(rng, shape, dtype):
     return [Adam(1e-6).rule, parameters, gradients, rng.random((2, *shape)).astype(dtype)]
 
 
-def sgd_update(rng, shape, dtype):
-    return [*(rng.standard_normal(shape).astype(dtype) for _ in range(2)), 1e-6]
-
-
 def adam_update(rng, shape, dtype):
     arrays = [rng.standard_normal(shape).astype(dtype) for _ in range(3)]
     return [*arrays, rng.random(shape).astype(dtype), 1e-6, 0.9, 0.999, 1e-7]
@@ -127,7 +123,6 @@ CASES = {
     "softmax_cross_entropy_forward": (softmax_cross_entropy_forward, SOFTMAX_SHAPES),
     "softmax_cross_entropy_backward": (softmax_cross_entropy_backward, SOFTMAX_SHAPES),
     "optimizer_update": (optimizer_update, ELEMENTWISE_SHAPES),
-    "sgd_update": (sgd_update, ELEMENTWISE_SHAPES),
     "adam_update": (adam_update, ELEMENTWISE_SHAPES),
     "tanh_forward": (relu_forward, ELEMENTWISE_SHAPES),
     "convolution_forward": (convolution_forward, CONVOLUTION_SHAPES),

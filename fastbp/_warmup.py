@@ -150,7 +150,6 @@ def _optimizers(dtype: str) -> None:
     optimizer = SGD(backend="numba")
     optimizer.update({"W": np.ones(2, dtype)}, {"W": np.ones(2, dtype)})
     one, other, m, v = np.ones((4, 2), dtype)
-    optimizer._kernels.sgd_update(one, other, 0.1)
     optimizer._kernels.adam_update(one, other, m, v, 0.1, 0.9, 0.999, 1e-7)
 
 

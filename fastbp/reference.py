@@ -246,11 +246,6 @@ def optimizer_update(rule, parameters, gradients, state):
     _RULES[rule.name](parameters, gradients, state, rule.steps + 1, *map(parameters.dtype.type, rule.settings))
 
 
-def sgd_update(parameters, gradients, rate):
-    """parameters -= rate * gradients, in place (any shape, C-contiguous), to the last bit as array code does it."""
-    parameters -= parameters.dtype.type(rate) * gradients
-
-
 def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
     """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
 

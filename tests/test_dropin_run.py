@@ -554,6 +554,25 @@ def test_work_is_counted_from_shapes():
     assert estimated_seconds("im2col", (), None) < 1e-4
 
 
+def test_small_calls_are_left_to_numpy_by_their_shapes(folder):
+    script = write(
+        folder,
+        "script.py",
+        """
+        from common.layers import *
+        for rows in (1, 2000):
+            affine, relu, dropout = Affine(np.ones((90, 50)), np.zeros(50)), Relu(), Dropout()
+            dropout.backward(dropout.forward(relu.backward(relu.forward(affine.forward(np.ones((rows, 90)))))))
+            affine.backward(np.ones((rows, 50)))
+        """,
+    )
+    for least, left in (("1", 1), ("0", 0)):
+        command = ("-m", "fastbp", "run", "--json", "report.json", script)
+        assert run(folder, *command, env={"FASTBP_LEAST_WORK": least}).returncode == 0
+        calls = json.loads((folder / "report.json").read_text())["calls"]
+        assert {(count["calls"], count["passed"]) for count in calls.values() if count["calls"]} == {(2, left)}
+
+
 WARNING = """
 import numpy as np
 from common.layers import *

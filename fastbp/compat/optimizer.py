@@ -11,7 +11,6 @@ def _zeros(params):
     return {key: np.zeros_like(value) for key, value in params.items()}
 
 
-@_accelerated
 class SGD:
     """p -= lr * g."""
 

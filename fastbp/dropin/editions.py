@@ -40,7 +40,6 @@ EDITIONS = {
     "37a83b7d0d1b53a13aa21367": Edition("cross_entropy_error"),
     "c6bb8545004409a92116b627": Edition("im2col"),
     "25a1ab6e6dde49e89d8f78b5": Edition("col2im"),
-    "e5d75cd79a9807a59057659f": Edition("SGD"),
     "cdbfc1a9c0322f8bb691a9ef": Edition("Adam"),
     "602fd1ee75a5d3d7f614d234": Edition("gradient", "of TwoLayerNet"),
     "395ae4fc38be8d1827554dcd": Edition("gradient", "of MultiLayerNet, July 2016"),
@@ -62,6 +61,5 @@ EDITIONS = {
     "a5a3872be153ced5971f358d": Edition("Pooling", COMPAT),
     "cd559052e516eeaa4cc1f3c1": Edition("im2col", COMPAT),
     "a8eb9d08bda053206d0b0d01": Edition("col2im", COMPAT),
-    "1bc5c4651f58229bd1fc5d7f": Edition("SGD", COMPAT),
     "a871b510fe34018d38594f6a": Edition("Adam", COMPAT),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -118,6 +119,12 @@ def is_computed(result: Any) -> bool:
     return not (isinstance(result, np.ndarray) and np.may_share_memory(result, _NOT_COMPUTED))
 
 
+# Below these, NumPy takes less time than a call of a kernel, most of which is Python's. A product of fewer multiplications
+# is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with 0, kernels take all.
+_SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
+LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
+LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 20_000 * _SCALE, 3_000 * _SCALE
+
 # Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
 TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
 LARGEST_EXPONENT = {8: 709.0, 4: 88.0}  # likewise: exp of them does not overflow
@@ -130,7 +137,7 @@ def is_tame(*arrays: Any) -> bool:
 
 def affine_forward(self: Any, x: Any) -> Any:
     W, b = self.W, self.b
-    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]) or len(x) * W.size < LEAST_PRODUCT:
         return PASS
     rows = x.reshape(x.shape[0], -1)
     out = kernels.affine_forward(rows, W, b)
@@ -145,7 +152,7 @@ def affine_backward(self: Any, dout: Any) -> Any:
     x, W, shape = self.x, self.W, self.original_x_shape
     if not (_fits(x, W) and x.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(x), W.shape[1])):
         return PASS
-    if type(shape) is not tuple or shape[0] != len(x) or math.prod(shape) != x.size:
+    if type(shape) is not tuple or shape[0] != len(x) or math.prod(shape) != x.size or len(x) * W.size < LEAST_PRODUCT:
         return PASS
     dx, dW, db = kernels.affine_backward(dout, x, W, self is not _dropped.layer)
     if not is_tame(db):
@@ -155,7 +162,7 @@ def affine_backward(self: Any, dout: Any) -> Any:
 
 
 def relu_forward(self: Any, x: Any) -> Any:
-    if not _is_floating(x) or not x.ndim:
+    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
         return PASS
     out, self.mask = kernels.relu_forward(x)
     return out
@@ -168,11 +175,15 @@ def relu_backward(self: Any, dout: Any) -> Any:
         _is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape and dout.flags.writeable
     ):
         return PASS
+    if dout.size < LEAST_ELEMENTWISE:
+        return PASS
     return kernels.relu_backward(dout, mask, dout)
 
 
 def sigmoid_forward(self: Any, x: Any) -> Any:
-    if not _is_floating(x) or not x.ndim or kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
+    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
+        return PASS
+    if kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
         return PASS
     self.out = kernels.sigmoid_forward(x)
     return self.out
@@ -181,6 +192,8 @@ def sigmoid_forward(self: Any, x: Any) -> Any:
 def sigmoid_backward(self: Any, dout: Any) -> Any:
     out = self.out
     if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
+        return PASS
+    if dout.size < LEAST_ELEMENTWISE:
         return PASS
     dx = kernels.sigmoid_backward(dout, out)
     return dx if is_tame(dx) else PASS
@@ -225,7 +238,7 @@ def softmax_with_loss_forward_without_epsilon(self: Any, x: Any, t: Any) -> Any:
 
 def softmax_with_loss_backward(self: Any, dout: Any = 1) -> Any:
     y, t = self.y, self.t
-    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
+    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray or y.size < LEAST_SOFTMAX_BACKWARD:
         return PASS
     if t.shape == y.shape and t.size and t.dtype.kind in "biuf" and np.result_type(y, t) == y.dtype:
         return kernels.softmax_cross_entropy_backward(y, t.astype(y.dtype, copy=False))
@@ -235,6 +248,8 @@ def softmax_with_loss_backward(self: Any, dout: Any = 1) -> Any:
 
 def dropout_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
     if not (_is_floating(x) and x.ndim and train_flg and isinstance(self.dropout_ratio, int | float)):
+        return PASS
+    if x.size < LEAST_DROPOUT:
         return PASS
     if not is_tame(x):
         return PASS
@@ -246,11 +261,13 @@ def dropout_backward(self: Any, dout: Any) -> Any:
     mask = self.mask
     if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
+    if dout.size < LEAST_DROPOUT:
+        return PASS
     return kernels.dropout_backward(dout, mask, 1.0) if is_tame(dout) else PASS
 
 
 def batch_normalization_forward(self: Any, x: Any, train_flg: Any = True) -> Any:
-    if not is_array(x) or x.ndim not in (2, 4) or not x.size:
+    if not is_array(x) or x.ndim not in (2, 4) or not x.size or x.size < LEAST_NORMALIZATION:
         return PASS
     columns = (x.size // len(x),)
     vectors = [self.gamma, self.beta]

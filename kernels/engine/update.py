@@ -9,8 +9,8 @@ Adam, AdamW            m += (1 - beta1) * (g - m); v += (1 - beta2) * (g^2 - v);
                        p -= rate * weight_decay * p + rate_t * m / (sqrt(v) + epsilon),
                        rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)     (Kingma, Ba 2015; Loshchilov, Hutter 2019)
 
-They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once and compiled twice: for training steps,
-where a * b + c may be rounded once, and exactly as array code rounds, for `sgd_update` and `adam_update`.
+They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once; Adam's is compiled twice: for training
+steps, where a * b + c may be rounded once, and exactly as array code rounds, for `adam_update`.
 """
 
 from __future__ import annotations
@@ -61,12 +61,6 @@ def optimizer_update(rule, parameters, gradients, state):
     _update(flat(parameters), flat(state), flat(gradients), (CODES[rule.name], settings, rule.steps + 1))
 
 
-def sgd_update(parameters, gradients, rate):
-    """parameters -= rate * gradients, in place (any shape, C-contiguous), to the last bit as array code does it."""
-    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
-    run(_sgd, threads, flat(parameters), flat(gradients), parameters.dtype.type(rate))
-
-
 def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
     """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
 
@@ -78,7 +72,8 @@ def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
     run(_adam, threads, flat(parameters), flat(m), flat(v), flat(gradients), settings)
 
 
-def _sgd_range(p, g, count, rate):
+@device
+def sgd_range(p, g, count, rate):
     for i in range(count):
         store_scalar(p.array, p.start + i, load_scalar(p.array, p.start + i) - rate * load_scalar(g.array, g.start + i))
 
@@ -97,14 +92,7 @@ def _adam_range(p, m, v, g, count, settings):
         store_scalar(p.array, p.start + i, number)
 
 
-sgd_range, sgd_range_exact = device(_sgd_range), device(_sgd_range, exact=True)
 adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=True)
-
-
-@kernel(exact=True)
-def _sgd(work, p, g, rate):
-    for first, end in chunks(work, 1, p.size):
-        sgd_range_exact(Span(p, first), Span(g, first), end - first, rate)
 
 
 @kernel(exact=True)
