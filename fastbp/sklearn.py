@@ -3,7 +3,7 @@
     from fastbp.sklearn import MLPClassifier  # was: from sklearn.neural_network import MLPClassifier
 
 Parameters, defaults, attributes, random draws and warnings are scikit-learn's own: the classes are its classes, and what is
-exchanged is how they train and predict. The same random_state gives the same coefs_, up to rounding, whichever is imported.
+replaced is how they train and predict. The same random_state gives the same coefs_, up to rounding, whichever is imported.
 Beyond it: class_weight, dropout, callbacks, loss="absolute_error" or "huber", validation_loss_curve_ and
 early_stopping in partial_fit. What differs: a sparse X is made dense; predictions have the dtype that was trained in.
 """

@@ -20,7 +20,7 @@ from fastbp.bench.dropin import plain_source, write_common
 from fastbp.dropin import acceleration, command, fast_layers, running
 from fastbp.dropin.auditing import Auditor, DifferenceFound
 from fastbp.dropin.calls import PASS, estimated_seconds
-from fastbp.dropin.editions import EDITIONS, Edition
+from fastbp.dropin.known_versions import KNOWN_VERSIONS, KnownVersion
 from fastbp.dropin.recognition import digest
 
 TRAIN = """
@@ -222,7 +222,10 @@ def test_a_script_sees_what_it_sees_under_python(tmp_path):
     plain = run(tmp_path, script, "a", "--verbose", "-m")
     fast = run(tmp_path, "-m", "fastbp", "run", script, "a", "--verbose", "-m")
     assert fast.stdout == plain.stdout
-    assert (plain.stderr, fast.stderr) == ("", "")
+    assert plain.stderr == ""
+    assert fast.stderr == (
+        "fastbp: nothing was accelerated: no class with a forward and a backward was defined in Python code\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +383,7 @@ def test_audit_leaves_out_what_the_network_drops_and_says_so(folder, monkeypatch
     (gradient,) = (
         node for node in ast.walk(ast.parse(DROPPING)) if isinstance(node, ast.FunctionDef) and node.name == "gradient"
     )
-    monkeypatch.setitem(EDITIONS, digest(gradient), Edition("gradient"))
+    monkeypatch.setitem(KNOWN_VERSIONS, digest(gradient), KnownVersion("gradient"))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
@@ -571,6 +574,23 @@ def test_small_calls_are_left_to_numpy_by_their_shapes(folder):
         assert run(folder, *command, env={"FASTBP_LEAST_WORK": least}).returncode == 0
         calls = json.loads((folder / "report.json").read_text())["calls"]
         assert {(count["calls"], count["passed"]) for count in calls.values() if count["calls"]} == {(2, left)}
+
+
+def test_a_script_in_which_nothing_is_accelerated_is_told_why(folder):
+    own = "class Scale:\n    def forward(self, x):\n        return 2 * x\n"
+    own += "    def backward(self, dout):\n        return dout * 2\n"
+    result = run(folder, "-m", "fastbp", "run", write(folder, "script.py", own + "print(Scale().forward(3))\n"))
+    assert result.stdout == "6\n"
+    assert result.stderr == (
+        "fastbp: nothing was accelerated: Scale (script.py:1) is a layer of your own; see --verbose\n"
+    )
+    result = run(folder, "-m", "fastbp", "run", write(folder, "script.py", "from common.layers import *\n"))
+    assert (result.stdout, result.stderr) == ("", "")
+    result = run(folder, "-m", "fastbp", "run", "-v", "script.py")
+    assert "copy of" not in result.stderr
+    assert "compiled" not in result.stderr
+    assert result.stderr.endswith("\n")
+    assert not result.stderr.endswith("\n\n")
 
 
 WARNING = """

@@ -72,3 +72,14 @@ def test_the_pages_run_and_say_the_same(page, capsys, tmp_path, monkeypatch):
 
 def test_there_are_pages():
     assert len(PAGES) >= 10
+
+
+def test_the_drawing_of_the_architecture_is_that_of_the_code():
+    from fastbp.bench import architecture
+
+    for file in architecture.PAGES:
+        page = file.read_text("utf-8")
+        drawn = page.partition(architecture.BEGIN)[2].partition(architecture.END)[0]
+        assert drawn == architecture.drawing(), "run python -m bench.architecture --write"
+        for named in re.findall(r"`((?:fastbp|kernels)/[\w/]+\.py)", page):
+            assert (architecture.ROOT / named).exists(), named

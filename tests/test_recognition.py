@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.bench.dropin import plain_source
-from fastbp.dropin.editions import COMPAT, EDITIONS, Edition
 from fastbp.dropin.fast_functions import FUNCTIONS
 from fastbp.dropin.fast_layers import LAYERS
 from fastbp.dropin.fast_optimizers import OPTIMIZERS
+from fastbp.dropin.known_versions import COMPAT, KNOWN_VERSIONS, KnownVersion
 from fastbp.dropin.recognition import digest, main
 
 
@@ -33,13 +33,13 @@ CALLED = ("sigmoid", "softmax", "cross_entropy_error")  # by the layers
 def test_a_copy_of_compat_is_known(name):
     modules = {"layers": LAYERS, "optimizer": OPTIMIZERS, "util": FUNCTIONS, "functions": CALLED}
     module = next(module for module, names in modules.items() if name in names)
-    edition = EDITIONS[digest(definitions(plain_source(module))[name])]
-    assert edition.kind == name
-    assert edition in (Edition(name), Edition(name, COMPAT))
+    version = KNOWN_VERSIONS[digest(definitions(plain_source(module))[name])]
+    assert version.kind == name
+    assert version in (KnownVersion(name), KnownVersion(name, COMPAT))
 
 
-def test_every_kind_has_an_edition_of_the_book_and_a_way_to_be_fast():
-    kinds = {edition.kind for edition in EDITIONS.values() if edition.note != COMPAT}
+def test_every_kind_has_an_version_of_the_book_and_a_way_to_be_fast():
+    kinds = {version.kind for version in KNOWN_VERSIONS.values() if version.note != COMPAT}
     assert kinds == {*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED, "gradient"}
 
 

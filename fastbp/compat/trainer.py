@@ -14,7 +14,7 @@ _OPTIMIZERS = {
     "nesterov": Nesterov,
     "adagrad": AdaGrad,
     "rmsprop": RMSprop,
-    "rmsprpo": RMSprop,  # the book's first editions
+    "rmsprpo": RMSprop,  # the book's first known versions
     "adam": Adam,
 }
 

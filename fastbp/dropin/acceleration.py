@@ -1,8 +1,8 @@
 """Putting the compiled kernels under the book's layers, where they are defined: `accelerate()` and `accelerated()`.
 
 Two places of Python see every definition: the built-in function that makes classes, and the loader that has executed a
-module. While accelerating, both look at what has been defined. A class that is recognised as one of the book's editions
-keeps its name, its constructor, its attributes and its place; only its `forward` and `backward` are exchanged for ones
+module. While accelerating, both look at what has been defined. A class that is recognised as a known version of the book's
+keeps its name, its constructor, its attributes and its place; only its `forward` and `backward` are patched with ones
 that use the kernels where they can, and the class's own methods where not. Anything else is left as it is.
 """
 
@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .editions import Edition
 from .fast_functions import FUNCTIONS
-from .fast_layers import LAYERS, OTHER_EDITIONS, Fast, Patches, dropping_first_gradient, kernels, state_with_patches
+from .fast_layers import LAYERS, OTHER_VERSIONS, Fast, Patches, dropping_first_gradient, kernels, state_with_patches
 from .fast_optimizers import OPTIMIZERS
-from .recognition import class_edition, function_edition
+from .known_versions import KnownVersion
+from .recognition import class_version, function_version
 
 KINDS = {**LAYERS, **OPTIMIZERS}
 LAYER = {"forward", "backward"}
 GRADIENT = "gradient"  # a method of the book's networks
-EDITION = "__fastbp_edition__"  # on functions: which of the book's they are
+VERSION = "__fastbp_version__"  # on functions: which of the book's they are
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Found:
     file: str
     line: int
     name: str
-    edition: Edition | None
+    version: KnownVersion | None
     accelerated: bool
     reason: str = ""
 
@@ -64,7 +64,7 @@ def accelerate() -> list[Found]:
     """Accelerate the book's layers and functions in everything that is imported or defined from now on.
 
     `from common.layers import *` after it gives layers with the same names, attributes and numbers, several times
-    faster; classes that differ from the book's in what they do are left alone. What exists already is not changed.
+    faster; classes that differ from the book's in what they do are not patched. What exists already is not changed.
     Returns the list to which every class and function that is looked at is added, with the reason if it was left.
     """
     return start_accelerating(_state.wrap)  # under `fastbp run --verbose`, calls go on being counted
@@ -120,8 +120,8 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     if is_layer or (made.__name__ in OPTIMIZERS and "update" in own):
         _consider_class(made, body)
     if isinstance(method := own.get(GRADIENT), FunctionType):
-        edition = function_edition(method)
-        if edition is not None and edition.kind == GRADIENT:
+        version = function_version(method)
+        if version is not None and version.kind == GRADIENT:
             setattr(made, GRADIENT, dropping_first_gradient(method))
     return made
 
@@ -133,15 +133,15 @@ def _consider_class(made: type, body: FunctionType) -> None:
     if made.__bases__ != (object,):
         found.reason = f"a subclass of {made.__bases__[0].__name__}"
         return
-    found.edition = class_edition(code, made.__name__, body.__globals__)
-    if found.edition is None:
+    found.version = class_version(code, made.__name__, body.__globals__)
+    if found.version is None:
         found.reason = "not the book's code" if made.__name__ in KINDS else "a layer of your own"
         return
-    fast = OTHER_EDITIONS.get(found.edition.note) or KINDS[found.edition.kind]
-    exchange_methods(made, fast, body.__globals__, found, _state.wrap)
+    fast = OTHER_VERSIONS.get(found.version.note) or KINDS[found.version.kind]
+    patch_methods(made, fast, body.__globals__, found, _state.wrap)
 
 
-def exchange_methods(
+def patch_methods(
     made: type, fast: Fast, module: dict[str, Any], found: Found | None = None, wrap: calls.Wrapper = calls.plain
 ) -> None:
     """Accelerate a class whose code is known; `module` is where its functions are looked up, at the first call."""
@@ -172,16 +172,16 @@ def _once_checked(name: str, fast: Fast, module: dict[str, Any], found: Found | 
 
 
 def _for_functions(name: str, fast: Fast, module: dict[str, Any]) -> tuple[calls.Method, str]:
-    """The method that fits the editions of the functions in a module; one that always passes, and why."""
+    """The method that fits the versions of the functions in a module; or one that always passes, and why."""
     method = fast.methods[name]
     if module.get("np", np) is not np:
         return _pass, "its np is not NumPy"
     for function in fast.functions:
-        edition = edition_of(module.get(function))
-        if edition is None or edition.kind != function:
+        version = version_of(module.get(function))
+        if version is None or version.kind != function:
             return _pass, f"its {function} is not the book's"
-        if edition.note in OTHER_EDITIONS:
-            method = OTHER_EDITIONS[edition.note].methods[name]
+        if version.note in OTHER_VERSIONS:
+            method = OTHER_VERSIONS[version.note].methods[name]
     return method, ""
 
 
@@ -189,11 +189,11 @@ def _pass(*arguments: Any) -> Any:
     return calls.PASS
 
 
-def edition_of(function: Any) -> Edition | None:
+def version_of(function: Any) -> KnownVersion | None:
     """Which of the book's functions this is, or None."""
-    if hasattr(function, EDITION):
-        return getattr(function, EDITION)
-    return function_edition(function) if isinstance(function, FunctionType) else None
+    if hasattr(function, VERSION):
+        return getattr(function, VERSION)
+    return function_version(function) if isinstance(function, FunctionType) else None
 
 
 def _execute_module(loader: SourceFileLoader, module: Any) -> None:
@@ -205,23 +205,23 @@ def _execute_module(loader: SourceFileLoader, module: Any) -> None:
         if (
             isinstance(function, FunctionType)
             and function.__globals__ is vars(module)
-            and not hasattr(function, EDITION)
+            and not hasattr(function, VERSION)
         ):
             _consider_function(function, name)
 
 
 def _consider_function(function: FunctionType, name: str) -> None:
-    edition = function_edition(function)
-    found = Found(function.__code__.co_filename, function.__code__.co_firstlineno, name, edition, edition is not None)
+    version = function_version(function)
+    found = Found(function.__code__.co_filename, function.__code__.co_firstlineno, name, version, version is not None)
     _state.found.append(found)
-    if edition is None or edition.kind not in FUNCTIONS:
+    if version is None or version.kind not in FUNCTIONS:
         found.accelerated, found.reason = False, "not the book's code"
         return
-    function.__globals__[name] = fast_function(function, edition, _state.wrap)
+    function.__globals__[name] = fast_function(function, version, _state.wrap)
 
 
-def fast_function(function: calls.Method, edition: Edition, wrap: calls.Wrapper = calls.plain) -> calls.Method:
+def fast_function(function: calls.Method, version: KnownVersion, wrap: calls.Wrapper = calls.plain) -> calls.Method:
     """The function, accelerated."""
-    made = wrap(edition.kind, FUNCTIONS[edition.kind], function)
-    setattr(made, EDITION, edition)
+    made = wrap(version.kind, FUNCTIONS[version.kind], function)
+    setattr(made, VERSION, version)
     return made

@@ -15,6 +15,7 @@ from typing import Any
 from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain
+from .known_versions import COMPAT
 from .running import CannotRun, run_module, run_script
 
 RUN = "Run a script with the book's layers accelerated, wherever it defines or imports them; nothing in it is changed."
@@ -34,11 +35,13 @@ def run(arguments: Sequence[str]) -> None:
     try:
         _run_it(options)
     finally:
+        if not options.verbose and not any(one.accelerated for one in found):
+            print(f"fastbp: nothing was accelerated: {_why_not(found)}", file=sys.stderr)
         if counter is not None:
             content = _content(found, counter.counts, time.perf_counter() - start)
             _write_json(options.json, content)
             if options.verbose:
-                print(_verdicts(found), _counts(counter.counts), sep="\n", file=sys.stderr)
+                print(*filter(None, (_verdicts(found), _counts(counter.counts))), sep="\n", file=sys.stderr)
 
 
 def audit(arguments: Sequence[str]) -> None:
@@ -56,7 +59,8 @@ def audit(arguments: Sequence[str]) -> None:
     finally:
         content = _content(found, auditor.audits, time.perf_counter() - start)
         _write_json(options.json, {**content, "difference": difference})
-        print(_verdicts(found), _audits(auditor.audits), *_left_out(auditor.audits), sep="\n", file=sys.stderr)
+        report = (_verdicts(found), _audits(auditor.audits), *_left_out(auditor.audits))
+        print(*filter(None, report), sep="\n", file=sys.stderr)
     if difference is not None:
         print(f"Different: {difference}", file=sys.stderr)
         sys.exit(1)
@@ -101,14 +105,25 @@ def _shown(found: list[Found]) -> list[Found]:
     return [one for one in found if one.accelerated or "site-packages" not in Path(one.file).parts]
 
 
+def _why_not(found: list[Found]) -> str:
+    """In one line, of what was looked at last: a script's own classes come after its imports."""
+    shown = _shown(found)
+    if not shown:
+        return "no class with a forward and a backward was defined in Python code"
+    first = shown[-1]
+    others = f", nor are {len(shown) - 1} others" if len(shown) > 1 else ""
+    return f"{first.name} ({os.path.basename(first.file)}:{first.line}) is {first.reason}{others}; see --verbose"
+
+
 def _verdicts(found: list[Found]) -> str:
     shown = _shown(found)
     if not shown:
-        return "fastbp: nothing here is the book's, nothing was accelerated."
+        return f"fastbp: nothing was accelerated: {_why_not(found)}"
     rows = []
     for one in shown:
-        verdict = "accelerated" if one.accelerated else "left alone"
-        note = (one.edition.note if one.edition else "") if one.accelerated else one.reason
+        verdict = "accelerated" if one.accelerated else "not patched"
+        note = (one.version.note if one.version else "") if one.accelerated else one.reason
+        note = "" if note == COMPAT else note
         rows.append(
             (
                 f"{os.path.relpath(one.file) if os.path.exists(one.file) else one.file}:{one.line}",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import get_backend
-from .editions import CHANNELS, NO_EPSILON
+from .known_versions import CHANNELS, NO_EPSILON
 
 PASS: Any = object()
 FLOAT = np.dtype(np.float64)
@@ -227,7 +227,7 @@ def softmax_with_loss_forward(self: Any, x: Any, t: Any) -> Any:
 
 
 def softmax_with_loss_forward_without_epsilon(self: Any, x: Any, t: Any) -> Any:
-    """For the edition that takes the logarithm of y itself."""
+    """For the version that takes the logarithm of y itself."""
     labels = _labels_of_scores(x, t)
     if labels is None:
         return PASS
@@ -319,7 +319,7 @@ def batch_normalization_backward(self: Any, dout: Any) -> Any:
 
 
 def _only_rows(method: Method) -> Method:
-    """For the edition that takes images in another way: only inputs (N, D)."""
+    """For the version that takes images in another way: only inputs (N, D)."""
 
     @functools.wraps(method)
     def rows_only(self: Any, x: Any, *rest: Any) -> Any:
@@ -453,7 +453,7 @@ LAYERS = {
     "Pooling": _layer(pooling_forward, pooling_backward, "im2col", "col2im"),
 }
 
-OTHER_EDITIONS = {  # by their notes: of a class, or of a function that it calls
+OTHER_VERSIONS = {  # by their notes: of a class, or of a function that it calls
     CHANNELS: _layer(_only_rows(batch_normalization_forward), _only_rows(batch_normalization_backward)),
     NO_EPSILON: _layer(softmax_with_loss_forward_without_epsilon, softmax_with_loss_backward),
 }

@@ -1,12 +1,12 @@
 """Which classes and functions are the book's own: told by their code, not by their name.
 
-A definition is brought to a canonical text, whose digest is looked up in `editions`. Comments, docstrings, formatting,
+A definition is brought to a canonical text, whose digest is looked up in `known_versions`. Comments, docstrings, formatting,
 annotations, the order of methods, the name of the definition and those of local variables do not count; everything that
 could change what the code does, does. None of the book's code is kept here, only digests of it:
 
     python -m fastbp.dropin.recognition FILE.py ...
 
-prints the digest of every class and function in the files, and the edition where it is known.
+prints the digest of every class and function in the files, and the version where it is known.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from .editions import EDITIONS, Edition
+from .known_versions import KNOWN_VERSIONS, KnownVersion
 
 Definition = ast.ClassDef | ast.FunctionDef
 _IGNORED = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind", "type_ignores", "simple"}
 
 
-def class_edition(code: CodeType, name: str, module: dict[str, Any]) -> Edition | None:
-    """The edition that a class is, from the code of its body; None where it is another or its source is not there."""
+def class_version(code: CodeType, name: str, module: dict[str, Any]) -> KnownVersion | None:
+    """The version that a class is, from the code of its body; None where it is another or its source is not there."""
     node = _definition(code.co_filename, name, code.co_firstlineno, module)
-    return EDITIONS.get(digest(node)) if isinstance(node, ast.ClassDef) else None
+    return KNOWN_VERSIONS.get(digest(node)) if isinstance(node, ast.ClassDef) else None
 
 
-def function_edition(function: FunctionType) -> Edition | None:
-    """The edition that a function is; None where it is another or its source is not there."""
+def function_version(function: FunctionType) -> KnownVersion | None:
+    """The version that a function is; None where it is another or its source is not there."""
     code = function.__code__
     node = _definition(code.co_filename, code.co_name, code.co_firstlineno, function.__globals__)
-    return EDITIONS.get(digest(node)) if isinstance(node, ast.FunctionDef) else None
+    return KNOWN_VERSIONS.get(digest(node)) if isinstance(node, ast.FunctionDef) else None
 
 
 def _definition(file: str, name: str, line: int, module: dict[str, Any]) -> Definition | None:
@@ -139,7 +139,7 @@ def _text(node: Any, places: dict[str, str]) -> str:
 def main(files: list[str]) -> None:
     for file in files:
         for (name, line), node in _definitions(Path(file).read_text("utf-8")).items():
-            print(f"{digest(node)}  {file}:{line}  {name}  {EDITIONS.get(digest(node), '')}")
+            print(f"{digest(node)}  {file}:{line}  {name}  {KNOWN_VERSIONS.get(digest(node), '')}")
 
 
 if __name__ == "__main__":
