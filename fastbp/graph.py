@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from .layers import Affine
 from .layers._base import Layer
 
 FORMATS = (".svg", ".png", ".pdf")
@@ -338,8 +337,7 @@ class _Recorder:
 
     def forward(self, owner: Any, operands: tuple[Any, ...], result: Any) -> None:
         inputs = [self._value_of(operand) for operand in operands]
-        if isinstance(owner, Affine):
-            inputs += [self._value_of(owner.W, "W"), self._value_of(owner.b, "b")]
+        inputs += [self._value_of(getattr(owner, name), name) for name in getattr(owner, "parameters", ())]
         label = getattr(owner, "symbol", "") or type(owner).__name__
         self.graph.operations.append(Operation(label, inputs, self._new(result), owner))
 
@@ -352,8 +350,7 @@ class _Recorder:
         if operation.output.gradient is None:
             operation.output.gradient = _copied(dout)
         gradients = list(result) if isinstance(result, tuple) else [result]
-        if isinstance(owner, Affine):
-            gradients += [owner.dW, owner.db]
+        gradients += [getattr(owner, f"d{name}") for name in getattr(owner, "parameters", ())]
         for value, gradient in zip(operation.inputs, gradients, strict=False):
             value.gradient = _copied(gradient) if value.gradient is None else value.gradient + gradient
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastbp import MLP, Affine, Relu, SoftmaxWithLoss, numerical_gradient
+from fastbp import MLP, Affine, BatchNormalization, Convolution, Relu, SoftmaxWithLoss, numerical_gradient
 from fastbp.cli._app import app
 from fastbp.graph import (
     AddLayer,
@@ -80,6 +80,21 @@ def test_a_trace_knows_every_value_and_gradient():
     assert values == {(8, 0.8), (64, 0.05), (0.05, 64), (3.2, 1), (1, 2), (1, 1), (4.2, 1)}
     add = graph.operations[-1]
     assert add.inputs == [graph.operations[1].output, graph.operations[2].output]
+
+
+def test_layers_are_traced_by_the_parameters_that_they_declare():
+    images = np.random.default_rng(0).standard_normal((2, 1, 5, 5))
+    convolution = Convolution(np.ones((3, 1, 2, 2)), np.zeros(3))
+    normalization = BatchNormalization(np.ones(48), np.zeros(48))
+    with trace() as graph:
+        out = normalization.forward(convolution.forward(images).reshape(2, -1))
+        dout = normalization.backward(np.cos(out))
+        convolution.backward(dout.reshape(2, 3, 4, 4))
+    names = [[value.name for value in operation.inputs] for operation in graph.operations]
+    assert names == [["", "W", "b"], ["", "gamma", "beta"]]
+    for operation, layer in zip(graph.operations, (convolution, normalization), strict=True):
+        for value in operation.inputs[1:]:
+            np.testing.assert_array_equal(value.gradient, getattr(layer, f"d{value.name}"))
 
 
 def test_a_whole_network_is_traced():

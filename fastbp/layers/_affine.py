@@ -19,6 +19,9 @@ class Affine(Layer):
     next call. After backward, `dW` (D, M) and `db` (M,) hold their gradients; `x` and `original_x_shape` are the input.
     """
 
+    parameters = ("W", "b")
+    decayed = ("W",)
+
     def __init__(self, W: Array, b: ArrayLike, backend: str | None = None):
         super().__init__(backend)
         checks.weights_and_bias(W, b)

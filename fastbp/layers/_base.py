@@ -10,7 +10,14 @@ from ..backends import get_backend
 
 
 class Layer:
-    """What all layers share: the backend that they were made with, by name and as a module of kernels."""
+    """What all layers share: the backend that they were made with, by name and as a module of kernels.
+
+    parameters: the names of the attributes that training changes; after backward, each has its gradient in the attribute
+    "d" + name. decayed: those of them that weight decay shrinks.
+    """
+
+    parameters: tuple[str, ...] = ()
+    decayed: tuple[str, ...] = ()
 
     def __init__(self, backend: str | None = None):
         self.backend, self._kernels = get_backend(backend)

@@ -21,6 +21,9 @@ class Convolution(Layer):
     Raises TypeError and ValueError for other dtypes and shapes, and for a stride below 1 or a pad below 0.
     """
 
+    parameters = ("W", "b")
+    decayed = ("W",)
+
     def __init__(self, W: Array, b: ArrayLike, stride: int = 1, pad: int = 0, backend: str | None = None):
         super().__init__(backend)
         checks.filters_and_bias(W, b)

@@ -73,6 +73,8 @@ class BatchNormalization(Layer):
     When predicting, they are used. After backward, `dgamma` and `dbeta` (D,) hold the gradients.
     """
 
+    parameters = ("gamma", "beta")
+
     def __init__(
         self,
         gamma: Array,

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -214,11 +214,19 @@ class MLP:
         dout = self.last_layer.backward()
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
-        gradients = {}
-        for number in range(1, len(self.sizes)):
-            affine: Any = self.layers[f"Affine{number}"]
-            gradients[f"W{number}"], gradients[f"b{number}"] = affine.dW, affine.db
-        return gradients
+        return {key: getattr(layer, f"d{name}") for key, layer, name in self._declared()}
+
+    def _declared(self) -> Iterator[tuple[str, Any, str]]:
+        """Each key of `params`, its layer, and what the layer calls it: as the layers declare their parameters."""
+        declaring = [layer for layer in self.layers.values() if layer.parameters]
+        for number, layer in enumerate(declaring, 1):
+            for name in layer.parameters:
+                yield f"{name}{number}", layer, name
+
+    @property
+    def decayed(self) -> frozenset[str]:
+        """The keys of `params` that weight decay shrinks."""
+        return frozenset(key for key, layer, name in self._declared() if name in layer.decayed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to `path`, a .safetensors file: weights by name, and what `fastbp.load` needs to know.

@@ -125,8 +125,9 @@ class SeveralProcesses:
         """Add l2 * W to the gradients of all W; returns l2 / 2 * ΣW²."""
         assert run.terms is not None
         l2, squares, at = run.terms.l2, 0.0, 0
+        decayed = run.network.decayed
         for key, value in run.network.params.items():
-            if key.startswith("W"):
+            if key in decayed:
                 gradient[at : at + value.size] += value.dtype.type(l2) * value.ravel()
                 squares += float(np.sum(value * value, dtype=np.float64))
             at += value.size

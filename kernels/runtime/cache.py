@@ -25,16 +25,16 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
-from numba.core import caching, compiler, config
-from numba.core.serialize import dumps
+from numba.core import caching, compiler, config, serialize
 
+from .private import CACHE_PIECES, has_pieces
 from .processors import VECTOR_BYTES
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _KERNELS = Path(__file__).parents[1]
 
 
-class KernelCache(caching._Cache):
+class KernelCache(getattr(caching, "_Cache", object)):
     """One file for each kernel and signature. Any fault, of reading or of writing, is a miss and never an error."""
 
     def __init__(self, directory: Path, name: str):
@@ -63,7 +63,7 @@ class KernelCache(caching._Cache):
         if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
             return
         try:
-            payload = dumps(data._reduce())
+            payload = serialize.dumps(data._reduce())
             path = self._path(sig, data.codegen)
             _write_atomically(path, _checksum(path, payload) + payload)
         except Exception:
@@ -118,6 +118,8 @@ def cache_root() -> Path:
 @lru_cache(maxsize=1)
 def cache_directory() -> Path | None:
     """The private, writable directory of this version's kernels, or None where there can be none."""
+    if not has_pieces(CACHE_PIECES, "kernels are not cached"):
+        return None
     try:
         directory = cache_root() / fingerprint()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

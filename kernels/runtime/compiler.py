@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import numba
-from numba import _dynfunc
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core import codegen, compiler
 
 from .cache import KernelCache, cache_directory
+from .private import DEVICE_PIECES, has_pieces
+
+HAS_DEVICE_PIECES = has_pieces(DEVICE_PIECES, "kernels take longer to compile")
 
 _FILTERS_CHANGED = ("_filters_mutated", "_filters_mutated_lock_held")  # of Python up to 3.13, and from 3.14 on
 
@@ -41,7 +42,9 @@ def device(function=None, *, exact=False):
     not optimised by itself (see `_DeviceCompiler`). LLVM decides whether it is inlined; `simd.noinline` forbids it."""
     if function is None:
         return partial(device, exact=exact)
-    options = {**_options(function, exact), "pipeline_class": _DeviceCompiler}
+    options = _options(function, exact)
+    if HAS_DEVICE_PIECES:
+        options["pipeline_class"] = _DeviceCompiler
     return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
@@ -76,7 +79,7 @@ def _shown_warnings_kept():
                 pass
 
 
-class _DeviceLibrary(JITCodeLibrary):
+class _DeviceLibrary(codegen.JITCodeLibrary):
     """LLVM code that is linked into kernels, and never run by itself: neither optimised nor made machine code of."""
 
     def _optimize_final_module(self):
@@ -87,7 +90,7 @@ class _DeviceLibrary(JITCodeLibrary):
         self._finalized = True
 
 
-class _DeviceCompiler(Compiler):
+class _DeviceCompiler(compiler.Compiler):
     """Numba's compiler, without what would be done again for each kernel that the device function is linked into.
 
     Compiling for `fastbp compare`, both dtypes, alternately, seconds: 25.7 without this, 16.4 with it.
@@ -104,6 +107,6 @@ class _DeviceCompiler(Compiler):
         result = super().compile_extra(func)
         # What Numba's get_executable does after making machine code: a function object, by which callers find it.
         name, keep = result.fndesc.qualname, (result.library,)
-        function = _dynfunc.make_function(result.fndesc.lookup_module(), name, "", 0, result.environment, keep)
+        function = numba._dynfunc.make_function(result.fndesc.lookup_module(), name, "", 0, result.environment, keep)
         result.target_context.insert_user_function(function, result.fndesc, keep)
         return result._replace(entry_point=function)
