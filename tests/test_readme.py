@@ -42,7 +42,12 @@ def test_both_languages_show_the_same_code_and_commands():
         for f in ("README.md", "README.ja.md")
     ]
     assert commands[0] == commands[1]
-    assert len(commands[0]) == 6
+    assert len(commands[0]) == 3
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_the_readme_is_short(name):
+    assert len((ROOT / name).read_text("utf-8").splitlines()) <= 150
 
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".ja.md"))
@@ -83,3 +88,18 @@ def test_the_drawing_of_the_architecture_is_that_of_the_code():
         assert drawn == architecture.drawing(), "run python -m bench.architecture --write"
         for named in re.findall(r"`((?:fastbp|kernels)/[\w/]+\.py)", page):
             assert (architecture.ROOT / named).exists(), named
+
+
+WORDS = (
+    "tried and " + "lost",
+    "exchan" + "ged",
+    "compiling " + "left out",
+    "what was tried to " + "break",
+)  # not the field's
+
+
+def test_words_that_are_not_the_fields_stay_out():
+    texts = [file for kind in ("*.py", "*.md") for file in ROOT.rglob(kind)]
+    own = [file for file in texts if not {".git", ".ci", "venv"} & set(file.parts) and file.name != "CHANGELOG.md"]
+    found = [(file.name, word) for file in own for word in WORDS if word in file.read_text("utf-8").lower()]
+    assert not found

@@ -123,7 +123,7 @@ class Comparison:
 
     @property
     def speedups(self) -> dict[str, float]:
-        """How many times as fast as the first run each other one was, compiling left out."""
+        """How many times as fast as the first run each other one was, compile time excluded."""
         return {str(run.spec): self.runs[0].seconds / run.seconds for run in self.runs[1:]}
 
     def to_json(self) -> dict[str, Any]:

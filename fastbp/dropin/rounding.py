@@ -18,19 +18,16 @@ from . import fast_functions, fast_layers
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 
 
-def terms_of(
-    fast: Callable[..., Any], own: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]
-) -> Terms:
+def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     """The terms of what one call gives; none where nothing is summed.
 
-    fast, own: the kernels' method and the user's; before, after: copies of the arguments, as they were before the user's
-    method ran and as it left them.
+    fast, own: the kernels' method and the user's; arguments: copies of the call's, as the user's method left them.
     """
     method = inspect.unwrap(fast)
     with np.errstate(all="ignore"):
         if method in _PRODUCTS:
-            return _of_products(own, before)
-        return _OTHERS[method](*after) if method in _OTHERS else {}
+            return _of_products(own, arguments)
+        return _OTHERS[method](*arguments) if method in _OTHERS else {}
 
 
 def largest(array: Any) -> float:

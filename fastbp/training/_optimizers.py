@@ -14,7 +14,7 @@ from ..backends import get_backend
 
 
 class Rule(NamedTuple):
-    """An update as the backends take it: see kernels/optimizers.py for the formulas."""
+    """An update as the backends take it: see kernels/engine/update.py for the formulas."""
 
     name: str
     settings: tuple[float, float, float, float, float]

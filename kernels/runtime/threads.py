@@ -29,7 +29,7 @@ LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a worker sl
 
 
 class _Worker:
-    """A thread that looks out for calls for a while, and then sleeps until there is one.
+    """A thread that spins for calls for a while, and then sleeps until there is one.
 
     It has `_given` while it sleeps or works; a call that waits for it there releases that. Its callers never wait for it.
     """
