@@ -1,8 +1,8 @@
 """The book's im2col and col2im on the compiled kernels: the same numbers to the last bit. PASS: run the user's own.
 
 Measured and rejected: sigmoid and softmax. Networks that call them, and not the layers, spend their time in np.dot; the
-kernels' threads and OpenBLAS's got in each other's way, the script of chapter 4 took a sixth longer, and importing Numba half
-a second. The layers Sigmoid and SoftmaxWithLoss do not need them.
+kernels' threads and OpenBLAS's got in each other's way, the script of chapter 4 took a sixth longer, and importing Numba
+half a second. The layers Sigmoid and SoftmaxWithLoss do not need them.
 """
 
 from __future__ import annotations
