@@ -350,7 +350,7 @@ class _Recorder:
         if operation.output.gradient is None:
             operation.output.gradient = _copied(dout)
         gradients = list(result) if isinstance(result, tuple) else [result]
-        gradients += [getattr(owner, f"d{name}") for name in getattr(owner, "parameters", ())]
+        gradients += [owner.gradient_of(name) for name in getattr(owner, "parameters", ())]
         for value, gradient in zip(operation.inputs, gradients, strict=False):
             value.gradient = _copied(gradient) if value.gradient is None else value.gradient + gradient
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ class Layer:
 
     def __init__(self, backend: str | None = None):
         self.backend, self._kernels = get_backend(backend)
+
+    def gradient_of(self, parameter: str) -> Any:
+        """The gradient of one of `parameters`, after backward."""
+        # interned: Python's cache of attributes would keep each new string
+        return getattr(self, sys.intern(f"d{parameter}"))
 
     def _cached(self, name: str) -> Any:
         value = getattr(self, name)

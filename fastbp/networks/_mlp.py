@@ -214,7 +214,7 @@ class MLP:
         dout = self.last_layer.backward()
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
-        return {key: getattr(layer, f"d{name}") for key, layer, name in self._declared()}
+        return {key: layer.gradient_of(name) for key, layer, name in self._declared()}
 
     def _declared(self) -> Iterator[tuple[str, Any, str]]:
         """Each key of `params`, its layer, and what the layer calls it: as the layers declare their parameters."""
