@@ -129,9 +129,10 @@ class Auditor:
         with np.errstate(all="ignore"):
             difference = np.where((one == other) | (_is_nan(one) & _is_nan(other)), 0, np.abs(one - 1.0 * other))
         difference = np.where(_is_nan(difference), np.inf, difference)
-        scale, worst = largest(other) or 1.0, float(np.max(difference))
+        scale, worst = largest(other), float(np.max(difference))
         if worst > self._tolerance(other.dtype) * scale:  # what was summed is looked at where it matters: it takes time
-            scale = max(scale if largest(other) else 0.0, terms.of(what)) or 1.0
+            scale = max(scale, terms.of(what))
+        scale = scale or 1.0
         audit.absolute, audit.relative = max(audit.absolute, worst), max(audit.relative, worst / scale)
         if worst > self._tolerance(other.dtype) * scale:
             index = tuple(map(int, np.unravel_index(int(np.argmax(difference)), difference.shape)))
