@@ -223,6 +223,7 @@ def test_a_thread_may_end_while_its_worker_is_at_a_call(begun):
 def test_threads_that_wait_for_one_that_never_comes_give_up():
     def interrupted(work, turns):
         if work[0] == 0:
+            time.sleep(0.2)  # the others have come, and wait
             raise KeyboardInterrupt
         _relay(work, turns)
 
@@ -231,8 +232,8 @@ def test_threads_that_wait_for_one_that_never_comes_give_up():
     turns = np.zeros(10, np.uint64)
     with pytest.raises(KeyboardInterrupt):
         threads.run(interrupted, 3, turns)
-    assert not turns.any()
     assert soon(lambda: threading.active_count() <= before)
+    assert not turns.any()
 
 
 def soon(condition):
