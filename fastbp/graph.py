@@ -337,7 +337,7 @@ class _Recorder:
 
     def forward(self, owner: Any, operands: tuple[Any, ...], result: Any) -> None:
         inputs = [self._value_of(operand) for operand in operands]
-        inputs += [self._value_of(getattr(owner, name), name) for name in getattr(owner, "parameters", ())]
+        inputs += [self._value_of(getattr(owner, name), name) for name in _parameters(owner)]
         label = getattr(owner, "symbol", "") or type(owner).__name__
         self.graph.operations.append(Operation(label, inputs, self._new(result), owner))
 
@@ -350,9 +350,14 @@ class _Recorder:
         if operation.output.gradient is None:
             operation.output.gradient = _copied(dout)
         gradients = list(result) if isinstance(result, tuple) else [result]
-        gradients += [owner.gradient_of(name) for name in getattr(owner, "parameters", ())]
+        gradients += [owner.gradient_of(name) for name in _parameters(owner)]
         for value, gradient in zip(operation.inputs, gradients, strict=False):
             value.gradient = _copied(gradient) if value.gradient is None else value.gradient + gradient
+
+
+def _parameters(owner: Any) -> tuple[str, ...]:
+    """What a layer of fastbp declares; a user's own class may mean something else by the word."""
+    return owner.parameters if isinstance(owner, Layer) else ()
 
 
 def _copied(value: Any) -> Any:

@@ -97,6 +97,22 @@ def test_layers_are_traced_by_the_parameters_that_they_declare():
             np.testing.assert_array_equal(value.gradient, getattr(layer, f"d{value.name}"))
 
 
+def test_a_class_of_ones_own_may_have_parameters_of_another_kind():
+    class Own:
+        parameters = np.ones(3)
+
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, dout):
+            return 2 * dout
+
+    own = Own()
+    with trace(Own) as graph:
+        own.backward(own.forward(np.ones(2)))
+    assert len(graph.operations[0].inputs) == 1
+
+
 def test_a_whole_network_is_traced():
     rng = np.random.default_rng(0)
     network = MLP((6, 5, 4, 3), dtype="float64", seed=0)
