@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
+import textwrap
 import warnings
 
 import numpy as np
@@ -66,3 +69,67 @@ MANY = [np.float64, np.float32, np.float16, np.uint8, np.int64, np.bool_]
 
 def normal(*shape, dtype=np.float64):
     return (3 * RNG.standard_normal(shape)).astype(dtype)
+
+
+TRAIN = """
+import os, sys
+sys.path.append(os.pardir)
+import numpy as np
+from common.multi_layer_net_extend import MultiLayerNetExtend
+from common.trainer import Trainer
+
+np.random.seed(3)
+x = np.where(np.random.rand(300, 36) < 0.7, 0, np.random.rand(300, 36)).astype(np.float32)
+t = (x[:, :18].sum(axis=1) > x[:, 18:].sum(axis=1)).astype(int)
+network = MultiLayerNetExtend(36, [20, 15], 2, use_dropout=True, dropout_ration=0.2, use_batchnorm=True)
+trainer = Trainer(network, x, t, x, t, epochs=20, mini_batch_size=20, optimizer="adam", optimizer_param={"lr": 0.01})
+trainer.train()
+print(repr(float(np.random.rand())))
+"""
+
+CONVNET = """
+import numpy as np
+from common.layers import *
+from collections import OrderedDict
+
+np.random.seed(4)
+params = {"W1": 0.3 * np.random.randn(6, 1, 3, 3), "b1": np.zeros(6)}
+params.update({"W2": 0.1 * np.random.randn(96, 4), "b2": np.zeros(4)})
+layers = OrderedDict()
+layers["Conv1"] = Convolution(params["W1"], params["b1"], 1, 1)
+layers["Relu1"] = Relu()
+layers["Pool1"] = Pooling(pool_h=2, pool_w=2, stride=2)
+layers["Affine1"] = Affine(params["W2"], params["b2"])
+last = SoftmaxWithLoss()
+x, t = np.random.rand(40, 1, 8, 8), np.random.randint(0, 4, 40)
+for step in range(100):
+    y = x
+    for layer in layers.values():
+        y = layer.forward(y)
+    print("loss", repr(float(last.forward(y, t))))
+    dout = last.backward()
+    for layer in reversed(list(layers.values())):
+        dout = layer.backward(dout)
+    for number, layer in (("1", "Conv1"), ("2", "Affine1")):
+        params["W" + number] -= 0.1 * layers[layer].dW
+        params["b" + number] -= 0.1 * layers[layer].db
+print(layers["Conv1"].col.shape, layers["Pool1"].arg_max.sum())
+"""
+
+
+def run(folder, *command, **options):
+    environment = {**os.environ, **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        **options,
+    )
+
+
+def write(folder, name, source):
+    (folder / name).write_text(textwrap.dedent(source), "utf-8")
+    return name

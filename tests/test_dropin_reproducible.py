@@ -1,0 +1,144 @@
+"""`fastbp run`: the same bits run after run, where kernels begin, which calls they take, and the warnings of Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from dropin_cases import run, write
+
+from fastbp.bench.dropin import write_common
+from fastbp.dropin.calls import estimated_seconds
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_common(tmp_path)
+    return tmp_path
+
+
+BUSY = """
+import numpy as np
+from common.layers import *
+from common.optimizer import Adam
+
+np.random.seed(5)
+params = {"W1": 0.1 * np.random.randn(120, 300), "b1": np.zeros(300), "W2": 0.1 * np.random.randn(300, 7), "b2": np.zeros(7)}
+first, relu, second = Affine(params["W1"], params["b1"]), Relu(), Affine(params["W2"], params["b2"])
+last, optimizer = SoftmaxWithLoss(), Adam(lr=0.01)
+for step in range(600):
+    x, t = np.random.randn(150, 120), np.random.randint(0, 7, 150)
+    loss = last.forward(second.forward(relu.forward(first.forward(x))), t)
+    first.backward(relu.backward(second.backward(last.backward())))
+    grads = {"W1": first.dW, "b1": first.db, "W2": second.dW, "b2": second.db}
+    optimizer.update(params, grads)
+print(loss.hex(), hash(params["W1"].tobytes()))
+"""
+
+
+def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_process(folder):
+    """The kernels begin in the middle of the script, at the same call every time, and how their threads take turns in the
+    work does not show in the numbers."""
+    script = write(folder, "script.py", BUSY)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        environment = {"PYTHONHASHSEED": "0"}
+        texts = {run(folder, "-m", "fastbp", "run", script, env=environment).stdout for _ in range(5)}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert len(texts) == 1
+    assert texts != {""}
+
+
+def test_work_is_counted_from_shapes():
+    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    forward = estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50)))
+    backward = estimated_seconds("backward", (affine, np.ones((100, 50))), np.ones((100, 784)))
+    assert 1e-4 < forward < backward < 1e-3
+    convolution = type("Convolution", (), {"W": np.ones((30, 1, 5, 5)), "b": np.zeros(30)})()
+    images, out = np.ones((100, 1, 28, 28)), np.ones((100, 30, 24, 24))
+    assert 1e-3 < estimated_seconds("forward", (convolution, images), out) < 1e-1
+    params = {"W": np.ones((784, 50))}
+    assert estimated_seconds("update", (object(), params, params), None) > 1e-4
+    assert estimated_seconds("im2col", (), None) < 1e-4
+
+
+def test_small_calls_are_left_to_numpy_by_their_shapes(folder):
+    script = write(
+        folder,
+        "script.py",
+        """
+        from common.layers import *
+        for rows in (1, 2000):
+            affine, relu, dropout = Affine(np.ones((90, 50)), np.zeros(50)), Relu(), Dropout()
+            dropout.backward(dropout.forward(relu.backward(relu.forward(affine.forward(np.ones((rows, 90)))))))
+            affine.backward(np.ones((rows, 50)))
+        """,
+    )
+    for least, left in (("1", 1), ("0", 0)):
+        command = ("-m", "fastbp", "run", "--json", "report.json", script)
+        assert run(folder, *command, env={"FASTBP_LEAST_WORK": least}).returncode == 0
+        calls = json.loads((folder / "report.json").read_text())["calls"]
+        assert {(count["calls"], count["passed"]) for count in calls.values() if count["calls"]} == {(2, left)}
+
+
+WARNING = """
+import numpy as np
+from common.layers import *
+
+def overflow():
+    return np.float64(1e308) * np.float64(10)
+
+def forward(layer, *arguments):
+    return layer.forward(*arguments)
+
+np.random.seed(0)
+W, inf = np.ones((3, 4)), np.inf
+large = np.array([[1e308, 1.0, 0.0, 2.0]] * 2)
+for _ in range(3):
+    overflow()
+    forward(Affine(W, np.array([inf, 0, -inf, 0])), np.array([[-inf, 1, 1]] * 2))
+    forward(Affine(np.where(W > 0, inf, 0), np.zeros(4)), np.array([[0.0, 1, 1]] * 2))
+    forward(Affine(W, np.zeros(4)), np.array([[inf, -inf, 1]] * 2))
+    forward(Convolution(np.ones((4, 1, 1, 1)), np.zeros(4)), np.array([[[[inf, np.nan], [-inf, 1.0]]]]))
+    forward(Convolution(np.full((4, 1, 1, 1), inf), np.zeros(4)), np.zeros((1, 1, 2, 2)))
+    forward(Sigmoid(), np.array([[-800.0, 1.0]]))
+    forward(Sigmoid(), np.array([[800.0, 1.0]]))
+    forward(SoftmaxWithLoss(), np.array([[inf, 0.0, 1.0]]), np.array([1]))
+    forward(SoftmaxWithLoss(), np.array([[-1e308, 1e308, 1.0]]), np.array([1]))
+    forward(SoftmaxWithLoss(), np.array([[1.0, 1e3, 1.0]]), np.array([0]))
+    forward(BatchNormalization(np.ones(4), np.zeros(4)), large)
+    forward(BatchNormalization(np.ones(4), np.zeros(4)), np.array([[inf, 1.0, 2.0, np.nan]] * 2))
+    forward(Dropout(), np.array([[inf, 1.0, np.nan]]))
+    affine = Affine(W, np.zeros(4))
+    affine.forward(np.ones((2, 3)))
+    affine.backward(np.array([[inf, 1.0, 2.0, 3.0], [-inf, 1e308, 2.0, 3.0]]))
+    affine.backward(np.array([[1.0, 1.0, 2.0, 3.0], [1.0, 1e308, 2.0, 3.0]]) * 1.1)
+    sigmoid = Sigmoid()
+    sigmoid.forward(np.array([40.0, 0.0]))
+    sigmoid.backward(np.array([inf, 1.0]))
+    forward(Pooling(2, 2), np.array([[[[inf, np.nan], [-inf, 1.0]]]]))
+    convolution = Convolution(np.ones((1, 1, 2, 2)), np.zeros(1))
+    convolution.forward(np.ones((1, 1, 3, 3)))
+    convolution.backward(np.array([[[[inf, 1.0], [-inf, 1.0]]]]))
+print("done")
+"""
+
+
+def test_warnings_are_those_of_python(folder, tmp_path):
+    """The same ones, as often, at the same lines: none lost in kernels, none shown again because Numba compiled."""
+    script = write(folder, "script.py", WARNING)
+    start = write(folder, "start.py", """
+        from fastbp.dropin import calls, command
+        calls._beginning.SECONDS = -1
+        command.run(["script.py"])
+        """)  # fmt: skip
+    plain, fast = run(folder, script), run(folder, start, env={"FASTBP_CACHE_DIR": str(tmp_path / "cache")})
+    assert plain.stdout == fast.stdout == "done\n", fast.stderr
+    assert plain.stderr.count("RuntimeWarning") > 10
+    assert fast.stderr == plain.stderr
