@@ -10,7 +10,7 @@ from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
 
 import fastbp
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import fast_layers
+from fastbp.dropin import dropped_gradient, operations
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     """The book's networks drop it; who goes through the layers himself gets it."""
     with fastbp.accelerated():
         layers = load_common(folder)["layers"]
-    dropping = fast_layers.dropping_first_gradient(Network.gradient)
+    dropping = dropped_gradient.dropping_first_gradient(Network.gradient)
     affine, x, dout = layers.Affine(normal(20, 30), np.zeros(30)), normal(40, 20), normal(40, 30)
     affine.forward(x)
     network = Network(container([affine]), seen := [])
@@ -45,7 +45,7 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     dropping(network, dout)
     assert np.isnan(seen[-1]).all()
     assert seen[-1].shape == x.shape
-    assert not fast_layers.is_computed(seen[-1])
+    assert not operations.is_computed(seen[-1])
     assert_same(affine.dW, x.T @ dout, "dW")
     network.gradient(dout)
     assert np.isfinite(seen[-1]).all()
@@ -62,7 +62,7 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     with pytest.raises(AttributeError):
         dropping(Network(container([affine, None]), seen), dout)
     affine.backward(dout)
-    assert fast_layers.is_computed(affine.backward(dout))
+    assert operations.is_computed(affine.backward(dout))
 
 
 def test_networks_of_compat_have_the_gradients_of_plain_ones(folder):

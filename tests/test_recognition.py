@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fastbp.bench.dropin import plain_source
 from fastbp.dropin.fast_functions import FUNCTIONS
-from fastbp.dropin.fast_layers import LAYERS
 from fastbp.dropin.fast_optimizers import OPTIMIZERS
 from fastbp.dropin.known_versions import COMPAT, KNOWN_VERSIONS, KnownVersion
+from fastbp.dropin.methods import FORMS as LAYERS
 from fastbp.dropin.recognition import digest, main
 
 

@@ -1,16 +1,18 @@
 """Putting the compiled kernels under the book's layers, where they are defined: `accelerate()` and `accelerated()`.
 
 Two places of Python see every definition: the built-in function that makes classes, and the loader that has executed a
-module. While accelerating, both look at what has been defined. A class that is recognised as a known version of the book's
-keeps its name, its constructor, its attributes and its place; only its `forward` and `backward` are patched with ones
-that use the kernels where they can, and the class's own methods where not. Anything else is left as it is.
+module. While accelerating, both look at what has been defined. A class that has the book's text, or that is found to
+compute the same when it is first called (`trials`), keeps its name, its constructor, its attributes and its place; only
+its `forward` and `backward` are patched with ones that use the kernels where they can, and the class's own methods where
+not. Anything else is left as it is.
 """
 
 from __future__ import annotations
 
 import builtins
-import functools
+import inspect
 import threading
+from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,21 +23,26 @@ from typing import Any
 import numpy as np
 
 from . import calls
+from .dropped_gradient import dropping_first_gradient
 from .fast_functions import FUNCTIONS
-from .fast_layers import LAYERS, OTHER_VERSIONS, Fast, Patches, dropping_first_gradient, kernels, state_with_patches
 from .fast_optimizers import OPTIMIZERS
 from .known_versions import KnownVersion
-from .recognition import class_version, function_version
+from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Forms, lazy_attributes, make_lazy
+from .operations import kernels
+from .recognition import class_version, function_node, function_version
+from .trials import try_class
+from .verification import written
 
-KINDS = {**LAYERS, **OPTIMIZERS}
-LAYER = {"forward", "backward"}
+KINDS = {*FORMS, *OPTIMIZERS}
+LAYER = ("forward", "backward")
 GRADIENT = "gradient"  # a method of the book's networks
+NOT_TRIED = "not tried: it did too little, or nothing"
 VERSION = "__fastbp_version__"  # on functions: which of the book's they are
 
 
 @dataclass
 class Found:
-    """A class or function that was looked at: whether it was accelerated, and if not, why."""
+    """A class or function that was looked at: whether it was accelerated, how it was known, and what was left and why."""
 
     file: str
     line: int
@@ -43,6 +50,7 @@ class Found:
     version: KnownVersion | None
     accelerated: bool
     reason: str = ""
+    how: str = ""
 
 
 class _State:
@@ -52,6 +60,7 @@ class _State:
         self.lock = threading.Lock()
         self.depth = 0
         self.wrap: calls.Wrapper = calls.plain
+        self.only_known = False
         self.found: list[Found] = []
 
 
@@ -70,9 +79,10 @@ def accelerate() -> list[Found]:
     return start_accelerating(_state.wrap)  # under `fastbp run --verbose`, calls go on being counted
 
 
-def start_accelerating(wrap: calls.Wrapper) -> list[Found]:
-    """The same, with calls that are wrapped in another way: counted, or compared."""
+def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Found]:
+    """The same, with calls that are wrapped in another way: counted, or compared; `only_known`: nothing is tried."""
     with _state.lock:
+        _state.only_known = only_known
         _state.depth += 1
         _state.wrap = wrap
         vars(kernels).clear()
@@ -113,10 +123,10 @@ def accelerated() -> Iterator[list[Found]]:
 
 def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     made = _build_class(body, name, *bases, **keywords)
-    if type(made) is not type or not isinstance(body, FunctionType):
+    if type(made) not in (type, ABCMeta) or not isinstance(body, FunctionType) or _is_ours(made.__module__):
         return made
     own = vars(made)
-    is_layer = bool(LAYER & own.keys()) and all(hasattr(made, method) for method in LAYER)
+    is_layer = any(method in own for method in LAYER) and all(hasattr(made, method) for method in LAYER)
     if is_layer or (made.__name__ in OPTIMIZERS and "update" in own):
         _consider_class(made, body)
     if isinstance(method := own.get(GRADIENT), FunctionType):
@@ -126,67 +136,139 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     return made
 
 
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
+
+
 def _consider_class(made: type, body: FunctionType) -> None:
     code = body.__code__
     found = Found(code.co_filename, code.co_firstlineno, made.__name__, None, False)
     _state.found.append(found)
-    if made.__bases__ != (object,):
-        found.reason = f"a subclass of {made.__bases__[0].__name__}"
-        return
     found.version = class_version(code, made.__name__, body.__globals__)
-    if found.version is None:
-        found.reason = "not the book's code" if made.__name__ in KINDS else "a layer of your own"
-        return
-    fast = OTHER_VERSIONS.get(found.version.note) or KINDS[found.version.kind]
-    patch_methods(made, fast, body.__globals__, found, _state.wrap)
+    if found.version is not None:
+        found.accelerated, found.how = True, "the book's text"
+        patch(made, found.version, body.__globals__, found, _state.wrap, _state.only_known)
+    elif _state.only_known or made.__name__ in OPTIMIZERS:
+        found.reason = "not the book's text"
+    elif (reason := _not_to_be_tried(made)) is not None:
+        found.reason = reason
+    else:
+        found.reason = NOT_TRIED
+        patch(made, None, body.__globals__, found, _state.wrap)
 
 
-def patch_methods(
-    made: type, fast: Fast, module: dict[str, Any], found: Found | None = None, wrap: calls.Wrapper = calls.plain
+def _not_to_be_tried(made: type) -> str | None:
+    """Why a class cannot be tried, if so: its methods are not functions, or its attributes are not plain ones."""
+    for name in LAYER:
+        if name not in vars(made):
+            return f"a subclass of {made.__bases__[0].__name__}, whose {name} it inherits"
+        if not isinstance(own := inspect.unwrap(vars(made)[name]), FunctionType) or function_node(own) is None:
+            return f"the code of its {name} is not there to be read"
+    special = ("__setattr__", "__getattribute__", "__getattr__", "__getstate__")
+    if "__slots__" in vars(made) or any(
+        getattr(made, name, None) is not getattr(object, name, None) for name in special
+    ):
+        return "its attributes are not plain ones"
+    return None
+
+
+def patch(
+    made: type,
+    version: KnownVersion | None,
+    module: dict[str, Any],
+    found: Found | None = None,
+    wrap: calls.Wrapper = calls.plain,
+    only_known: bool = False,
 ) -> None:
-    """Accelerate a class whose code is known; `module` is where its functions are looked up, at the first call."""
-    if found is not None:
-        found.accelerated = True
-    for name in fast.methods:
-        own = vars(made)[name]
-        setattr(made, name, wrap(f"{made.__name__}.{name}", _once_checked(name, fast, module, found), own))
-    if fast is LAYERS["Convolution"]:
-        made.col = Patches()  # type: ignore[attr-defined]
-        made.__getstate__ = state_with_patches  # type: ignore[attr-defined]
+    """Accelerate a class, whose code is known or is to be tried; `module` is where its functions are looked up."""
+    if version is not None and version.kind in OPTIMIZERS:
+        update = OPTIMIZERS[version.kind]
+        made.update = wrap(f"{made.__name__}.update", update, vars(made)["update"])  # type: ignore[attr-defined]
+    else:
+        _Patched(made, version, module, found, only_known).wrap(wrap)
 
 
-def _once_checked(name: str, fast: Fast, module: dict[str, Any], found: Found | None) -> calls.Method:
-    """The fast method, if what the user's class calls is NumPy's and the book's as well; the first call looks."""
-    chosen: calls.Method | None = None
+class _Patched:
+    """A class whose methods are patched. What runs in their place is decided when forward is called for the first time."""
 
-    @functools.wraps(fast.methods[name])
-    def checked(*arguments: Any) -> Any:
-        nonlocal chosen
-        if chosen is None:
-            chosen, reason = _for_functions(name, fast, module)
-            if found is not None and reason:
-                found.accelerated, found.reason = False, reason
-        return chosen(*arguments)
+    def __init__(
+        self, made: type, version: KnownVersion | None, module: dict[str, Any], found: Found | None, only_known: bool
+    ):
+        self.made, self.version, self.module = made, version, module
+        self.found = found or Found("", 0, made.__name__, version, True)
+        self.only_known = only_known
+        self.lock = threading.RLock()
+        self.own: dict[str, FunctionType] = {name: vars(made)[name] for name in LAYER}
+        self.wrapped: dict[str, Any] = {}
+        self.is_watched = False
+        self.chosen: dict[str, calls.Method] | None = None
 
-    return checked
+    def wrap(self, wrap: calls.Wrapper) -> None:
+        self.is_watched = hasattr(wrap, "watches")
+        for name in LAYER:
+            setattr(self.made, name, wrap(f"{self.made.__name__}.{name}", _Fast(self, name), self.own[name]))
+            self.wrapped[name] = vars(self.made)[name]
+
+    def decide(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
+        with self.lock:
+            if self.chosen is None:
+                self.chosen = self._choose(layer, arguments)
+            return self.chosen
+
+    def _choose(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
+        forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
+        if not forms.forward and (self.only_known or _not_to_be_tried(self.made)):
+            self.found.accelerated, self.found.reason = False, reason
+        elif not forms.forward:
+            verdict = try_class(self.made, layer, arguments, self.own)
+            forms, self.found.how = verdict.forms, verdict.how
+            self.found.accelerated = bool(forms.forward)
+            self.found.reason = "; ".join(filter(None, ("" if forms.forward else reason, verdict.reason)))
+        if lazy := lazy_attributes(forms):
+            make_lazy(self.made, lazy)
+        for name in LAYER:  # what is left costs nothing any more
+            is_ours = vars(self.made).get(name) is self.wrapped[name]
+            if is_ours and not getattr(forms, name) and not self.is_watched:
+                setattr(self.made, name, self.own[name])
+        return {name: written(self.own[name], getattr(forms, name)) for name in LAYER}
 
 
-def _for_functions(name: str, fast: Fast, module: dict[str, Any]) -> tuple[calls.Method, str]:
-    """The method that fits the versions of the functions in a module; or one that always passes, and why."""
-    method = fast.methods[name]
+def known_forms(version: KnownVersion, module: dict[str, Any]) -> tuple[Forms, str]:
+    """Those of a known class that fit the functions it calls, in its module; none, and why, if they are not the book's."""
+    forms = OTHER_FORMS.get(version.note) or FORMS[version.kind]
     if module.get("np", np) is not np:
-        return _pass, "its np is not NumPy"
-    for function in fast.functions:
-        version = version_of(module.get(function))
-        if version is None or version.kind != function:
-            return _pass, f"its {function} is not the book's"
-        if version.note in OTHER_VERSIONS:
-            method = OTHER_VERSIONS[version.note].methods[name]
-    return method, ""
+        return Forms((), ()), "its np is not NumPy"
+    for function in FUNCTIONS_OF.get(version.kind, ()):
+        known = version_of(module.get(function))
+        if known is None or known.kind != function:
+            return Forms((), ()), f"its {function} is not the book's"
+        forms = OTHER_FORMS.get(known.note, forms)
+    return forms, ""
 
 
-def _pass(*arguments: Any) -> Any:
-    return calls.PASS
+class _Fast:
+    """What is called in the place of a method."""
+
+    def __init__(self, patched: _Patched, name: str):
+        self.patched, self.name = patched, name
+
+    def __call__(self, *arguments: Any) -> Any:
+        chosen = self.patched.chosen
+        if chosen is None:
+            if self.name != "forward":
+                return calls.PASS
+            chosen = self.patched.decide(arguments[0], arguments[1:])
+        return chosen[self.name](*arguments)
+
+    @property
+    def forms(self) -> Any:
+        return getattr((self.patched.chosen or {}).get(self.name), "forms", ())
+
+    def is_left(self, *arguments: Any) -> bool:
+        """Whether the user's own method is to run, whatever the arguments."""
+        if self.patched.chosen is None and self.name == "forward":
+            self.patched.decide(arguments[0], arguments[1:])
+        return not self.forms
 
 
 def version_of(function: Any) -> KnownVersion | None:
@@ -198,7 +280,7 @@ def version_of(function: Any) -> KnownVersion | None:
 
 def _execute_module(loader: SourceFileLoader, module: Any) -> None:
     _exec_module(loader, module)
-    if module.__name__.partition(".")[0] == __name__.partition(".")[0]:
+    if _is_ours(module.__name__):
         return
     for name in FUNCTIONS:
         function = vars(module).get(name)

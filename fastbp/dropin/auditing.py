@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .fast_layers import PASS, Method, is_computed
-from .rounding import LAZY, Terms, largest, terms_of
+from .methods import LazyColumns
+from .operations import PASS, Method, is_computed
+from .rounding import Terms, largest, terms_of
 
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)
 
@@ -26,11 +27,12 @@ class DifferenceFound(BaseException):
 class Audit(calls.Count):
     """Calls of one method that were computed twice; `seconds` on the kernels, `own_seconds` by the user's code.
 
-    The times are without the first call. `left_out`: how often the gradient of the input was not computed, as the network
-    drops it; there is nothing to compare then.
+    The times are without the first call. `left_seconds`: of calls that were left to the user's code, by it. `left_out`:
+    how often the gradient of the input was not computed, as the network drops it; there is nothing to compare then.
     """
 
     own_seconds: float = 0.0
+    left_seconds: float = 0.0
     absolute: float = 0.0
     relative: float = 0.0
     left_out: int = 0
@@ -40,24 +42,49 @@ class Audit(calls.Count):
 class Auditor:
     """Wraps methods so that both ways are taken. A difference beyond the tolerance raises DifferenceFound."""
 
+    watches = True  # what is left alone is timed, too
+
     tolerance: float | None = None
     audits: dict[str, Audit] = field(default_factory=dict)
     _inside: threading.local = field(default_factory=threading.local)
 
     def __call__(self, name: str, fast: Method, own: Method) -> Method:
         audit = self.audits.setdefault(name, Audit())
-        least, most = calls.positional(fast)
+        order = calls.Order(own)
 
         @functools.wraps(own)
         def both(*arguments: Any, **named: Any) -> Any:
-            if getattr(self._inside, "own", False) or named or not least <= len(arguments) <= most:
+            given = order.place(arguments, named) if named else arguments
+            if getattr(self._inside, "own", False) or given is None or not order.least <= len(given) <= order.most:
                 return own(*arguments, **named)
             audit.calls += 1
-            return self._both(name, audit, fast, own, arguments)
+            if hasattr(fast, "is_left") and fast.is_left(*given):
+                return self._own(audit, own, given)
+            return self._both(name, audit, fast, own, given)
 
         return both
 
+    def _own(self, audit: Audit, own: Method, arguments: tuple[Any, ...]) -> Any:
+        """What is left to the user's code; timed without the calls in it, those of a network's layers."""
+        before, self._inside.seconds = getattr(self._inside, "seconds", 0.0), 0.0
+        start = time.perf_counter()
+        try:
+            return own(*arguments)
+        finally:
+            seconds = time.perf_counter() - start
+            audit.passed += 1
+            audit.left_seconds += seconds - self._inside.seconds
+            self._inside.seconds = before + seconds
+
     def _both(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
+        """Both ways; the time of it all is taken off that of a call which it is in."""
+        start = time.perf_counter()
+        try:
+            return self._compared(name, audit, fast, own, arguments)
+        finally:
+            self._inside.seconds = getattr(self._inside, "seconds", 0.0) + time.perf_counter() - start
+
+    def _compared(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
         copies = tuple(map(_copy, arguments))
         random = _random_state()
         start = time.perf_counter()
@@ -77,6 +104,7 @@ class Auditor:
         seconds = time.perf_counter() - start
         if result is PASS:
             audit.passed += 1
+            audit.left_seconds += own_seconds
             return own(*arguments)
         if audit.calls > 1:  # the first one loads or compiles the kernels
             audit.seconds += seconds
@@ -112,7 +140,7 @@ class Auditor:
             for key, other in wanted.items():
                 self._compare(where, f"{what}[{key!r}]", audit, terms, actual[key], other)
             return
-        if isinstance(wanted, tuple):
+        if isinstance(wanted, tuple | list):
             for one, other in zip(actual, wanted, strict=True):
                 self._compare(where, what, audit, terms, one, other)
             return
@@ -174,9 +202,13 @@ def _copy(argument: Any) -> Any:
         return argument.copy(order="K")
     if type(argument) is dict:
         return {key: _copy(value) for key, value in argument.items()}
+    if type(argument) is list:
+        return list(map(_copy, argument))
     if hasattr(argument, "__dict__") and not isinstance(argument, type):
         double = object.__new__(type(argument))
-        attributes = {name: _copy(value) if type(value) is dict else value for name, value in vars(argument).items()}
+        attributes = {
+            name: _copy(value) if type(value) in (dict, list) else value for name, value in vars(argument).items()
+        }
         double.__dict__.update(attributes)
         return double
     return argument
@@ -184,5 +216,5 @@ def _copy(argument: Any) -> Any:
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
-        if name not in LAZY and not name.startswith("_fastbp"):
+        if not isinstance(getattr(type(layer), name, None), LazyColumns) and not name.startswith("_fastbp"):
             yield name, getattr(layer, name, None), wanted

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .fast_layers import PASS, Method
+from .operations import PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
 
@@ -44,6 +44,9 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
     layer, *rest = arguments or (None,)
     numbers = sum(map(_size, (*rest, result)))
     weights, bias = getattr(layer, "W", None), getattr(layer, "b", None)
+    parameters = getattr(layer, "params", None)
+    if weights is None and isinstance(parameters, list) and len(parameters) == 2:
+        weights, bias = parameters  # as in the book's second volume
     if not isinstance(weights, np.ndarray):
         return CALL + NUMBER * (numbers + _size(layer))
     is_backward = name == "backward"
@@ -75,13 +78,14 @@ def plain(name: str, fast: Method, own: Method) -> Method:
 
 
 def eager(name: str, fast: Method, own: Method) -> Method:
-    """`fast`, and `own` where that passes, or where the number of arguments is not the book's or some are named."""
-    least, most = positional(fast)
+    """`fast`, and `own` where that passes, or where the arguments are not those that `own` takes."""
+    order = Order(own)
 
     @functools.wraps(own)
     def call(*arguments: Any, **named: Any) -> Any:
-        if not named and least <= len(arguments) <= most:
-            result = fast(*arguments)
+        given = order.place(arguments, named) if named else arguments
+        if given is not None and order.least <= len(given) <= order.most:
+            result = fast(*given)
             if result is not PASS:
                 return result
         return own(*arguments, **named)
@@ -89,10 +93,20 @@ def eager(name: str, fast: Method, own: Method) -> Method:
     return call
 
 
-def positional(function: Method) -> tuple[int, int]:
-    """How many positional arguments a function takes, at the least and at the most."""
-    parameters = inspect.signature(function).parameters.values()
-    return sum(parameter.default is parameter.empty for parameter in parameters), len(parameters)
+class Order:
+    """The order of a function's parameters, and how many positional arguments it takes; none that take any number."""
+
+    def __init__(self, function: Method):
+        parameters = list(inspect.signature(function).parameters.values())
+        self.names = [parameter.name for parameter in parameters]
+        self.least, self.most = sum(one.default is one.empty for one in parameters), len(parameters)
+        if any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.POSITIONAL_ONLY) for one in parameters):
+            self.most = -1
+
+    def place(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...] | None:
+        """All arguments by their places; None if that cannot be."""
+        following = self.names[len(arguments) : len(arguments) + len(named)]
+        return (*arguments, *map(named.__getitem__, following)) if set(following) == set(named) else None
 
 
 @dataclass

@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(arguments)
     counter = Counter() if options.verbose or options.json else None
-    found = start_accelerating(counter or plain)
+    found = start_accelerating(counter or plain, options.only_known)
     start = time.perf_counter()
     try:
         _run_it(options)
@@ -50,7 +50,7 @@ def audit(arguments: Sequence[str]) -> None:
     parser.add_argument("--tolerance", type=float, help="of the largest magnitude in an array (float64: 1e-10)")
     options = parser.parse_args(arguments)
     auditor = Auditor(options.tolerance)
-    found = start_accelerating(auditor)
+    found = start_accelerating(auditor, options.only_known)
     start, difference = time.perf_counter(), None
     try:
         _run_it(options)
@@ -69,6 +69,9 @@ def audit(arguments: Sequence[str]) -> None:
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"fastbp {name}", description=description, allow_abbrev=False)
     parser.add_argument("-m", "--module", action="store_true", help="SCRIPT is the name of a module, as in python -m")
+    parser.add_argument(
+        "--only-known", action="store_true", help="accelerate the book's own text, and try nothing else"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to a file")
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
     parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="what the script is given")
@@ -111,8 +114,8 @@ def _why_not(found: list[Found]) -> str:
     if not shown:
         return "no class with a forward and a backward was defined in Python code"
     first = shown[-1]
-    others = f", nor are {len(shown) - 1} others" if len(shown) > 1 else ""
-    return f"{first.name} ({os.path.basename(first.file)}:{first.line}) is {first.reason}{others}; see --verbose"
+    others = f"; so were {len(shown) - 1} others" if len(shown) > 1 else ""
+    return f"{first.name} ({os.path.basename(first.file)}:{first.line}) was left, {first.reason}{others}; see --verbose"
 
 
 def _verdicts(found: list[Found]) -> str:
@@ -122,8 +125,8 @@ def _verdicts(found: list[Found]) -> str:
     rows = []
     for one in shown:
         verdict = "accelerated" if one.accelerated else "not patched"
-        note = (one.version.note if one.version else "") if one.accelerated else one.reason
-        note = "" if note == COMPAT else note
+        note = one.reason or (one.version.note if one.version else "")
+        note = ", ".join(filter(None, (one.how, "" if note == COMPAT else note)))
         rows.append(
             (
                 f"{os.path.relpath(one.file) if os.path.exists(one.file) else one.file}:{one.line}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .fast_layers import FLOAT, PASS, Method, as_float, is_array, is_count, is_tame, kernels
+from .operations import FLOAT, PASS, Method, as_float, is_array, is_count, is_tame, kernels
 
 
 def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:

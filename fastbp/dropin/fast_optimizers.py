@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .fast_layers import _SCALE, PASS, Fast, is_array, is_tame, kernels
+from .operations import _SCALE, PASS, is_array, is_tame, kernels
 
 EPSILON = 1e-7  # the book's
 LEAST_ADAM = 5_000 * _SCALE  # numbers; below, NumPy takes less time
@@ -46,4 +46,4 @@ def adam_update(self: Any, params: Any, grads: Any) -> Any:
     return None
 
 
-OPTIMIZERS = {"Adam": Fast({"update": adam_update})}
+OPTIMIZERS = {"Adam": adam_update}

@@ -35,9 +35,15 @@ def class_version(code: CodeType, name: str, module: dict[str, Any]) -> KnownVer
 
 def function_version(function: FunctionType) -> KnownVersion | None:
     """The version that a function is; None where it is another or its source is not there."""
+    node = function_node(function)
+    return None if node is None else KNOWN_VERSIONS.get(digest(node))
+
+
+def function_node(function: FunctionType) -> ast.FunctionDef | None:
+    """A function's syntax tree; None where its source is not there, or has changed."""
     code = function.__code__
     node = _definition(code.co_filename, code.co_name, code.co_firstlineno, function.__globals__)
-    return KNOWN_VERSIONS.get(digest(node)) if isinstance(node, ast.FunctionDef) else None
+    return node if isinstance(node, ast.FunctionDef) else None
 
 
 def _definition(file: str, name: str, line: int, module: dict[str, Any]) -> Definition | None:

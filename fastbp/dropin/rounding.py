@@ -7,13 +7,13 @@ another: a sum that cancelled, not a difference. So differences are measured aga
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import fast_functions, fast_layers
+from . import fast_functions
+from .methods import Form, LazyColumns, Operation
 
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 
@@ -23,11 +23,27 @@ def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple
 
     fast, own: the kernels' method and the user's; arguments: copies of the call's, as the user's method left them.
     """
-    method = inspect.unwrap(fast)
+    forms: tuple[Form, ...] = getattr(fast, "forms", ())
+    names = {form.operation.name for form in forms}
     with np.errstate(all="ignore"):
-        if method in _PRODUCTS:
+        if names & _PRODUCTS or fast is fast_functions.col2im:
             return _of_products(own, arguments)
-        return _OTHERS[method](*arguments) if method in _OTHERS else {}
+        form = next((form for form in forms if form.train in (None, *arguments[2:], True)), None)
+        if form is None or form.operation.name not in _OTHERS:
+            return {}
+        sizes = _OTHERS[form.operation.name](form.operation, _inputs(form, arguments))
+    by_role = {role: largest(value) for role, value in sizes.items()}
+    values = {"result": form.returns, **{target.removeprefix("self."): value for target, value in form.sets}}
+    return {
+        name: max((by_role[role] for role in by_role if role in value), default=0.0) for name, value in values.items()
+    }
+
+
+def _inputs(form: Form, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """What the operation takes, read again."""
+    given = dict(zip(("x", "t") if "x" in form.reads else ("dout",), arguments[1:], strict=False))
+    reads = zip(form.operation.inputs, form.reads, strict=True)
+    return {role: eval(read, {"np": np}, {"self": arguments[0], **given}) for role, read in reads}
 
 
 def largest(array: Any) -> float:
@@ -54,51 +70,52 @@ def _absolute(argument: Any) -> Any:
         return argument
     layer = object.__new__(type(argument))
     names = [name for name in vars(argument) if not name.startswith("_fastbp")]
-    names += [name for name in LAZY if isinstance(getattr(argument, name, None), np.ndarray)]
-    vars(layer).update({name: _absolute(getattr(argument, name)) for name in names})
+    names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyColumns)]
+    vars(layer).update({name: _absolute(getattr(argument, name, None)) for name in names})
     return layer
 
 
-def _of_softmax(layer: Any, x: Any, t: Any) -> Terms:
+def _of_softmax(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
     """exp(x - maximum) has the relative error of the difference."""
-    size = 1 + largest(x)
-    return {"y": size, "loss": size, "result": size}
+    size = np.asarray(1 + largest(given["x"]))
+    return {"y": size, "loss": size}
 
 
-def _of_normalization(layer: Any, x: Any, train_flg: Any = True) -> Terms:
+def _of_normalization(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
     """x - mean cancels, and small standard deviations magnify what is left."""
-    rows = np.abs(x.reshape(len(x), -1))
-    std = layer.std if train_flg else np.sqrt(layer.running_var)
-    size = rows.max(axis=0) + rows.mean(axis=0) + np.abs(layer.running_mean)
-    scaled = 1 + size / np.maximum(std, 1e-3)  # the book's epsilon is 1e-6 below the root
-    normal = (1 + (largest(layer.xn) if train_flg else largest(scaled))) * scaled
-    sizes = {"xc": size, "xn": normal, "std": std + size, "running_mean": size, "running_var": size * size}
-    sizes["result"] = np.abs(layer.gamma) * normal + np.abs(layer.beta)
-    return {name: largest(value) for name, value in sizes.items()}
+    x = given["x"].reshape(len(given["x"]), -1)
+    rows, old = np.abs(x), given["running_mean"]
+    old = np.zeros(rows.shape[1:]) if old is None else np.abs(old)
+    is_training = "batch_mean" in operation.outputs
+    variance = x.var(axis=0) if is_training else given["running_var"]
+    std = np.sqrt(variance + operation.settings[0])
+    size = rows.max(axis=0) + rows.mean(axis=0) + old
+    scaled = 1 + size / np.maximum(std, 1e-3)
+    normal = (1 + rows.max(axis=0) / std) * scaled
+    return {
+        "out": np.abs(given["gamma"]) * normal + np.abs(given["beta"]),
+        **{"xc": size, "xn": normal, "std": std + size, "batch_mean": size, "old_mean": size},
+        **{"batch_var": size * size, "old_var": size * size},
+    }
 
 
-def _of_normalization_backward(layer: Any, dout: Any) -> Terms:
-    dout = np.abs(dout.reshape(len(dout), -1))
-    xc, xn, std = np.abs(layer.xc), np.abs(layer.xn), layer.std
-    direct = np.abs(layer.gamma) * dout / std
+def _of_normalization_backward(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
+    dout = np.abs(given["dout"].reshape(len(given["dout"]), -1))
+    xc, xn, std = np.abs(given["xc"]), np.abs(given["xn"]), given["std"]
+    direct = np.abs(given["gamma"]) * dout / std
     through_variance = xc * (direct * xc).sum(axis=0) / (len(dout) * std * std)
     dx = direct + through_variance
-    sizes = {"result": dx + dx.mean(axis=0), "dgamma": (xn * dout).sum(axis=0), "dbeta": dout.sum(axis=0)}
-    return {name: largest(value) for name, value in sizes.items()}
+    return {"dx": dx + dx.mean(axis=0), "dgamma": (xn * dout).sum(axis=0), "dbeta": dout.sum(axis=0)}
 
 
-LAZY = ("col",)  # of Convolution: made when somebody asks for it
 _PRODUCTS = {
-    fast_layers.affine_forward,
-    fast_layers.affine_backward,
-    fast_layers.convolution_forward,
-    fast_layers.convolution_backward,
-    fast_layers.pooling_backward,
-    fast_functions.col2im,
-}
-_OTHERS: dict[Callable[..., Any], Callable[..., Terms]] = {
-    fast_layers.softmax_with_loss_forward: _of_softmax,
-    fast_layers.softmax_with_loss_forward_without_epsilon: _of_softmax,
-    fast_layers.batch_normalization_forward: _of_normalization,
-    fast_layers.batch_normalization_backward: _of_normalization_backward,
+    "affine_forward", "affine_backward", "product_forward", "product_backward", "convolution_forward",
+    "convolution_backward", "convolution_backward_by_weights", "pooling_backward",
+}  # fmt: skip
+_OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "softmax_with_loss_forward": _of_softmax,
+    "softmax_with_other_loss": _of_softmax,
+    "normalization_forward": _of_normalization,
+    "normalization_apply": _of_normalization,
+    "batch_normalization_backward": _of_normalization_backward,
 }

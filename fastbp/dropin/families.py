@@ -1,0 +1,264 @@
+"""The layers that a class of somebody's own may turn out to be: which operations, and what they are tried on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import methods
+from .methods import LAZY, Operation
+
+Values = dict[str, Any]
+Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
+SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
+BATCHES = (1, 2, 3, 5, 7)
+WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
+
+
+class Family(NamedTuple):
+    """A kind of layer. `arguments`: the arrays that forward takes. `draw`: gives values for all that an operation takes.
+
+    operations: those that forward may be, of the numbers in its code. formulas: what attributes may be set to besides.
+    predicting: the operation where a flag is False. measured: what must be of a dtype and of dimensions that were tried.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    arguments: tuple[str, ...]
+    operations: Callable[[list[float]], list[Operation]]
+    backward: tuple[Operation, ...]
+    draw: Draw
+    measured: tuple[str, ...] = ("x",)
+    formulas: tuple[str, ...] = ()
+    has_flag: bool = False
+    predicting: Callable[[Operation], Operation] | None = None
+    measured_backward: tuple[str, ...] = ("dout",)
+
+    def forward(self, numbers: dict[float, None]) -> list[Operation]:
+        return self.operations([number for number in numbers if 0 < number < 0.1])
+
+    def is_named(self, made: type) -> bool:
+        return any(word in made.__name__.lower() for word in self.words)
+
+    def may_be(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether the call has its arguments."""
+        arrays = [one for one in arguments if isinstance(one, np.ndarray)]
+        return len(arrays) == len(self.arguments)
+
+    def bindings(self, operation: Operation, layer: Any, reads: list[str]) -> Iterator[dict[str, str]]:
+        """Every way in which attributes may be what the operation takes; those with its own names first."""
+        roles = [role for role in operation.inputs if role not in self.arguments]
+        choices = [sorted(_paths(role, layer, reads), key=lambda path: path != f"self.{role}") for role in roles]
+        for chosen in itertools.islice(itertools.product(*choices), 64):
+            arrays = [path for path in chosen if path.startswith("self.")]
+            binding = dict(zip(roles, chosen, strict=True))
+            if (binding.get("running_mean") == "None") != (binding.get("running_var") == "None"):
+                continue
+            if len(set(arrays)) == len(arrays) or all(role in ("pool_h", "pool_w", "stride", "pad") for role in roles):
+                yield binding
+
+    def more(self, known: Values) -> Values:
+        """What backward takes that forward knows by another name."""
+        found = {"shape": known["x"].shape, "count": len(known["x"]), "images": known["x"]}
+        if "rows" in known:
+            found["rows_shape"] = known["rows"].shape
+        order = ("pool_h", "pool_w", "stride", "pad")
+        return {**found, "window": tuple(known[one] for one in order if one in known)}
+
+    def draw_dout(self, rng: Any, place: int, out: Any) -> Any:
+        """A gradient of forward's result; for a loss, what it is multiplied with."""
+        if np.ndim(out) == 0:
+            return (1, 1.0, 2.5)[place % 3]
+        return _input(rng, out.shape, place + place // len(SCALES), out.dtype)
+
+
+def _paths(role: str, layer: Any, reads: list[str]) -> Iterator[str]:
+    for path in reads:
+        try:
+            value = eval(path, {"self": layer})
+        except Exception:
+            continue
+        yield from (path + view for view in _views(role, value))
+    if role == "pad":
+        yield "0"
+    elif role == "stride":
+        yield "1"
+    elif role in ("running_mean", "running_var"):
+        yield "None"
+    elif role == "momentum":
+        yield "0"
+
+
+def _views(role: str, value: Any) -> Iterator[str]:
+    """How a value may be read to be what a role is, if it can be at all."""
+    if role in ("stride", "pad", "pool_h", "pool_w"):
+        if type(value) is int:
+            yield ""
+    elif role in ("momentum", "ratio"):
+        if isinstance(value, float | int) and not isinstance(value, bool):
+            yield ""
+    elif role in ("running_mean", "running_var"):
+        if value is None or (isinstance(value, np.ndarray) and value.ndim == 1):
+            yield ""
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        if role == "W" and value.ndim in (2, 4):
+            yield ""
+            if value.ndim == 2:
+                yield ".T"
+        elif role != "W" and value.ndim == 1:
+            yield ""
+        elif role != "W" and value.ndim == 2 and 1 in value.shape:
+            yield ".reshape(-1)"
+
+
+def _numbers(rng: Any, shape: tuple[int, ...], scale: float, dtype: Any = np.float64) -> Any:
+    """Normal numbers, some of them 0; of large arrays, the same ones again and again, which takes less time."""
+    drawn = rng.standard_normal(min(1009, int(np.prod(shape)) or 1)) * scale
+    drawn[::7] = 0
+    with np.errstate(over="ignore", under="ignore"):
+        return np.resize(drawn, shape).astype(dtype)
+
+
+def _input(rng: Any, shape: tuple[int, ...], time: int, dtype: Any = np.float64) -> Any:
+    """Numbers of another scale each time; the third time, NaN, infinities and zeros are among them."""
+    if dtype == np.uint8:
+        return rng.integers(0, 256, shape).astype(np.uint8)
+    scale = SCALES[time % len(SCALES)]
+    array = _numbers(rng, shape, min(scale, 1e12) if dtype == np.float32 else scale, dtype)
+    if time % 6 == 2 and array.size:
+        array.flat[rng.integers(0, array.size, len(WILD))] = WILD
+    return array
+
+
+def _of_kinds(place: int, *choices: Any) -> tuple[Any, ...]:
+    """One of each of the choices, every combination in turn, and the how manieth time it is."""
+    count = 1
+    chosen = []
+    for choice in choices:
+        chosen.append(choice[place // count % len(choice)])
+        count *= len(choice)
+    return (*chosen, place // count)
+
+
+_FLOATS = (np.float64, np.float32)
+_PAIRS = ((np.float64, np.float64), (np.float64, np.float32), (np.float64, np.uint8), (np.float32, np.float32))
+
+
+def _draw_affine(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    (of_weights, of_x), time = _of_kinds(place, _PAIRS)
+    (columns, outputs), count = current["W"].shape if np.ndim(current["W"]) == 2 else (1, 1), BATCHES[time % 5]
+    shape = (count, columns)
+    if time % 2:
+        fits = arguments[0].ndim > 2 and np.prod(arguments[0].shape[1:]) == columns
+        shape = (count, *(arguments[0].shape[1:] if fits else (columns, 1, 1)))
+    drawn = {"x": _input(rng, shape, time, of_x), "W": _numbers(rng, (columns, outputs), 1, of_weights)}
+    if "b" in current:
+        drawn["b"] = _numbers(rng, (outputs,), 10, of_weights)
+    return drawn
+
+
+def _elementwise(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    rest = {1: (), 2: (9,), 4: (2, 3, 4)}
+    dtype, ndim, time = _of_kinds(place, _FLOATS, (arguments[0].ndim, 4 if arguments[0].ndim == 2 else 2))
+    return {"x": _input(rng, (BATCHES[time % 5], *rest.get(ndim, (4,) * (ndim - 1))), time, dtype)}
+
+
+def _draw_dropout(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    return {**_elementwise(rng, place, current, arguments), "ratio": (0.5, 0.1, 0.85, 0.3, 0.0)[place % 5]}
+
+
+def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, labels_kind, time = _of_kinds(place, _FLOATS, range(6))
+    classes = arguments[0].shape[-1] if arguments[0].ndim == 2 else 3
+    count = BATCHES[place % 5] + 1
+    labels = rng.integers(0, classes, count)
+    one_hot = np.eye(classes)[labels]
+    t = (labels, one_hot, one_hot.astype(int), one_hot.astype(np.uint8), labels.astype(np.uint8), one_hot.astype(bool))
+    return {"x": _numbers(rng, (count, classes), (1.0, 30.0, 300.0)[time % 3], dtype), "t": t[labels_kind]}
+
+
+def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    shapes = [(current["gamma"].size,)]
+    if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == current["gamma"].size:
+        shapes.append(arguments[0].shape[1:])
+    rest, time = _of_kinds(place, shapes)
+    columns = int(np.prod(rest))
+    x = _numbers(rng, (BATCHES[time % 5] + 1, *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
+    x = x + _numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
+    drawn = {
+        "x": x,
+        "gamma": _numbers(rng, (columns,), 1),
+        "beta": _numbers(rng, (columns,), 1),
+        "momentum": 0.9 - place / 50,
+    }
+    mean, variance = _numbers(rng, (columns,), 1), _numbers(rng, (columns,), 1) ** 2
+    if time % 4 == 0 and current["running_mean"] is None:
+        mean, variance = None, None
+    return {**drawn, "running_mean": mean, "running_var": variance}
+
+
+def _draw_convolution(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, time = _of_kinds(place, (np.float64, np.float32, np.uint8))
+    filters, channels, high, wide = current["W"].shape if np.ndim(current["W"]) == 4 else (1, 1, 1, 1)
+    x = _input(rng, (BATCHES[time % 3], channels, high + place % 4, wide + place * 3 % 5), time, dtype)
+    W, b = _numbers(rng, (filters, channels, high, wide), 1), _numbers(rng, (filters,), 1)
+    return {"x": x, "W": W, "b": b, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
+
+
+def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, time = _of_kinds(place, _FLOATS)
+    high, wide, stride = 1 + time % 3, 1 + time // 2 % 4, 1 + place // 3 % 3
+    channels = arguments[0].shape[1] if arguments[0].ndim == 4 else 2
+    x = _input(rng, (BATCHES[time % 3], channels, high + place % 5, wide + place * 2 % 5), time, dtype)
+    return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": 0}
+
+
+def _softmaxes(numbers: list[float]) -> list[Operation]:
+    found = [methods.SOFTMAX]
+    for epsilon in (0.0, *numbers):
+        found += [methods.softmax_with(loss, epsilon) for loss in methods.operations.LOSSES]
+    return found
+
+
+def _normalizations(numbers: list[float]) -> list[Operation]:
+    return [methods.normalization(number) for number in numbers]
+
+
+FAMILIES = (
+    Family(
+        "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
+        (methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
+    ),
+    Family(
+        "Relu", ("relu",), ("x",), lambda _: [methods.RELU, methods.RELU_OF_TAME],
+        (methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
+    ),
+    Family("Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], (methods.SIGMOID_BACKWARD,), _elementwise),
+    Family("Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], (methods.TANH_BACKWARD,), _elementwise),
+    Family(
+        "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
+        (methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
+        formulas=("t if t.ndim == 1 else labels",), measured_backward=("t",),
+    ),
+    Family(
+        "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], (methods.DROPOUT_BACKWARD,), _draw_dropout,
+        has_flag=True,
+    ),
+    Family(
+        "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, (methods.NORMALIZATION_BACKWARD,),
+        _draw_normalization, formulas=(
+            *methods.RUNNING.values(),
+            "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
+            "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
+        ),
+        has_flag=True, predicting=lambda operation: methods.normalization_apply(*operation.settings),
+    ),
+    Family(
+        "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
+        (methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS), _draw_convolution, formulas=(LAZY,),
+    ),
+    Family("Pooling", ("pool",), ("x",), lambda _: [methods.POOLING], (methods.POOLING_BACKWARD,), _draw_pooling),
+)  # fmt: skip

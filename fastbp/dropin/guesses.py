@@ -1,0 +1,128 @@
+"""What a method seems to do: the expressions that its result and the attributes it sets were equal to, every time."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from .families import Family
+from .methods import LAZY, Operation
+from .subjects import Differs, Values, copied, evaluate, same
+
+
+class Guess:
+    """The expressions, as calls are seen one after the other; apart from kinds of arguments where there are none.
+
+    Of float32, say, a method may make float64, and be an operation's all the same for float64 alone.
+    """
+
+    def __init__(self, operation: Operation, family: Family):
+        self.operation, self.family = operation, family
+        self.results: list[str] = []
+        self.sets: dict[str, list[str]] = {}
+        self.seen: set[Any] = set()
+        self.differ: dict[Any, Differs] = {}
+
+    def see(self, kind: Any, result: Any, before: Values, after: Values, values: Values, theirs: Values) -> None:
+        if kind in self.differ:
+            return
+        results = _given_by(self.operation, _matching(self.results or None, result, values, theirs, self.family))
+        sets = _follow(self.sets, before, after, values, theirs, self.family)
+        unexplained = [target for target, found in sets.items() if not found]
+        if not results:
+            self.differ[kind] = Differs(f"gives other numbers{_by_how_much(result, values)}", 1)
+        elif unexplained:
+            self.differ[kind] = Differs(f"sets {unexplained[0].removesuffix('[...]')} to something else", 2)
+        else:
+            self.results, self.sets = results, sets
+            self.seen.add(kind)
+
+    def must_agree(self, name: str) -> None:
+        if not self.seen - set(self.differ):
+            error = next(iter(self.differ.values()), Differs("does not take such arguments"))
+            raise Differs(f"{name} {error}", error.stage)
+
+    @property
+    def chosen(self) -> tuple[tuple[str, str], ...]:
+        return tuple((target, found[0]) for target, found in self.sets.items())
+
+
+def _given_by(operation: Operation, expressions: list[str]) -> list[str]:
+    """Those that are made of the operation's results: a layer that gives its argument back is none of its kind."""
+    return [one for one in expressions if set(re.findall(r"\w+", one)) & set(operation.outputs)]
+
+
+def _by_how_much(result: Any, values: Values) -> str:
+    out: Any = values.get("loss", values.get("out", values.get("dx")))
+    if not isinstance(result, np.ndarray | np.generic | float) or np.shape(result) != np.shape(out):
+        return f" (of shape {np.shape(result)}, not {np.shape(out)})"
+    with np.errstate(all="ignore"):
+        return f" (by up to {np.nanmax(np.abs(np.asarray(result) - out)):.1e})"
+
+
+def snapshot(layer: Any, paths: Any) -> Values:
+    """The values at some paths, and copies of them."""
+    return {path: (value := evaluate(path, {"self": layer}), copied(value)) for path in paths}
+
+
+def _follow(
+    sets: dict[str, list[str]], before: Values, after: Values, values: Values, theirs: Values, family: Family
+) -> dict[str, list[str]]:
+    """Find what each attribute has been set to; one that stayed what it was must be what it would be set to."""
+    found = dict(sets)
+    for path, (now, _) in after.items():
+        was, copy = before[path]
+        if now is NotImplemented:
+            continue
+        is_same = now is was
+        in_place = is_same and isinstance(now, np.ndarray)
+        unchanged = is_same and (not in_place or same(now, copy, exactly=True))
+        target = f"{path}[...]" if (in_place and not unchanged) or f"{path}[...]" in sets else path
+        if unchanged and target not in sets:
+            continue
+        found[target] = _matching(sets.get(target), now, values, theirs, family, by_value=in_place)
+    return found
+
+
+def _matching(
+    known: list[str] | None, actual: Any, values: Values, theirs: Values, family: Family, by_value: bool = False
+) -> list[str]:
+    """Those of the expressions, all at first, that have this value, and share memory with the same inputs."""
+    candidates = _expressions(values, family) if known is None else known
+    return [one for one in candidates if _is_value_of(one, actual, values, theirs, by_value)]
+
+
+def _is_value_of(expression: str, actual: Any, values: Values, theirs: Values, by_value: bool) -> bool:
+    value = evaluate(expression, values)
+    if by_value and isinstance(value, np.ndarray) and value.dtype.kind == actual.dtype.kind == "f":
+        value = value.astype(actual.dtype)
+    if not same(value, actual):
+        return False
+    if by_value or expression == LAZY or not isinstance(actual, np.ndarray):
+        return True
+    pairs = [(values[role], theirs[role]) for role in theirs if isinstance(theirs[role], np.ndarray)]
+    return all(
+        (value is mine) == (actual is other) and np.may_share_memory(value, mine) == np.may_share_memory(actual, other)
+        for mine, other in pairs
+    )
+
+
+def _expressions(values: Values, family: Family) -> list[str]:
+    """What an attribute may be: what the operation knows, shapes, views and copies of it."""
+    named = [role for role in values if role != "patches"]
+    found = [*named, *family.formulas, "None"]
+    for role in named:
+        if isinstance(values[role], np.ndarray):
+            found += [f"{role}.shape", *(f"{role}.shape[{axis}]" for axis in range(values[role].ndim)), f"{role}.size"]
+            found += [
+                f"{role}.copy()",
+                f"{role}.T",
+                f"{role}.reshape(len({role}), -1)",
+                f"{role}.reshape(len({role}), -1).T",
+            ]
+            found += [f"{role}.reshape(1, -1)", f"{role}.T.copy()"]
+            if values[role].dtype == bool:
+                found += [f"~{role}"]
+    return found

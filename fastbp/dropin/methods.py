@@ -1,0 +1,305 @@
+"""How a class's forward and backward are made of operations: which attributes are read, which are set, and to what.
+
+A `Form` says it for one method, in Python expressions; `write` writes the method out, as dataclasses write `__init__`, so
+that a call costs no more than one written by hand. FORMS has those of the book's layers; `trials` finds them for others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import operations
+from .dropped_gradient import dropped
+from .known_versions import CHANNELS, NO_EPSILON
+from .operations import Method
+
+HIDDEN = "_fastbp_patches"  # the attribute that remembers a convolution's input
+NEEDS_DX = "self is not dropped.layer"
+PATCHES = f"vars(self).get({HIDDEN!r})"
+LAZY = "patches.col()"  # an attribute's value that is made when somebody asks for it
+
+
+class Operation(NamedTuple):
+    """A function of `operations` by its name, what it takes, and what it gives; `settings` if the name makes it."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: tuple[Any, ...] = ()
+
+    def function(self, module: Any = operations) -> Method:
+        named: Method = getattr(module, self.name)
+        return named(*self.settings) if self.settings else named
+
+
+class Form(NamedTuple):
+    """One method of a class, or one branch of it.
+
+    reads: what the operation takes, expressions of `self` and the method's parameters. sets: attributes of `self`, with
+    expressions of inputs and outputs; `[...]` after one says that its array is written into. returns: likewise.
+    train: the value of the parameter `train` for which the branch is. kinds: dtypes and numbers of dimensions of `measured`
+    that it is for (see `kind_of`); without `measured`, whatever the operation takes.
+    """
+
+    operation: Operation
+    reads: tuple[str, ...]
+    sets: tuple[tuple[str, str], ...]
+    returns: str
+    train: bool | None = None
+    measured: tuple[str, ...] = ()
+    kinds: frozenset[Any] = frozenset()
+
+
+class Forms(NamedTuple):
+    """What a class is: a form, or one for each value of `train`, for its forward and for its backward; none: its own."""
+
+    forward: tuple[Form, ...]
+    backward: tuple[Form, ...]
+
+
+def kind_of(*arrays: Any) -> tuple[Any, ...]:
+    """What must be as it was when a form was tried: dtypes, or that they are integers, and how many dimensions."""
+    return tuple(
+        (array.dtype if array.dtype.kind == "f" else array.dtype.kind, array.ndim)
+        if isinstance(array, np.ndarray)
+        else type(array)
+        for array in arrays
+    )
+
+
+def write(
+    name: str,
+    parameters: Iterable[str],
+    defaults: tuple[Any, ...] | None,
+    forms: tuple[Form, ...],
+    module: Any = operations,
+) -> Method:
+    """The method: does what the forms say, or returns PASS before it has changed anything.
+
+    module: where operations are, for a trial another one. A form with no kinds yet is for any.
+    """
+    lines = [f"def {name}({', '.join(('self', *parameters))}):"]
+    names: dict[str, Any] = {"PASS": module.PASS, "dropped": dropped, "kind_of": kind_of, "np": np, "math": math}
+    for place, form in enumerate(forms):
+        names[f"operation{place}"] = form.operation.function(module)
+        names[f"kinds{place}"] = form.kinds
+        indent = "    "
+        if form.train is not None:
+            lines.append(f"    if {'' if form.train else 'not '}train:")
+            indent += "    "
+        lines += [indent + line for line in _body(form, place)]
+    lines.append("    return PASS")
+    exec("\n".join(lines), names)
+    method: Method = names[name]
+    method.__defaults__ = defaults
+    method.forms = forms  # type: ignore[attr-defined]
+    return method
+
+
+def _body(form: Form, place: int) -> list[str]:
+    inputs, outputs = form.operation.inputs, form.operation.outputs
+    reads = [f"{role} = {read}" for role, read in zip(inputs, form.reads, strict=True) if role != read]
+    lines = []
+    if reads:  # an attribute that is not there yet is for the user's own method to miss
+        lines = [f"try: {'; '.join(reads)}", "except (AttributeError, LookupError, TypeError): return PASS"]
+    if form.kinds:
+        lines.append(f"if kind_of({', '.join(form.measured)}) not in kinds{place}: return PASS")
+    lines += [
+        f"results = operation{place}({', '.join(inputs)})",
+        "if results is PASS: return PASS",
+        f"{', '.join(outputs)}, = results",
+    ]
+    for target, value in form.sets:
+        if value == LAZY:
+            lines.append(f"vars(self).pop({target.removeprefix('self.')!r}, None)")
+        else:
+            lines.append(f"{target} = {value}")
+    if "patches" in outputs:
+        lines.append(f"vars(self)[{HIDDEN!r}] = patches")
+    return [*lines, f"return {form.returns}"]
+
+
+class LazyColumns:
+    """The attribute of a convolution that has the matrix of patches, `col` in the book: made when somebody asks for it."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        state = vars(layer)
+        if HIDDEN in state and self.name not in state:
+            state[self.name] = state[HIDDEN].col()
+        try:
+            return state[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}") from None
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        vars(layer).pop(HIDDEN, None)
+        vars(layer)[self.name] = value
+
+    def __delete__(self, layer: Any) -> None:
+        vars(layer).pop(HIDDEN, None)
+        del vars(layer)[self.name]
+
+
+def lazy_attributes(forms: Forms) -> list[str]:
+    """The names of attributes that are made when somebody asks for them."""
+    return [target.removeprefix("self.") for form in forms.forward for target, value in form.sets if value == LAZY]
+
+
+def make_lazy(made: type, names: list[str]) -> None:
+    """Give a class lazy attributes; pickles and copies hold them as the user's own class has them."""
+
+    def state(self: Any) -> dict[str, Any]:
+        kept = dict(vars(self))
+        if kept.pop(HIDDEN, None) is not None:
+            kept.update({name: getattr(self, name) for name in names})
+        return kept
+
+    for name in names:
+        setattr(made, name, LazyColumns(name))
+    made.__getstate__ = state  # type: ignore[attr-defined]
+
+
+AFFINE = Operation("affine_forward", ("x", "W", "b"), ("out", "rows"))
+AFFINE_BACKWARD = Operation("affine_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW", "db"))
+PRODUCT = Operation("product_forward", ("x", "W"), ("out", "rows"))
+PRODUCT_BACKWARD = Operation("product_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW"))
+RELU = Operation("relu_forward", ("x",), ("out", "mask"))
+RELU_OF_TAME = Operation("relu_forward_of_tame", ("x",), ("out", "mask"))
+RELU_BACKWARD = Operation("relu_backward", ("dout", "mask"), ("dx",))
+RELU_BACKWARD_IN_PLACE = Operation("relu_backward_in_place", ("dout", "mask"), ("dx",))
+RELU_BACKWARD_OF_TAME = Operation("relu_backward_of_tame", ("dout", "mask"), ("dx",))
+SIGMOID = Operation("sigmoid_forward", ("x",), ("out",))
+SIGMOID_BACKWARD = Operation("sigmoid_backward", ("dout", "out"), ("dx",))
+TANH = Operation("tanh_forward", ("x",), ("out",))
+TANH_BACKWARD = Operation("tanh_backward", ("dout", "out"), ("dx",))
+SOFTMAX = Operation("softmax_with_loss_forward", ("x", "t"), ("loss", "y", "labels"))
+SOFTMAX_BACKWARD = Operation("softmax_with_loss_backward", ("y", "t"), ("dx",))
+SOFTMAX_BACKWARD_TIMES = Operation("softmax_with_loss_backward_times", ("y", "t", "dout"), ("dx",))
+DROPOUT = Operation("dropout_forward", ("x", "ratio"), ("out", "mask"))
+DROPOUT_BACKWARD = Operation("dropout_backward", ("dout", "mask"), ("dx",))
+_VECTORS = ("gamma", "beta", "running_mean", "running_var")
+NORMALIZATION_BACKWARD = Operation(
+    "batch_normalization_backward", ("dout", "gamma", "xc", "xn", "std", "count", "shape"), ("dx", "dgamma", "dbeta")
+)
+CONVOLUTION = Operation("convolution_forward", ("x", "W", "b", "stride", "pad"), ("out", "patches", "col_W"))
+CONVOLUTION_BACKWARD = Operation(
+    "convolution_backward", ("dout", "patches", "col_W", "W", "images", "window", "needs_dx"), ("dx", "dW", "db")
+)
+CONVOLUTION_BACKWARD_BY_WEIGHTS = Operation(
+    "convolution_backward_by_weights", ("dout", "patches", "W", "images", "window", "needs_dx"), ("dx", "dW", "db")
+)
+POOLING = Operation("pooling_forward", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"))
+POOLING_BACKWARD = Operation("pooling_backward", ("dout", "images", "arg_max", "window"), ("dx",))
+
+
+def normalization(epsilon: float) -> Operation:
+    outputs = ("out", "xc", "xn", "std", "batch_mean", "batch_var", "old_mean", "old_var")
+    return Operation("normalization_forward", ("x", *_VECTORS, "momentum"), outputs, (epsilon,))
+
+
+def normalization_apply(epsilon: float) -> Operation:
+    return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), (epsilon,))
+
+
+def softmax_with(loss: str, epsilon: float) -> Operation:
+    return Operation("softmax_with_other_loss", ("x", "t"), ("loss", "y", "labels"), (loss, epsilon))
+
+
+RUNNING = {
+    "running_mean": "momentum * old_mean + (1 - momentum) * batch_mean",
+    "running_var": "momentum * old_var + (1 - momentum) * batch_var",
+}
+
+
+def _form(operation: Operation, returns: str, sets: dict[str, str], train: bool | None = None, **reads: str) -> Form:
+    """The book's: attributes have the names of what they hold, unless `reads` and `sets` say another."""
+    given = {"x", "dout", "t"}
+    expressions = (reads.get(role, role if role in given else f"self.{role}") for role in operation.inputs)
+    targets = tuple((f"self.{name}", value) for name, value in sets.items())
+    return Form(operation, tuple(expressions), targets, returns, train)
+
+
+def _only_rows(forms: Forms) -> Forms:
+    """For the version that takes images in another way: inputs (N, D)."""
+    rows = frozenset([kind_of(np.zeros((1, 1)))])
+    return Forms(
+        tuple(form._replace(measured=("x",), kinds=rows) for form in forms.forward),
+        tuple(form._replace(measured=("dout",), kinds=rows) for form in forms.backward),
+    )
+
+
+def _softmax_with_loss(operation: Operation) -> Forms:
+    sets = {"t": "t", "y": "y", "loss": "loss"}
+    return Forms((_form(operation, "loss", sets),), (_form(SOFTMAX_BACKWARD, "dx", {}, t="self.t"),))
+
+
+_BOOKS_NORMALIZATION = {
+    "input_shape": "x.shape", "batch_size": "x.shape[0]", "xc": "xc", "xn": "xn", "std": "std", **RUNNING,
+}  # fmt: skip
+_BOOKS_EPSILON = 10e-7
+_BOOKS_PREDICTION = {"input_shape": "x.shape", "running_mean": "old_mean", "running_var": "old_var"}
+_WINDOW = "(self.pool_h, self.pool_w, self.stride, self.pad)"
+
+FORMS: dict[str, Forms] = {
+    "Affine": Forms(
+        (_form(AFFINE, "out", {"original_x_shape": "x.shape", "x": "rows"}),),
+        (
+            _form(
+                AFFINE_BACKWARD, "dx", {"dW": "dW", "db": "db"},
+                rows="self.x", shape="self.original_x_shape", needs_dx=NEEDS_DX,
+            ),
+        ),
+    ),
+    "Relu": Forms((_form(RELU, "out", {"mask": "mask"}),), (_form(RELU_BACKWARD_IN_PLACE, "dx", {}),)),
+    "Sigmoid": Forms((_form(SIGMOID, "out", {"out": "out"}),), (_form(SIGMOID_BACKWARD, "dx", {}),)),
+    "SoftmaxWithLoss": _softmax_with_loss(SOFTMAX),
+    "Dropout": Forms(
+        (_form(DROPOUT, "out", {"mask": "mask"}, train=True, ratio="self.dropout_ratio"),),
+        (_form(DROPOUT_BACKWARD, "dx", {}),),
+    ),
+    "BatchNormalization": Forms(
+        (
+            _form(normalization(_BOOKS_EPSILON), "out", _BOOKS_NORMALIZATION, train=True),
+            _form(normalization_apply(_BOOKS_EPSILON), "out", _BOOKS_PREDICTION, train=False),
+        ),
+        (
+            _form(
+                NORMALIZATION_BACKWARD, "dx", {"dgamma": "dgamma", "dbeta": "dbeta"},
+                count="self.batch_size", shape="self.input_shape",
+            ),
+        ),
+    ),
+    "Convolution": Forms(
+        (_form(CONVOLUTION, "out", {"x": "x", "col": LAZY, "col_W": "col_W"}),),
+        (
+            _form(
+                CONVOLUTION_BACKWARD, "dx", {"dW": "dW", "db": "db"},
+                patches=PATCHES, images="self.x", window="(self.stride, self.pad)", needs_dx=NEEDS_DX,
+            ),
+        ),
+    ),
+    "Pooling": Forms(
+        (_form(POOLING, "out", {"arg_max": "arg_max", "x": "x"}),),
+        (_form(POOLING_BACKWARD, "dx", {}, images="self.x", window=_WINDOW),),
+    ),
+}  # fmt: skip
+
+OTHER_FORMS = {  # by the notes of versions: of a class, or of a function that it calls
+    CHANNELS: _only_rows(FORMS["BatchNormalization"]),
+    NO_EPSILON: _softmax_with_loss(softmax_with("log of labels", 0.0)),
+}
+FUNCTIONS_OF: dict[str, tuple[str, ...]] = {  # of a layer's module, which it calls
+    "Sigmoid": ("sigmoid",),
+    "SoftmaxWithLoss": ("softmax", "cross_entropy_error"),
+    "Convolution": ("im2col", "col2im"),
+    "Pooling": ("im2col", "col2im"),
+}

@@ -1,0 +1,450 @@
+"""What layers do, on the compiled kernels: functions of arrays that know nothing of attributes (those are in `methods`).
+
+Each takes the arguments that the kernels are made for: plain arrays of fitting shapes, float64 as in the book's networks,
+float32 and uint8 where they are inputs. It returns a tuple of results; or PASS for anything else, before it has changed
+anything, and then the method of the user's own class runs. So whatever NumPy makes of odd arguments, its errors
+included, stays as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backends import get_backend
+
+PASS: Any = object()
+FLOAT = np.dtype(np.float64)
+_INPUTS = (FLOAT, np.dtype(np.float32), np.dtype(np.uint8))  # what a product takes beside float64 weights
+Method = Callable[..., Any]
+
+
+class _Kernels:
+    """The default backend's kernels, looked up (and Numba imported) at the first call."""
+
+    def __getattr__(self, name: str) -> Any:
+        module: ModuleType = get_backend()[1]
+        for kernel in module.__dict__:
+            if callable(module.__dict__[kernel]):
+                setattr(self, kernel, module.__dict__[kernel])
+        return getattr(module, name)
+
+
+kernels = _Kernels()
+
+
+def is_array(value: Any, dtype: np.dtype[Any] = FLOAT) -> bool:
+    """A plain array of exactly this dtype; subclasses, masked arrays for one, do things of their own."""
+    return type(value) is np.ndarray and value.dtype == dtype
+
+
+def _is_floating(value: Any) -> bool:
+    return type(value) is np.ndarray and (value.dtype == FLOAT or value.dtype == np.float32)
+
+
+def as_float(value: Any) -> Any:
+    """A plain array of real numbers as float64, as assigning it to a float64 array converts it; else None."""
+    if type(value) is not np.ndarray or value.dtype.kind not in "biuf" or value.itemsize > 8:
+        return None
+    return value if value.dtype == FLOAT else value.astype(FLOAT)
+
+
+def is_count(*values: Any, at_least: int) -> bool:
+    return all(type(value) is int and value >= at_least for value in values)
+
+
+def _fits(x: Any, W: Any) -> bool:
+    """Whether x (N, ...) has rows that W (D, M), float32 or float64, can take, and the product has W's dtype."""
+    if type(x) is not np.ndarray or type(W) is not np.ndarray or W.ndim != 2 or x.ndim < 2 or not len(x):
+        return False
+    if x.size != len(x) * W.shape[0] or not W.size:
+        return False
+    return x.dtype in _INPUTS if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
+
+
+_NOT_COMPUTED = np.array(np.nan)
+
+
+def _no_gradient(shape: tuple[int, ...]) -> Any:
+    """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
+    return np.broadcast_to(_NOT_COMPUTED, shape)
+
+
+def is_computed(result: Any) -> bool:
+    """Whether a result is not what stands in the place of a dropped gradient."""
+    return not (isinstance(result, np.ndarray) and np.may_share_memory(result, _NOT_COMPUTED))
+
+
+# Below these, NumPy takes less time than a call of a kernel, most of which is Python's. A product of fewer multiplications
+# is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with 0, kernels take all.
+_SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
+LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
+LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 20_000 * _SCALE, 3_000 * _SCALE
+
+# Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
+TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
+LARGEST_EXPONENT = {8: 709.0, 4: 88.0}  # likewise: exp of them does not overflow
+
+
+def is_tame(*arrays: Any) -> bool:
+    """Whether no number of these arrays is NaN, infinite, or so large that its square may overflow."""
+    return all(kernels.largest_magnitude(array) < TAME[array.itemsize] for array in arrays)
+
+
+def affine_forward(x: Any, W: Any, b: Any) -> Any:
+    """-> out (N, M), rows: x as (N, D)."""
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]) or len(x) * W.size < LEAST_PRODUCT:
+        return PASS
+    rows = x.reshape(x.shape[0], -1)
+    out = kernels.affine_forward(rows, W, b)
+    return (out, rows) if is_tame(out) else PASS
+
+
+def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
+    """-> dx, of `shape`, dW (D, M), db (M,)."""
+    if not (_fits(rows, W) and rows.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(rows), W.shape[1])):
+        return PASS
+    if type(shape) is not tuple or shape[0] != len(rows) or math.prod(shape) != rows.size:
+        return PASS
+    if len(rows) * W.size < LEAST_PRODUCT:
+        return PASS
+    dx, dW, db = kernels.affine_backward(dout, rows, W, needs_dx)
+    if not is_tame(db):
+        return PASS
+    return _no_gradient(shape) if dx is None else dx.reshape(shape), dW, db
+
+
+def product_forward(x: Any, W: Any) -> Any:
+    """-> out (N, M), rows: x as (N, D)."""
+    if not _fits(x, W):
+        return PASS
+    return affine_forward(x, W, np.zeros(W.shape[1], W.dtype))
+
+
+def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
+    """-> dx, dW: those of affine_backward."""
+    results = affine_backward(dout, rows, W, shape, needs_dx)
+    return PASS if results is PASS else results[:2]
+
+
+def relu_forward(x: Any) -> Any:
+    """-> out, mask: x <= 0."""
+    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
+        return PASS
+    return kernels.relu_forward(x)
+
+
+def relu_backward_in_place(dout: Any, mask: Any) -> Any:
+    """-> dout itself, changed."""
+    return _relu_backward(dout, mask, dout) if getattr(dout, "flags", None) and dout.flags.writeable else PASS
+
+
+def relu_backward(dout: Any, mask: Any) -> Any:
+    """-> dx."""
+    return _relu_backward(dout, mask, None)
+
+
+def relu_forward_of_tame(x: Any) -> Any:
+    """The same, where a layer makes something else of NaN and infinities."""
+    return relu_forward(x) if _is_floating(x) and is_tame(x) else PASS
+
+
+def relu_backward_of_tame(dout: Any, mask: Any) -> Any:
+    return relu_backward(dout, mask) if _is_floating(dout) and is_tame(dout) else PASS
+
+
+def _relu_backward(dout: Any, mask: Any, out: Any) -> Any:
+    if not (_is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+        return PASS
+    if dout.size < LEAST_ELEMENTWISE:
+        return PASS
+    return (kernels.relu_backward(dout, mask, out),)
+
+
+def sigmoid_forward(x: Any) -> Any:
+    """-> out."""
+    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
+        return PASS
+    if kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
+        return PASS
+    return (kernels.sigmoid_forward(x),)
+
+
+def sigmoid_backward(dout: Any, out: Any) -> Any:
+    """-> dx."""
+    return _from_output(kernels.sigmoid_backward, dout, out)
+
+
+def tanh_forward(x: Any) -> Any:
+    """-> out."""
+    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE or not is_tame(x):
+        return PASS
+    return (kernels.tanh_forward(x),)
+
+
+def tanh_backward(dout: Any, out: Any) -> Any:
+    """-> dx."""
+    return _from_output(kernels.tanh_backward, dout, out)
+
+
+def _from_output(kernel: Method, dout: Any, out: Any) -> Any:
+    if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
+        return PASS
+    if dout.size < LEAST_ELEMENTWISE:
+        return PASS
+    dx = kernel(dout, out)
+    return (dx,) if is_tame(dx) else PASS
+
+
+def _labels(t: Any, shape: tuple[int, ...]) -> Any:
+    """Labels of scores (N, C) as indices (N,), where the book's layer would take them so; else None."""
+    if type(t) is not np.ndarray or t.dtype.kind not in "biuf":
+        return None
+    if t.shape == shape and t.size:
+        return t.argmax(axis=1)
+    if t.shape != shape[:1] or t.size in (0, shape[0] * shape[1]) or t.dtype.kind not in "iu":
+        return None
+    return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
+
+
+def _labels_of_scores(x: Any, t: Any) -> Any:
+    """The labels, if the scores x are a matrix of numbers whose differences are finite; else None."""
+    if not _is_floating(x) or x.ndim != 2 or (labels := _labels(t, x.shape)) is None:
+        return None
+    return labels if is_tame(x) else None
+
+
+def softmax_with_loss_forward(x: Any, t: Any) -> Any:
+    """-> loss, y (N, C): softmax(x), labels (N,). The loss is the mean of -log(y[label] + 1e-7)."""
+    labels = _labels_of_scores(x, t)
+    if labels is None:
+        return PASS
+    loss, y = kernels.softmax_cross_entropy_forward(x, labels)
+    return x.dtype.type(loss), y, labels
+
+
+def softmax_with_other_loss(loss: str, epsilon: float) -> Method:
+    """The same with another loss, one of LOSSES, which NumPy computes: it is of few numbers, the softmax takes the time."""
+    loss_of = LOSSES[loss]
+
+    def softmax_with_loss_forward(x: Any, t: Any) -> Any:
+        labels = _labels_of_scores(x, t)
+        if labels is None or ("targets" in loss and t.shape != x.shape):
+            return PASS
+        y = kernels.softmax_cross_entropy_forward(x, labels)[1]
+        with np.errstate(all="ignore"):
+            value = loss_of(y, labels, t, epsilon)
+        return (value, y, labels) if np.isfinite(value) else PASS  # NumPy may warn of it
+
+    return softmax_with_loss_forward
+
+
+def _of_labels(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
+    return -np.sum(np.log(y[np.arange(len(labels)), labels] + epsilon)) / len(labels)
+
+
+def _of_targets(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
+    return -np.sum(t * np.log(y + epsilon)) / len(labels)
+
+
+def _of_clipped_labels(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
+    return -np.sum(np.log(np.clip(y[np.arange(len(labels)), labels], epsilon, 1 - epsilon))) / len(labels)
+
+
+def _of_clipped_targets(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
+    return -np.sum(t * np.log(np.clip(y, epsilon, 1 - epsilon))) / len(labels)
+
+
+def _summed(of: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda y, labels, t, epsilon: of(y, labels, t, epsilon) * len(labels)
+
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "log of labels": _of_labels,
+    "log times targets": _of_targets,
+    "log of clipped labels": _of_clipped_labels,
+    "log of clipped targets": _of_clipped_targets,
+    "summed log of labels": _summed(_of_labels),
+    "summed log times targets": _summed(_of_targets),
+}
+
+
+def softmax_with_loss_backward(y: Any, t: Any) -> Any:
+    """-> dx = (y - one-hot t) / N."""
+    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray or y.size < LEAST_SOFTMAX_BACKWARD:
+        return PASS
+    if t.shape == y.shape and t.size and t.dtype.kind in "biuf" and np.result_type(y, t) == y.dtype:
+        return (kernels.softmax_cross_entropy_backward(y, t.astype(y.dtype, copy=False)),)
+    labels = _labels(t, y.shape) if t.ndim == 1 else None
+    return PASS if labels is None else (kernels.softmax_cross_entropy_backward(y, labels),)
+
+
+def softmax_with_loss_backward_times(y: Any, t: Any, dout: Any) -> Any:
+    """-> dx, where `dout` is 1."""
+    return softmax_with_loss_backward(y, t) if isinstance(dout, int | float) and dout == 1 else PASS
+
+
+def dropout_forward(x: Any, ratio: Any) -> Any:
+    """-> out, mask: draws > ratio."""
+    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)) or x.size < LEAST_DROPOUT:
+        return PASS
+    return kernels.dropout_forward(x, np.random.rand(*x.shape), ratio, 1.0) if is_tame(x) else PASS
+
+
+def dropout_backward(dout: Any, mask: Any) -> Any:
+    """-> dx."""
+    if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+        return PASS
+    if dout.size < LEAST_DROPOUT:
+        return PASS
+    return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
+
+
+def normalization_forward(epsilon: float) -> Method:
+    def batch_normalization_forward(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, momentum: Any) -> Any:
+        """-> out, xc, xn (N, D), std, batch_mean, batch_variance, old_mean, old_variance (D,)."""
+        if not (is_array(x) and x.ndim in (2, 4) and x.size) or x.size < LEAST_NORMALIZATION:
+            return PASS
+        if not isinstance(momentum, int | float) or (old := _running(x, gamma, beta, mean, variance)) is None:
+            return PASS
+        rows = x.reshape(x.shape[0], -1)
+        out, *kept = kernels.batch_normalization_forward(rows, gamma, beta, epsilon)
+        return (out.reshape(x.shape), *kept, *old) if is_tame(kept[2], kept[3]) else PASS
+
+    return batch_normalization_forward
+
+
+def normalization_apply(epsilon: float) -> Method:
+    def batch_normalization_apply(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+        """-> out, old_mean, old_variance: what out was computed with."""
+        if not (is_array(x) and x.ndim in (2, 4) and x.size) or x.size < LEAST_NORMALIZATION:
+            return PASS
+        if (old := _running(x, gamma, beta, mean, variance)) is None:
+            return PASS
+        out = kernels.batch_normalization_apply(x.reshape(x.shape[0], -1), gamma, beta, *old, epsilon)
+        return (out.reshape(x.shape), *old) if is_tame(out) else PASS
+
+    return batch_normalization_apply
+
+
+def _running(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+    """The running mean and variance, zeros where there are none yet; None if anything does not fit."""
+    columns = (x.size // len(x),)
+    if mean is None:
+        mean, variance = np.zeros(columns), np.zeros(columns)
+    vectors = gamma, beta, mean, variance
+    if not all(is_array(vector) and vector.shape == columns for vector in vectors) or not is_tame(*vectors):
+        return None
+    return mean, variance
+
+
+def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: Any, count: Any, shape: Any) -> Any:
+    """-> dx, dgamma, dbeta."""
+    if not (is_array(dout) and dout.ndim in (2, 4) and dout.size and dout.shape == shape):
+        return PASS
+    rows = dout.reshape(dout.shape[0], -1)
+    columns = rows.shape[1:]
+    if count != len(rows) or not (is_array(gamma) and gamma.shape == columns):
+        return PASS
+    if not all(is_array(array) for array in (xc, xn, std)) or (xc.shape, xn.shape, std.shape) != (
+        rows.shape, rows.shape, columns,
+    ):  # fmt: skip
+        return PASS
+    dx, dgamma, dbeta = kernels.batch_normalization_backward(rows, gamma, xc, xn, std)
+    return (dx.reshape(dout.shape), dgamma, dbeta) if is_tame(gamma, dgamma, dbeta) else PASS
+
+
+class Patches(NamedTuple):
+    """What a convolution's forward leaves for its backward, in the place of the matrix of patches, `col`."""
+
+    padded: Any
+    col_W: Any
+    shape: tuple[int, ...]
+    stride: int
+    pad: int
+
+    def col(self) -> Any:
+        return kernels.im2col(self.padded, self.shape[2], self.shape[3], self.stride, 0, FLOAT)
+
+
+def convolution_forward(x: Any, W: Any, b: Any, stride: Any, pad: Any) -> Any:
+    """-> out (N, FN, OH, OW), patches, col_W (C * FH * FW, FN): a view of W."""
+    if not (is_array(W) and W.ndim == 4 and W.size and is_array(b) and b.shape == W.shape[:1]):
+        return PASS
+    if not is_count(stride, at_least=1) or not is_count(pad, at_least=0):
+        return PASS
+    images = as_float(x)
+    if images is None or x.ndim != 4 or not x.size or x.shape[1] != W.shape[1]:
+        return PASS
+    if x.shape[2] + 2 * pad < W.shape[2] or x.shape[3] + 2 * pad < W.shape[3] or not is_tame(W, b):
+        return PASS
+    out, padded = kernels.convolution_forward(images, W, b, stride, pad)
+    # input that is as large as the output comes from a layer before this one, where it was looked at
+    if 4 * x.size <= out.size and not is_tame(images):
+        return PASS
+    col_W = W.reshape(W.shape[0], -1).T
+    return out, Patches(padded, col_W, W.shape, stride, pad), col_W
+
+
+def convolution_backward(dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any) -> Any:
+    """-> dx, dW, db. `images` is forward's x, `window` stride and pad, as the layer has them now."""
+    if patches is None or not is_array(dout):
+        return PASS
+    if col_W is not patches.col_W or window != (patches.stride, patches.pad) or W.shape != patches.shape:
+        return PASS
+    return _convolution_backward(dout, patches, col_W.T.reshape(patches.shape), images, needs_dx)
+
+
+def convolution_backward_by_weights(dout: Any, patches: Any, W: Any, images: Any, window: Any, needs_dx: Any) -> Any:
+    """-> dx, dW, db: where the layer keeps no view of W, and takes W itself, as it is now."""
+    if patches is None or not is_array(dout) or not is_array(W):
+        return PASS
+    if window != (patches.stride, patches.pad) or W.shape != patches.shape:
+        return PASS
+    return _convolution_backward(dout, patches, W, images, needs_dx)
+
+
+def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, needs_dx: Any) -> Any:
+    padded, _, shape, stride, pad = patches
+    high, wide = ((padded.shape[axis] - shape[axis]) // stride + 1 for axis in (2, 3))
+    if dout.shape != (padded.shape[0], shape[0], high, wide):
+        return PASS
+    if np.shape(images) != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
+        return PASS
+    dx, dW, db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
+    if not is_tame(db):  # it is the sum of dout, which is then finite
+        return PASS
+    return _no_gradient(images.shape) if dx is None else dx, dW, db
+
+
+def pooling_forward(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
+    """-> out (N, C, OH, OW), arg_max (N * OH * OW * C,)."""
+    if not is_count(pool_h, pool_w, stride, at_least=1) or pad != 0:
+        return PASS
+    images = as_float(x)
+    if images is None or x.ndim != 4 or not x.size or x.shape[2] < pool_h or x.shape[3] < pool_w:
+        return PASS
+    return kernels.pooling_forward(images, pool_h, pool_w, stride, 0)
+
+
+def pooling_backward(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
+    """-> dx. `images` is forward's x; window: pool_h, pool_w, stride, pad."""
+    numbers, x, (pool_h, pool_w, stride, pad) = as_float(dout), images, window
+    if numbers is None or not is_count(pool_h, pool_w, stride, at_least=1) or pad != 0:
+        return PASS
+    if type(x) is not np.ndarray or x.ndim != 4 or x.shape[2] < pool_h or x.shape[3] < pool_w:
+        return PASS
+    rows = (x.shape[2] - pool_h) // stride + 1, (x.shape[3] - pool_w) // stride + 1
+    if (
+        dout.shape != (*x.shape[:2], *rows)
+        or not is_array(arg_max, np.dtype(np.int64))
+        or arg_max.shape != (dout.size,)
+    ):
+        return PASS
+    dx = kernels.pooling_backward(numbers, arg_max, x.shape, pool_h, pool_w, stride, 0)
+    return (dx,) if stride >= max(pool_h, pool_w) or is_tame(dx) else PASS  # overlapping windows are added up

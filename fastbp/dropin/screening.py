@@ -1,0 +1,387 @@
+"""Whether a method does nothing but compute: read from its code, before it is tried on drawn inputs (see `trials`).
+
+What passes takes arrays, calls functions of NumPy that depend on their arguments alone, helpers of which the same is
+true, and reads and sets attributes of its own object. Where it branches, it does so by shapes, flags and None, never by
+the numbers in an array, so that what was tried goes for all numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from .recognition import function_node
+
+NUMPY = frozenset(
+    """
+    abs absolute add all amax amin any arange argmax argmin array asarray ascontiguousarray average bool_ broadcast_to
+    ceil clip concatenate copy cumsum diff divide dot dtype einsum empty empty_like equal exp exp2 expand_dims expm1 eye
+    finfo float32 float64 floor full full_like greater greater_equal hstack identity inf inner int32 int64 invert isinf
+    isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or matmul max maximum mean min minimum
+    moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like outer pad pi power prod ravel
+    reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std subtract sum swapaxes take tanh
+    tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros zeros_like lib stride_tricks
+    as_strided sliding_window_view add_at at ndarray intp float_ float int cosh ufunc errstate
+    """.split()  # noqa: SIM905
+)
+RANDOM = {"rand", "random", "random_sample", "uniform", "binomial", "randn", "normal"}
+BUILTINS = {
+    "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
+    "slice", "sum", "tuple", "zip",
+}  # fmt: skip
+OF_ARRAYS = frozenset(
+    """
+    T all any argmax argmin astype clip copy cumsum dot dtype fill flatten max mean min ndim nonzero prod ravel repeat
+    reshape round shape size squeeze std strides sum swapaxes take transpose var itemsize
+    """.split()  # noqa: SIM905
+)
+_STATEMENTS = (
+    ast.Assign,
+    ast.AnnAssign,
+    ast.AugAssign,
+    ast.Expr,
+    ast.For,
+    ast.If,
+    ast.Pass,
+    ast.Return,
+    ast.Raise,
+    ast.Assert,
+)
+_EXPRESSIONS = (
+    ast.Attribute, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.IfExp, ast.List, ast.ListComp, ast.Name,
+    ast.Slice, ast.Starred, ast.Subscript, ast.Tuple, ast.UnaryOp, ast.GeneratorExp,
+)  # fmt: skip
+_SHAPES = {"ndim", "shape", "size", "dtype"}
+
+
+class NotPlain(Exception):
+    """The code does something else than computing; the message says what, and where."""
+
+
+class Screened:
+    """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers."""
+
+    def __init__(self) -> None:
+        self.reads: dict[str, None] = {}
+        self.sets: dict[str, None] = {}
+        self.numbers: dict[float, None] = {}
+        self.random = False
+
+
+def screen(made: type, method: FunctionType) -> Screened:
+    """Look through a method of a class, and all that it calls. Raises NotPlain."""
+    found = Screened()
+    _Walk(found, made, set()).function(method, is_method=True)
+    return found
+
+
+class _Walk:
+    """Goes through the functions, one after the other."""
+
+    def __init__(self, found: Screened, made: type, seen: set[Any]):
+        self.found, self.made, self.seen = found, made, seen
+        self.me = ""
+        self.locals: set[str] = set()
+        self.shapes: set[str] = set()
+        self.function_seen: FunctionType
+
+    def function(self, function: FunctionType, is_method: bool) -> None:
+        if function.__code__ in self.seen:
+            return
+        self.seen.add(function.__code__)
+        node = function_node(function)
+        code = function.__code__
+        if node is None:
+            raise NotPlain(f"the source of {function.__name__} is not there")
+        if (
+            code.co_freevars or node.decorator_list or code.co_flags & (0x04 | 0x08 | 0x20)
+        ):  # *args, **kwargs, generators
+            raise NotPlain(f"{function.__name__} is a closure, a generator, decorated or takes any number of arguments")
+        inner = _Walk(self.found, self.made, self.seen)
+        names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+        inner.me = names[0] if is_method and names else ""
+        inner.locals = set(code.co_varnames) | set(code.co_cellvars)
+        inner.function_seen = function
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            if not isinstance(default, ast.Constant | ast.UnaryOp):
+                raise NotPlain(f"a default of {function.__name__} is not a constant")
+            self.found.numbers.update(
+                (one.value, None)
+                for one in ast.walk(default)
+                if isinstance(one, ast.Constant) and isinstance(one.value, float)
+            )
+        inner.shapes = _shape_names(node, set(names[1:] if is_method else names))
+        for statement in node.body:
+            inner.statement(statement)
+
+    def fail(self, node: Any, what: str) -> NotPlain:
+        file = self.function_seen.__code__.co_filename.replace("\\", "/").rpartition("/")[2]
+        return NotPlain(f"{file}:{getattr(node, 'lineno', '?')} {what}")
+
+    def statement(self, node: ast.stmt) -> None:
+        if not isinstance(node, _STATEMENTS):
+            raise self.fail(node, f"has a statement that is not looked into ({type(node).__name__.lower()})")
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if node.value is not None:
+                self._unpacking(targets, node.value)
+            for target in targets:
+                self.target(target, read=isinstance(node, ast.AugAssign))
+            return
+        if isinstance(node, ast.If | ast.Assert):
+            self.test(node.test)
+        if isinstance(node, ast.Raise):
+            return
+        if isinstance(node, ast.For):
+            self.target(node.target, read=False)
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                self.statement(child)
+            elif isinstance(child, ast.expr) and child is not getattr(node, "target", None):
+                self.expression(child)
+
+    def _unpacking(self, targets: list[ast.expr], value: ast.expr) -> None:
+        """`W, b = self.params` reads self.params[0] and self.params[1]."""
+        if len(targets) == 1 and isinstance(targets[0], ast.Tuple) and (path := self.path(value)) is not None:
+            if isinstance(value, ast.Attribute) and value.attr in _SHAPES:
+                self.expression(value)
+                return
+            if path.startswith("self.") and not any(isinstance(one, ast.Starred) for one in targets[0].elts):
+                for place in range(len(targets[0].elts)):
+                    self.found.reads.setdefault(f"{path}[{place}]")
+                return
+        self.expression(value)
+
+    def target(self, node: ast.expr, read: bool) -> None:
+        if isinstance(node, ast.Tuple | ast.List):
+            for part in node.elts:
+                self.target(part, read)
+        elif isinstance(node, ast.Name):
+            if node.id not in self.locals:
+                raise self.fail(node, f"assigns the global variable {node.id}")
+        elif isinstance(node, ast.Starred):
+            self.target(node.value, read)
+        elif (path := self.path(node)) is not None:
+            self.found.sets.setdefault(path)
+            if read:
+                self.found.reads.setdefault(path)
+        elif isinstance(node, ast.Subscript):
+            self.expression(node.slice)
+            base = self.path(node.value)
+            if base is not None:
+                self.found.sets.setdefault(base)
+                self.found.reads.setdefault(base)
+            else:
+                self.expression(node.value)
+        else:
+            raise self.fail(node, f"assigns to {ast.unparse(node)}")
+
+    def path(self, node: ast.expr) -> str | None:
+        """self.name, self.name[0] or self.name["W"], as it is read; None for anything else."""
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and self.me
+            and node.value.id == self.me
+        ):
+            return f"self.{node.attr}"
+        if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
+            return None
+        base = self.path(node.value) if isinstance(node.value, ast.Attribute) else None
+        return f"{base}[{node.slice.value!r}]" if base and isinstance(node.slice.value, int | str) else None
+
+    def test(self, node: ast.expr) -> None:
+        if not _is_of_shapes(node, self.shapes, self.me):
+            raise self.fail(node, f"decides by {ast.unparse(node)}")
+
+    def expression(self, node: ast.expr | None) -> None:
+        if node is None:
+            return
+        if not isinstance(node, _EXPRESSIONS):
+            raise self.fail(node, f"has an expression that is not looked into ({ast.unparse(node)})")
+        if (path := self.path(node)) is not None:
+            self.found.reads.setdefault(path)
+        elif isinstance(node, ast.Name):
+            self.name(node)
+        elif isinstance(node, ast.Attribute):
+            self.attribute(node)
+        elif isinstance(node, ast.Call):
+            self.call(node)
+        else:
+            if isinstance(node, ast.Constant) and isinstance(node.value, float | int):
+                self.found.numbers.setdefault(node.value)
+            if isinstance(node, ast.IfExp):
+                self.test(node.test)
+            for child in _expressions(node):
+                self.expression(child)
+
+    def name(self, node: ast.Name) -> None:
+        if node.id == self.me:
+            raise self.fail(node, "hands itself on")
+        if node.id in self.locals or (node.id in BUILTINS and node.id not in self.function_seen.__globals__):
+            return
+        value = self.function_seen.__globals__.get(node.id, self)
+        if value is np:
+            raise self.fail(node, "hands NumPy itself on")
+        if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+            return
+        raise self.fail(node, f"reads the global variable {node.id}")
+
+    def attribute(self, node: ast.Attribute) -> None:
+        if (name := self.numpy_name(node)) is not None:
+            if name not in NUMPY:
+                raise self.fail(node, f"uses np.{name}")
+            return
+        if node.attr not in OF_ARRAYS:
+            raise self.fail(node, f"uses {ast.unparse(node)}")
+        self.expression(node.value)
+
+    def numpy_name(self, node: ast.expr) -> str | None:
+        """The last name of np.exp or np.lib.stride_tricks.as_strided; None if it is not NumPy's."""
+        if not isinstance(node, ast.Attribute):
+            return None
+        inner = node.value
+        while isinstance(inner, ast.Attribute):
+            inner = inner.value
+        if not isinstance(inner, ast.Name) or inner.id in self.locals:
+            return None
+        value = self.function_seen.__globals__.get(inner.id)
+        if value is np or getattr(value, "__name__", "").startswith("numpy."):
+            return node.attr if "random" not in ast.unparse(node).split(".")[:-1] else f"random.{node.attr}"
+        return None
+
+    def call(self, node: ast.Call) -> None:
+        self.called(node.func)
+        for argument in node.args:
+            self.expression(argument)
+        for keyword in node.keywords:
+            self.expression(keyword.value)
+
+    def called(self, function: ast.expr) -> None:
+        if (name := self.numpy_name(function)) is not None:
+            if name.startswith("random.") and name.removeprefix("random.") in RANDOM:
+                self.found.random = True
+            elif name not in NUMPY:
+                raise self.fail(function, f"calls np.{name}")
+        elif isinstance(function, ast.Name):
+            if function.id in self.locals:
+                raise self.fail(function, f"calls {function.id}, which it was given")
+            value = self.function_seen.__globals__.get(function.id)
+            if isinstance(value, FunctionType):
+                self.function(getattr(value, "__wrapped__", value), is_method=False)
+            elif value is not None or function.id not in BUILTINS:
+                raise self.fail(function, f"calls {function.id}")
+        elif (path := self.path(function)) is not None:
+            self.own_method(function, path.removeprefix("self."))
+        elif isinstance(function, ast.Attribute):
+            module = self.module_function(function)
+            if module is not None:
+                self.function(getattr(module, "__wrapped__", module), is_method=False)
+                return
+            if function.attr not in OF_ARRAYS:
+                raise self.fail(function, f"calls {ast.unparse(function)}")
+            self.expression(function.value)
+        else:
+            raise self.fail(function, f"calls {ast.unparse(function)}")
+
+    def module_function(self, function: ast.Attribute) -> FunctionType | None:
+        """util.im2col, where util is an imported module."""
+        if isinstance(function.value, ast.Name) and function.value.id not in self.locals:
+            module = self.function_seen.__globals__.get(function.value.id)
+            value = vars(module).get(function.attr) if type(module).__name__ == "module" else None
+            return value if isinstance(value, FunctionType) else None
+        return None
+
+    def own_method(self, node: ast.expr, name: str) -> None:
+        if name.startswith("__") and not name.endswith("__"):
+            name = f"_{self.made.__name__.lstrip('_')}{name}"
+        method = next((vars(one)[name] for one in self.made.__mro__ if name in vars(one)), None)
+        if isinstance(method, staticmethod) and isinstance(method.__func__, FunctionType):
+            self.function(method.__func__, is_method=False)
+        elif isinstance(method, FunctionType) and name not in ("forward", "backward"):
+            self.function(method, is_method=True)
+        else:
+            raise self.fail(node, f"calls its {name}")
+
+
+def _expressions(node: ast.AST) -> Iterator[ast.expr]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            yield child
+        elif isinstance(child, ast.comprehension | ast.keyword):
+            yield from _expressions(child)
+
+
+def _shape_names(function: ast.FunctionDef, parameters: set[str]) -> set[str]:
+    """Local names that never hold an array's numbers: all that they are assigned comes from shapes."""
+    assigned: dict[str, list[ast.expr | None]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                for name in ast.walk(target):
+                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
+                        assigned.setdefault(name.id, []).append(node.value)
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign) and isinstance(node.target, ast.Name):
+            assigned.setdefault(node.target.id, []).append(node.value)
+        elif isinstance(node, ast.For | ast.comprehension):
+            for name in ast.walk(node.target):
+                if isinstance(name, ast.Name):
+                    assigned.setdefault(name.id, []).append(node.iter)
+    names = {name for name in assigned if name not in parameters}
+    while True:
+        kept = {name for name in names if all(value and _is_shape(value, names) for value in assigned[name])}
+        if kept == names:
+            return names | (parameters - set(assigned))
+        names = kept
+
+
+def _is_shape(node: ast.expr, names: set[str]) -> bool:
+    """An expression of shapes and constants."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in _SHAPES or isinstance(node.value, ast.Name)
+    if isinstance(node, ast.Call):
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        return called in ("len", "int", "range", "min", "max", "enumerate", "zip") and all(
+            _is_shape(one, names) or called == "len" for one in node.args
+        )
+    if isinstance(node, ast.Subscript):
+        return _is_shape(node.value, names) and _is_shape(node.slice, names)
+    if isinstance(node, ast.Name):
+        return node.id in names
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.BinOp | ast.UnaryOp | ast.Tuple | ast.List):
+        return all(_is_shape(child, names) for child in _expressions(node))
+    return False
+
+
+def _is_of_shapes(node: ast.expr, names: set[str], me: str) -> bool:
+    """A test by shapes, flags and None: of numbers, only 0 and 1 and those of dimensions are in it."""
+    if isinstance(node, ast.BoolOp | ast.UnaryOp):
+        return all(_is_of_shapes(child, names, me) for child in _expressions(node))
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        if any(isinstance(side, ast.Constant) and side.value is None for side in sides):
+            return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
+        if not all(_is_shape(side, names) or _is_flag(side) for side in sides):
+            return False
+        by_dimensions = any(isinstance(side, ast.Attribute) and side.attr == "ndim" for side in sides) or any(
+            isinstance(side, ast.Call)
+            and ast.unparse(side).startswith("len(")
+            and ast.unparse(side).endswith(".shape)")
+            for side in sides
+        )
+        numbers = [side.value for side in sides if isinstance(side, ast.Constant)]
+        ordered = any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops)
+        return by_dimensions or (not ordered and all(number in (0, 1, True, False) for number in numbers))
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) == "isinstance"
+    return isinstance(node, ast.Name | ast.Constant) or _is_flag(node)
+
+
+def _is_flag(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)

@@ -1,0 +1,172 @@
+"""A class that is tried, on copies of a real object: with what is drawn put into them, and called as a script calls them."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from .. import reference
+from . import operations
+from .families import Family
+from .methods import HIDDEN
+
+TOLERANCE = {8: 1e-10, 4: 1e-4}  # of the largest number in an array
+COUNT = 36  # inputs that a method is tried on
+Values = dict[str, Any]  # by the names that operations give them
+
+
+class Differs(Exception):
+    """The method is not this operation; the message says what differs, `stage` how much was found to be the same."""
+
+    def __init__(self, message: str, stage: int = 0):
+        super().__init__(message)
+        self.stage = stage
+
+
+class Subject:
+    """A class, and a real object of it with the arguments of a call; and the family that it is tried to be of."""
+
+    def __init__(self, own: dict[str, FunctionType], layer: Any, arguments: tuple[Any, ...], family: Family):
+        self.own, self.layer, self.arguments, self.family = own, layer, arguments, family
+        self.parameters = {
+            name: list(inspect.signature(method).parameters.values())[1:] for name, method in own.items()
+        }
+
+    def copy(self) -> Any:
+        double = object.__new__(type(self.layer))
+        vars(double).update({name: copied(value) for name, value in vars(self.layer).items() if name != HIDDEN})
+        return double
+
+    def draw_into(self, rng: Any, place: int, binding: dict[str, str], layers: list[Any]) -> Values:
+        """Draw what the operation takes; what is an attribute is put there, in each of the copies."""
+        layer = layers[0]
+        current = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
+        drawn = self.family.draw(rng, place, current, self.arguments)
+        drawn.update({role: current[role] for role, path in binding.items() if not path.startswith("self.")})
+        for role, path in binding.items():
+            if path.startswith("self."):
+                for one in layers:
+                    store(path, one, copied(drawn[role]))
+        for role, path in binding.items():  # one attribute may be two settings
+            if not isinstance(drawn[role], np.ndarray) and drawn[role] is not None:
+                drawn[role] = evaluate(path, {"self": layer})
+        return drawn
+
+    def inputs(self, drawn: Values, flag: bool | None) -> list[Any]:
+        """The arguments of forward: arrays first, then the flag, if there is one."""
+        given: list[Any] = [copied(drawn[role]) for role in self.family.arguments]
+        if self.parameters["forward"][len(given) :] and flag is not None:
+            given.append(flag)
+        return given
+
+    def douts(self, dout: Any, place: int) -> list[Any]:
+        """backward's arguments: none at times, where dout has a default."""
+        parameters = self.parameters["backward"]
+        if not parameters:
+            return []
+        has_default = parameters[0].default is not parameters[0].empty
+        return [] if has_default and place % 3 == 0 and not isinstance(dout, np.ndarray) else [dout]
+
+    def flags(self) -> tuple[bool | None, ...]:
+        """The values of a parameter beside the arrays; (None,) where there is none. Raises Differs if it is no flag."""
+        count = len(self.family.arguments)
+        rest = self.parameters["forward"][count:]
+        given = self.arguments[count] if len(self.arguments) > count else None
+        if len(self.parameters["forward"]) < count or len(rest) > 1:
+            raise Differs("forward takes another number of arguments")
+        if any(one.default is one.empty and not isinstance(given, bool) for one in rest):
+            raise Differs("forward takes another number of arguments")
+        is_flag = rest and (rest[0].default is rest[0].empty or isinstance(rest[0].default, bool))
+        return (True, False) if is_flag else (None,)
+
+
+def copied(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    return {key: copied(one) for key, one in value.items()} if type(value) is dict else value
+
+
+@lru_cache(maxsize=1)
+def on_numpy() -> ModuleType:
+    """The operations once more, on the NumPy backend and for any number of numbers: nothing is compiled for a trial."""
+    spec = importlib.util.find_spec(operations.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update({name: 0 for name in vars(module) if name.startswith("LEAST_")}, kernels=reference)
+    return module
+
+
+def store(path: str, layer: Any, value: Any) -> None:
+    """Put what a role shall have where `path`, an attribute and perhaps a transposition, reads it from."""
+    target = path.removesuffix(".T").removesuffix(".reshape(-1)")
+    if path.endswith(".T"):
+        value = value.T.copy()
+    elif path.endswith(".reshape(-1)"):
+        value = value.reshape(evaluate(target, {"self": layer}).shape)
+    exec(f"{target} = value", {"self": layer, "value": value})
+
+
+@lru_cache(maxsize=1024)
+def _compiled(expression: str) -> Any:
+    return compile(expression, "<expression>", "eval")
+
+
+def evaluate(expression: str, values: Values) -> Any:
+    """The value of an expression; NotImplemented where it has none."""
+    try:
+        return eval(_compiled(expression), {"np": np}, values)
+    except Exception:
+        return NotImplemented
+
+
+def call(method: Callable[..., Any], *arguments: Any) -> Any:
+    """The result, or the exception that was raised."""
+    try:
+        return method(*arguments)
+    except Exception as error:
+        return error
+
+
+def same(one: Any, other: Any, exactly: bool = False) -> bool:
+    """Whether two values are equal, up to rounding: in type, dtype and shape, and in every number."""
+    if isinstance(one, np.ndarray | np.generic) or isinstance(other, np.ndarray | np.generic):
+        return _same_numbers(one, other, exactly)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, float):
+        return bool(one == other) or (one != one and other != other) or abs(one - other) <= 1e-10 * abs(other)
+    if one is None or isinstance(one, bool | int | str):
+        return bool(one == other)
+    return one is other
+
+
+def _same_numbers(one: Any, other: Any, exactly: bool) -> bool:
+    if isinstance(one, np.ndarray) != isinstance(other, np.ndarray):
+        return False
+    a, b = np.asarray(one), np.asarray(other)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype == object:
+        return a is b
+    if exactly or a.dtype.kind != "f":
+        return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(b)
+        if not np.array_equal(np.where(finite, 0, a), np.where(finite, 0, b), equal_nan=True):
+            return False
+        largest = np.max(np.abs(b), where=finite, initial=0)
+        return bool(np.all(np.abs(a - b)[finite] <= TOLERANCE.get(a.itemsize, 1e-3) * largest))

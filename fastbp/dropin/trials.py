@@ -1,0 +1,275 @@
+"""What a class of somebody's own computes, found by trying it: beside the operations, on drawn inputs.
+
+A method that passes the screening is run on copies of a real object, with drawn weights, settings and inputs: several batch
+sizes, zeros, numbers large and small, NaN and infinities, in several dtypes. Where an operation gives the same, every
+attribute that the method has set is looked for among what the operation knows. Then the method that would take its place
+is written and run beside it, on new inputs, and everything that anybody can see is compared: results, attributes,
+arguments, which arrays share memory, the random numbers drawn. Only what agrees in all of it is accelerated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .families import FAMILIES
+from .guesses import Guess, snapshot
+from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, kind_of
+from .screening import NotPlain, Screened, screen
+from .subjects import COUNT, Differs, Subject, Values, call, evaluate, on_numpy, same
+from .verification import verified
+
+
+class Verdict(NamedTuple):
+    """What a class was found to be: its forms, how that is known, and a reason for what is left."""
+
+    forms: Forms
+    how: str
+    reason: str
+
+
+def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str, FunctionType]) -> Verdict:
+    """Try a class, by a call of forward that is about to be made: the object and its arguments, which are not changed.
+
+    own: its forward and backward, as they were defined.
+    """
+    none = Forms((), ())
+    try:
+        screened = screen(made, own["forward"])
+    except NotPlain as error:
+        return Verdict(none, "", f"forward: {error}")
+    try:
+        backward: Screened | NotPlain = screen(made, own["backward"])
+    except NotPlain as error:
+        backward = error
+    reasons = []
+    state = np.random.get_state()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            for family in FAMILIES:
+                if not family.may_be(arguments):
+                    continue
+                try:
+                    return _try_family(Subject(own, layer, arguments, family), screened, backward)
+                except Differs as error:
+                    reasons.append((family.is_named(made), error.stage, f"{family.name}: {error}"))
+                except Exception as error:  # what somebody's class may do is not ours to foresee: it is left
+                    what = f"{family.name}: trying it raised {type(error).__name__}: {error}"
+                    reasons.append((family.is_named(made), -1, what))
+    finally:
+        np.random.set_state(state)
+    return Verdict(none, "", max(reasons)[2] if reasons else "no kernel takes what it takes")
+
+
+def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPlain) -> Verdict:
+    """Raises Differs."""
+    family = subject.family
+    difference = Differs("its arguments or attributes are other ones")
+    how = f"{family.name}, tried on {COUNT} inputs"
+    for operation in family.forward(forward.numbers):
+        for binding in family.bindings(operation, subject.layer, list(forward.reads)):
+            try:
+                forms, trial = _try_forward(subject, operation, binding, forward)
+            except Differs as error:
+                difference = max(difference, error, key=lambda one: one.stage)
+                continue
+            try:
+                if isinstance(backward, NotPlain):
+                    raise Differs(str(backward))
+                return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
+            except Differs as error:
+                return Verdict(Forms(forms, ()), how, f"backward: {error}")
+    raise difference
+
+
+class _Trial(NamedTuple):
+    """A forward that is an operation's: with what it takes, for which values of `train`, and the attributes it sets."""
+
+    operation: Operation
+    binding: dict[str, str]
+    flags: tuple[bool | None, ...]
+    kept: list[str]
+
+
+def _try_forward(
+    subject: Subject, operation: Operation, binding: dict[str, str], screened: Screened
+) -> tuple[tuple[Form, ...], _Trial]:
+    flags = subject.flags()
+    forms: list[Form] = []
+    for flag in flags:
+        used = (
+            operation
+            if flag is not False or subject.family.predicting is None
+            else subject.family.predicting(operation)
+        )
+        try:
+            proposed = _propose_forward(subject, used, binding, screened, flag)
+            forms.append(verified(subject, "forward", proposed, (), binding, flag))
+        except Differs:
+            if not (subject.family.has_flag and flag is False):
+                raise
+    unread = set(screened.reads) - {path.partition(".T")[0].removesuffix(".reshape(-1)") for path in binding.values()}
+    explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
+    unread = {path for path in unread if not any(path.startswith(one) or one.startswith(path) for one in explained)}
+    if unread:
+        raise Differs(f"forward also reads {min(unread)}", 3)
+    if len(forms) == 2 and forms[0]._replace(train=None) == forms[1]._replace(train=None):
+        forms = [forms[0]._replace(train=None)]
+    kept = [target for target, value in forms[0].sets if value != LAZY]
+    return tuple(forms), _Trial(operation, binding, flags, kept)
+
+
+def _propose_forward(
+    subject: Subject,
+    operation: Operation,
+    binding: dict[str, str],
+    screened: Screened,
+    flag: bool | None,
+) -> Form:
+    """What forward seems to do: which expressions its result and its attributes were equal to, every time."""
+    own, function = subject.own["forward"], operation.function(on_numpy())
+    layer, rng = subject.copy(), np.random.default_rng(1)
+    guess = Guess(operation, subject.family)
+    for place in range(COUNT):
+        drawn = subject.draw_into(rng, place, binding, [layer])
+        before = snapshot(layer, screened.sets)
+        given = subject.inputs(drawn, flag)
+        theirs = dict(zip(subject.family.arguments, given, strict=False))
+        theirs.update({role: evaluate(path, {"self": layer}) for role, path in binding.items()})
+        np.random.seed(place)
+        result = call(own, layer, *given)
+        np.random.seed(place)
+        values = values_of(operation, function, drawn)
+        if isinstance(result, Exception) or values is None:
+            continue
+        after = snapshot(layer, screened.sets)
+        guess.see(kind_of(*given, *theirs.values()), result, before, after, values, theirs)
+    guess.must_agree("forward")
+    reads = tuple(binding.get(role, role) for role in operation.inputs)
+    return Form(operation, reads, guess.chosen, guess.results[0], flag, subject.family.measured)
+
+
+def values_of(operation: Operation, function: Any, drawn: Values) -> Values | None:
+    """What the operation knows: inputs and outputs; None if it does not take these."""
+    given = [drawn.get(role) for role in operation.inputs]
+    results = function(*given)
+    if results is on_numpy().PASS:
+        return None
+    return {**drawn, **dict(zip(operation.outputs, results, strict=True))}
+
+
+def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tuple[Form, ...]) -> tuple[Form, ...]:
+    difference = Differs("no kernel takes what it takes")
+    flag = trial.flags[0]
+    for operation in subject.family.backward:
+        try:
+            proposed = _propose_backward(subject, trial, operation, screened, forms)
+            return (verified(subject, "backward", proposed, forms, trial.binding, flag),)
+        except Differs as error:
+            difference = max(difference, error, key=lambda one: one.stage)
+    raise difference
+
+
+def _propose_backward(
+    subject: Subject, trial: _Trial, operation: Operation, screened: Screened, forms: tuple[Form, ...]
+) -> Form:
+    forward, backward = subject.own["forward"], subject.own["backward"]
+    function, first = operation.function(on_numpy()), trial.operation.function(on_numpy())
+    layer, rng = subject.copy(), np.random.default_rng(2)
+    reads: dict[str, list[str]] = {}
+    guess = Guess(operation, subject.family)
+    for place in range(COUNT):
+        drawn = subject.draw_into(rng, place, trial.binding, [layer])
+        given = subject.inputs(drawn, trial.flags[0])
+        np.random.seed(place)
+        out = call(forward, layer, *given)
+        np.random.seed(place)
+        known = values_of(trial.operation, first, drawn)
+        if isinstance(out, Exception) or known is None:
+            continue
+        known.update(subject.family.more(known))
+        _find_reads(reads, operation, known, layer, screened, trial)
+        before = snapshot(layer, screened.sets)
+        dout = subject.family.draw_dout(rng, place, out)
+        mine = dout.copy() if isinstance(dout, np.ndarray) else dout
+        result = call(backward, layer, *subject.douts(mine, place))
+        if isinstance(result, Exception):
+            continue
+        known = {**known, "dout": dout.copy() if isinstance(dout, np.ndarray) else dout}
+        values = _backward_values(operation, function, known)
+        if values is None:
+            continue
+        theirs = {"dout": mine} if isinstance(dout, np.ndarray) else {}
+        kind = kind_of(*drawn.values(), out)
+        guess.see(kind, result, before, snapshot(layer, screened.sets), values, theirs)
+    guess.must_agree("backward")
+    _all_explained(screened, reads, guess.sets, forms, trial)
+    expressions = tuple(reads[role][0] for role in operation.inputs)
+    return Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
+
+
+def _backward_values(operation: Operation, function: Any, known: Values) -> Values | None:
+    if any(role not in known for role in operation.inputs if role != "needs_dx"):
+        return None
+    results = function(*(True if role == "needs_dx" else known[role] for role in operation.inputs))
+    if results is on_numpy().PASS:
+        return None
+    return {"dout": known["dout"], **dict(zip(operation.outputs, results, strict=True))}
+
+
+def _find_reads(
+    reads: dict[str, list[str]], operation: Operation, known: Values, layer: Any, screened: Screened, trial: _Trial
+) -> None:
+    """Find where backward finds what the operation takes: an attribute that has had its value every time."""
+    for role in operation.inputs:
+        if role not in reads:
+            reads[role] = _fixed_reads(role, trial) or _possible_reads([*screened.reads, *trial.kept])
+        if len(reads[role]) == 1 and role in ("dout", "needs_dx", "patches", "window", *trial.binding):
+            continue
+        wanted = [known[one] for one in (role, *_ALSO.get(role, ())) if one in known]
+        here = {"self": layer}
+        reads[role] = [one for one in reads[role] if any(same(evaluate(one, here), value) for value in wanted)]
+        if not reads[role]:
+            raise Differs(f"it keeps no {role}, which backward needs")
+
+
+_ALSO = {"t": ("labels",), "shape": ("rows_shape",)}  # what may stand for a role
+
+
+def _fixed_reads(role: str, trial: _Trial) -> list[str]:
+    if role == "dout":
+        return ["dout"]
+    if role == "window":
+        order = ("pool_h", "pool_w", "stride", "pad")
+        return [f"({', '.join(trial.binding[one] for one in order if one in trial.binding)})"]
+    if role in trial.binding:
+        return [trial.binding[role]]
+    return {"needs_dx": [NEEDS_DX], "patches": [PATCHES]}.get(role, [])
+
+
+def _possible_reads(paths: list[str]) -> list[str]:
+    return [
+        *paths, *(f"{path}.shape" for path in paths), *(f"{path}.shape[0]" for path in paths),
+        *(f"~{path}" for path in paths), *(f"({path} <= 0)" for path in paths), *(f"{path}.T" for path in paths),
+    ]  # fmt: skip
+
+
+def _all_explained(
+    screened: Screened, reads: dict[str, list[str]], sets: dict[str, list[str]], forms: tuple[Form, ...], trial: _Trial
+) -> None:
+    """Whatever backward reads is taken into account: forward sets it, it is a setting or parameter, or backward sets it."""
+    known = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
+    known |= {target.removesuffix("[...]") for target in sets}
+    known |= {path.removesuffix(".T").removesuffix(".reshape(-1)") for path in trial.binding.values()}
+    text = " ".join(found[0] for found in reads.values())
+    for path in screened.reads:
+        if (
+            path not in known
+            and path not in text
+            and not any(one.startswith(path) or path.startswith(one) for one in known)
+        ):
+            raise Differs(f"backward also reads {path}", 3)

@@ -1,0 +1,158 @@
+"""The method that would take the place of somebody's own, beside it: whether anybody could see a difference."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from . import operations
+from .methods import HIDDEN, LAZY, Form, kind_of, write
+from .operations import Method
+from .subjects import COUNT, Differs, Subject, Values, call, copied, evaluate, on_numpy, same
+
+
+def verified(
+    subject: Subject, name: str, form: Form, forward_forms: tuple[Form, ...], binding: dict[str, str], flag: bool | None
+) -> Form:
+    """The form with the kinds of arguments for which it agrees, on new inputs. Raises Differs if it does for none.
+
+    name: which method it is of; forward_forms: what runs in the place of forward, before backward is called.
+    """
+    kinds: dict[Any, list[bool]] = {}
+    fast = written(subject.own[name], (form,), on_numpy())
+    without_kinds = tuple(one._replace(kinds=frozenset()) for one in forward_forms)
+    before = written(subject.own["forward"], without_kinds, on_numpy())
+    layers, rng = [subject.copy(), subject.copy()], np.random.default_rng(3)
+    reason = "it does not take what was tried"
+    for place in range(COUNT):
+        drawn = subject.draw_into(rng, place, binding, layers)
+        given = [subject.inputs(drawn, flag) for _ in layers]
+        if name == "backward":
+            out = _forward(subject, before, layers, given, place)
+            if isinstance(out, Exception):
+                continue
+            dout = subject.family.draw_dout(rng, place, out)
+            given = [subject.douts(copied(dout), place) for _ in layers]
+        difference, taken = _both(subject.own[name], fast, layers, given, place)
+        if not taken:
+            continue
+        kinds.setdefault(_kind(form, subject, given[0], layers[0], binding), []).append(not difference)
+        reason = difference or reason
+    right = frozenset(kind for kind, agrees in kinds.items() if all(agrees) and len(agrees) > 1)
+    usual = np.dtype(np.float32 if subject.arguments[0].dtype == np.float32 else np.float64)
+    if not right or (form.measured != ("t",) and all(kind[0][0] != usual for kind in right)):
+        raise Differs(f"{name}: {reason}", 3)
+    return form._replace(kinds=right)
+
+
+def _forward(subject: Subject, before: Method, layers: list[Any], given: list[list[Any]], place: int) -> Any:
+    """Call forward, the user's own on the first copy, and what takes its place on the second; the first one's result."""
+    np.random.seed(place)
+    out = call(subject.own["forward"], layers[0], *given[0])
+    np.random.seed(place)
+    if not isinstance(out, Exception):
+        if call(before, layers[1], *given[1]) is on_numpy().PASS:
+            call(subject.own["forward"], layers[1], *given[1])
+        fill_lazy(layers[1], before.forms)  # type: ignore[attr-defined]
+    return out
+
+
+def _kind(form: Form, subject: Subject, given: list[Any], layer: Any, binding: dict[str, str]) -> tuple[Any, ...]:
+    """The kind of what was tried: of the arguments, and of what is read from attributes."""
+    names = ("dout",) if "dout" in form.operation.inputs else subject.family.arguments
+    arguments = dict(zip(names, given, strict=False))
+    reads = {**binding, **dict(zip(form.operation.inputs, form.reads, strict=True))}
+    read = (arguments[one] if one in arguments else evaluate(reads[one], {"self": layer}) for one in form.measured)
+    return kind_of(*read)
+
+
+def _both(
+    own: Callable[..., Any], fast: Callable[..., Any], layers: list[Any], given: list[list[Any]], place: int
+) -> tuple[str, bool]:
+    """Call both, on two copies; what differs, and whether the fast one took it."""
+    forms: tuple[Form, ...] = fast.forms  # type: ignore[attr-defined]
+    was = [_arrays(layer, arguments) for layer, arguments in zip(layers, given, strict=True)]
+    outcomes, states = [], []
+    for method, layer, arguments in zip((fast, own), reversed(layers), reversed(given), strict=True):
+        np.random.seed(place)
+        outcomes.append(call(method, layer, *arguments))
+        states.append(np.random.get_state(legacy=True)[1:3])  # type: ignore[index]
+    if outcomes[0] is on_numpy().PASS or isinstance(outcomes[0], Exception):
+        call(own, layers[1], *given[1])
+        return "", False
+    fill_lazy(layers[1], forms)
+    if isinstance(outcomes[1], Exception):
+        return f"it raises {type(outcomes[1]).__name__}", True
+    if not same(outcomes[0], outcomes[1]):
+        return "the result differs", True
+    if not same(states[0], states[1]):
+        return "other random numbers are drawn", True
+    attributes = [_seen(layer) for layer in layers]
+    for attribute, value in attributes[0].items():
+        if not same(attributes[1].get(attribute, NotImplemented), value):
+            return f"self.{attribute} differs", True
+    if attributes[0].keys() != attributes[1].keys():
+        return "other attributes are set", True
+    if not same(given[0], given[1]):
+        return "its arguments are changed otherwise", True
+    now = [
+        [*_arrays(layer, arguments), outcome]
+        for layer, arguments, outcome in zip(layers, given, reversed(outcomes), strict=True)
+    ]
+    if _sharing(was[0], now[0]) != _sharing(was[1], now[1]):
+        return "other arrays share memory", True
+    return "", True
+
+
+def _seen(layer: Any) -> Values:
+    return {name: value for name, value in vars(layer).items() if name != HIDDEN}
+
+
+def _arrays(layer: Any, arguments: list[Any]) -> list[Any]:
+    """All arrays that can be reached, in one order."""
+    found = list(arguments)
+    for name in sorted(_seen(layer)):
+        value = vars(layer)[name]
+        found += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+    return [one if isinstance(one, np.ndarray) else None for one in found]
+
+
+def _sharing(was: list[Any], now: list[Any]) -> list[bool]:
+    """For all pairs of arrays, before and after: whether they are one, and whether one is seen through the other."""
+    pairs = itertools.chain(itertools.product(was, now), itertools.combinations(now, 2))
+    return [
+        answer
+        for one, other in pairs
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.size and other.size
+        for answer in (one is other, np.may_share_memory(one, other))
+    ]
+
+
+def fill_lazy(layer: Any, forms: tuple[Form, ...]) -> None:
+    """Make what is made when somebody asks for it."""
+    for form in forms:
+        for target, value in form.sets:
+            if value == LAZY and HIDDEN in vars(layer):
+                vars(layer)[target.removeprefix("self.")] = vars(layer)[HIDDEN].col()
+
+
+def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations) -> Method:
+    """The method that takes the place of one of somebody's own: with its parameters and their defaults."""
+    parameters = list(inspect.signature(own).parameters.values())[1:]
+    return write(own.__name__, parameter_names(parameters, forms), own.__defaults__, forms, module)
+
+
+def parameter_names(parameters: list[Any], forms: tuple[Form, ...]) -> list[str]:
+    """What the written method calls its parameters: as the operation does, and `train` for a flag that is used."""
+    inputs = [role for role in ("x", "t", "dout") if any(role in form.reads for form in forms)]
+    if not any("dout" in form.reads for form in forms) and not any("x" in form.reads for form in forms):
+        inputs = []
+    rest = [f"unused{place}" for place in range(len(parameters) - len(inputs))]
+    if rest and any(form.train is not None for form in forms):
+        rest[0] = "train"
+    return [*inputs, *rest]

@@ -1,0 +1,157 @@
+"""Layers in other words than the book's: accelerated where they compute the same, left where they do not."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+
+import numpy as np
+import pytest
+from dropin_cases import assert_same, outcome
+from variants import FAULTS, OTHERS, REWRITINGS, variant
+
+from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
+from fastbp.dropin.calls import Counter
+
+NUMBERS = itertools.count()
+
+
+def normal(*shape):
+    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape)
+
+
+CASES = {
+    "Relu": ((), [("forward", normal(6, 7)), ("backward", normal(6, 7))]),
+    "Sigmoid": ((), [("forward", normal(6, 7)), ("backward", normal(6, 7))]),
+    "Affine": ((normal(12, 5), normal(5)), [("forward", normal(6, 12)), ("backward", normal(6, 5))]),
+    "SoftmaxWithLoss": (
+        (),
+        [
+            ("forward", normal(6, 5), np.array([0, 1, 2, 3, 4, 0])),
+            ("backward",),
+            ("forward", normal(6, 5), np.eye(5)[[1, 2, 4, 4, 0, 3]]),
+            ("backward",),
+        ],
+    ),
+    "Dropout": ((0.3,), [("forward", normal(6, 7)), ("backward", normal(6, 7)), ("forward", normal(6, 7), False)]),
+    "BatchNormalization": (
+        (normal(12), normal(12)),
+        [("forward", normal(6, 12)), ("backward", normal(6, 12)), ("forward", normal(6, 12), False)],
+    ),
+    "Convolution": (
+        (normal(3, 2, 3, 3), normal(3), 1, 1),
+        [("forward", normal(4, 2, 7, 7)), ("backward", normal(4, 3, 7, 7))],
+    ),
+    "Pooling": ((2, 2, 2), [("forward", normal(4, 2, 6, 6)), ("backward", normal(4, 2, 3, 3))]),
+}
+
+
+def define(source, folder):
+    """A module of the source, as a file: classes are found by their text."""
+    file = folder / f"variant{next(NUMBERS)}.py"
+    file.write_text(source, "utf-8")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def used(source, layer, folder):
+    """The calls of a case under plain NumPy and accelerated; compares everything, returns the shares that kernels took."""
+    plain = define(source, folder)
+    counter = Counter()
+    found = start_accelerating(counter)
+    del found[:]
+    try:
+        fast = define(source, folder)
+    finally:
+        stop_accelerating()
+    arguments, calls = CASES[layer]
+    layers = [
+        outcome(getattr(module, layer), *(np.copy(one) if isinstance(one, np.ndarray) else one for one in arguments))
+        for module in (plain, fast)
+    ]
+    for _ in range(2):
+        for method, *given in calls:
+            results = []
+            for one in layers:
+                np.random.seed(1)
+                mine = [np.copy(value) if isinstance(value, np.ndarray) else value for value in given]
+                results.append((outcome(getattr(one, method), *mine), mine, np.random.rand()))
+            (expected, *expected_rest), (actual, *rest) = results
+            assert_same(actual, expected, f"{layer}.{method}")
+            for value, other in zip(rest[0], expected_rest[0], strict=True):
+                assert_same(value, other, "an argument")
+            assert rest[1] == expected_rest[1], "the random state"
+            if not isinstance(layers[0], type):
+                for name, value in vars(layers[0]).items():
+                    if not isinstance(value, list):
+                        assert_same(getattr(layers[1], name), value, f"{name} after {method}")
+    counts = counter.counts
+    taken = {
+        name: sum(one.calls - one.passed for key, one in counts.items() if key.endswith(name))
+        / (2 * sum(call[0] == name for call in calls))
+        for name in ("forward", "backward")
+    }
+    return taken, [one for one in found if one.name == layer]
+
+
+def least(layer):
+    """The share of calls to backward that kernels must take: losses are written for one of two kinds of labels, too."""
+    return 0.5 if layer == "SoftmaxWithLoss" else 1
+
+
+@pytest.mark.parametrize("place", range(len(REWRITINGS)))
+def test_the_same_in_other_words_is_accelerated(place, tmp_path):
+    layer, *edits = REWRITINGS[place]
+    source = variant(layer, *edits)
+    assert source is not None, "the edit changes nothing"
+    taken, (found,) = used(source, layer, tmp_path)
+    assert found.accelerated, found.reason
+    assert taken["forward"] >= 0.5  # Dropout is left to NumPy where it predicts
+    assert taken["backward"] >= least(layer), found.reason
+
+
+ALONE = [
+    place for place, (_, *edits) in enumerate(REWRITINGS) if len(edits) > 1
+]  # edits that count on the others' text
+PAIRS = [
+    (one, other)
+    for one, other in itertools.combinations(range(len(REWRITINGS)), 2)
+    if REWRITINGS[one][0] == REWRITINGS[other][0] and not {one, other} & set(ALONE)
+]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_two_rewritings_at_once_are_accelerated(part, tmp_path):
+    tried = 0
+    for one, other in PAIRS[part::8]:
+        layer = REWRITINGS[one][0]
+        source = variant(layer, *REWRITINGS[one][1:], *REWRITINGS[other][1:])
+        if source is None or np.random.default_rng(one * other).random() > 0.4:
+            continue
+        tried += 1
+        taken, (found,) = used(source, layer, tmp_path)
+        assert found.accelerated, (REWRITINGS[one], REWRITINGS[other], found.reason)
+        assert taken["backward"] >= least(layer), (REWRITINGS[one], REWRITINGS[other], found.reason)
+    assert tried > 2
+
+
+@pytest.mark.parametrize("place", range(len(FAULTS)))
+def test_what_computes_something_else_is_left(place, tmp_path):
+    layer, *edits = FAULTS[place]
+    source = variant(layer, *edits)
+    assert source is not None, "the edit changes nothing"
+    taken, (found,) = used(source, layer, tmp_path)
+    assert min(taken.values()) < 1
+    assert found.reason or found.accelerated
+
+
+@pytest.mark.parametrize("place", range(len(OTHERS)))
+def test_what_does_more_than_compute_is_left(place, tmp_path):
+    layer, *edits = OTHERS[place]
+    source = variant(layer, *edits)
+    assert source is not None, "the edit changes nothing"
+    taken, (found,) = used(source, layer, tmp_path)
+    assert min(taken.values()) == 0
+    assert found.reason

@@ -1,0 +1,188 @@
+"""Layers in other words: rewritings of fastbp.compat's that say the same, and others that do not.
+
+Each entry is a layer and edits of its text and that of the functions it calls, pairs of a pattern and what replaces it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fastbp.bench.dropin import plain_source
+
+FUNCTIONS = {
+    "Sigmoid": ("sigmoid",),
+    "SoftmaxWithLoss": ("softmax", "cross_entropy_error"),
+    "Convolution": ("im2col", "col2im"),
+    "Pooling": ("im2col", "col2im"),
+}
+_SOURCE = "".join(plain_source(module) for module in ("functions", "util", "layers"))
+_BLOCKS = {
+    match[2]: match[0]
+    for match in re.finditer(r"^(class|def) (\w+).*?(?=^(class|def|from|import|@|\"\"\")|\Z)", _SOURCE, re.S | re.M)
+}
+
+
+def variant(layer: str, *edits: tuple[str, str]) -> str | None:
+    """A module with the layer, edited; None if an edit has nothing to change."""
+    text = "import numpy as np\n\n" + "".join(_BLOCKS[name] for name in (*FUNCTIONS.get(layer, ()), layer))
+    for pattern, replacement in edits:
+        text, count = re.subn(pattern, replacement, text, flags=re.S)
+        if not count:
+            return None
+    return text
+
+
+STABLE = "np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))"
+STRIDED = """    s = padded.strides
+    shape = (N, C, filter_h, filter_w, out_h, out_w)
+    patches = np.lib.stride_tricks.as_strided(padded, shape, (*s, s[2] * stride, s[3] * stride)).astype(float)
+"""
+ONE_LOOP = """    patches = np.zeros((N, C, filter_h, filter_w, out_h, out_w))
+    for place in range(filter_h * filter_w):
+        y, x = place // filter_w, place % filter_w
+        y_max, x_max = y + stride * out_h, x + stride * out_w
+        patches[:, :, y, x, :, :] = padded[:, :, y:y_max:stride, x:x_max:stride]
+"""
+LOOPS = r"    patches = np.zeros\(.*?(?=    return patches.transpose)"
+STEPWISE = """    x = x - x.max(axis=1).reshape(-1, 1)
+    e = np.exp(x)
+    e /= e.sum(axis=1, keepdims=True)
+    return e
+"""
+
+# What people write.
+REWRITINGS = [
+    ("Relu", (r"        dout\[self.mask\] = 0\n        return dout", "        dout[self.mask] = 0\n        dx = dout\n\n        return dx")),
+    ("Relu", (r"out = x.copy\(\)\n        out\[self.mask\] = 0\n        return out", "return np.maximum(x, 0)")),
+    ("Relu", (r"out = x.copy\(\)\n        out\[self.mask\] = 0\n", "out = np.where(self.mask, 0, x)\n")),
+    ("Relu", (r"dout\[self.mask\] = 0\n        return dout", "dx = dout.copy()\n        dx[self.mask] = 0\n        return dx")),
+    ("Relu", (r"dout\[self.mask\] = 0\n        return dout", "return dout * (1 - self.mask)")),
+    ("Relu", (r"self\.mask", "self.m")),
+    ("Relu", (r"        self.mask = None", "        self.mask = None\n        self.extra = None")),
+    ("Relu", (r"class Relu:", "class Layer:\n    def __call__(self, x):\n        return self.forward(x)\n\nclass Relu(Layer):")),
+    ("Relu", (r"def forward\(self, x\)", "def forward(self, x, train_flg=True)")),
+    ("Relu", (r"class Relu:", "import abc\n\nclass Relu(abc.ABC):\n    kind: str = 'activation'")),
+    ("Relu", (r"self.mask = x <= 0\n", "self.mask = ~(x > 0)\n")),
+    ("Relu", (r"self.mask = x <= 0\n", "self.positive = x > 0\n"), (r"\[self.mask\]", "[~self.positive]"), ("mask", "positive")),
+    ("Sigmoid", (r"= sigmoid\(x\)", "= 1 / (1 + np.exp(-x))")),
+    ("Sigmoid", (r"= sigmoid\(x\)", f"= {STABLE}")),
+    ("Sigmoid", (r"dout \* \(1.0 - self.out\) \* self.out", "dout * self.out * (1 - self.out)")),
+    ("Sigmoid", (r"return (dout \*[^\n]*)", r"dx = \1\n        return dx")),
+    ("Sigmoid", (r"self\.out", "self.y")),
+    ("Sigmoid", (r"self.out = sigmoid\(x\)\n        return self.out", "out = sigmoid(x)\n        self.out = out\n        return out")),
+    ("Affine", (r"np.dot\(self.x, self.W\)", "self.x.dot(self.W)")),
+    ("Affine", (r"np.dot\(self.x, self.W\)", "self.x @ self.W")),
+    ("Affine", (r"np.dot\(self.x, self.W\)", "np.matmul(self.x, self.W)")),
+    ("Affine", (r"        self.original_x_shape = x.shape\n", ""), (r"x.reshape\(x.shape\[0\], -1\)", "x"), (r"dx.reshape\(.*?\)", "dx")),
+    ("Affine", (r"dx.reshape\(\*self.original_x_shape\)", "dx")),
+    ("Affine", (r"np.dot\(self.x.T, dout\)", "self.x.T @ dout")),
+    ("Affine", (r"np.sum\(dout, axis=0\)", "dout.sum(0)")),
+    ("Affine", (r"self\.W\b", "self.weight")),
+    ("Affine", (r"self\.db", "self.grad_b")),
+    ("Affine", (r"        self.x = None\n", "")),
+    ("Affine", (r"original_x_shape", "shape_before")),
+    ("Affine", (r"def forward\(self, x\):", "def forward(self, x: 'np.ndarray') -> 'np.ndarray':")),
+    ("Affine", (r" \+ self.b", ""), (r"        self.db = np.sum\(dout, axis=0\)\n", "")),
+    (
+        "Affine", (r"        self.W = W\n        self.b = b", "        self.params = [W, b]\n        self.grads = [np.zeros_like(W), np.zeros_like(b)]"),
+        (r"self\.W\b", "self.params[0]"), (r"self\.b\b", "self.params[1]"),
+        (r"self.dW = (np[^\n]*)", r"self.grads[0][...] = \1"), (r"self.db = (np[^\n]*)", r"self.grads[1][...] = \1"),
+    ),
+    ("SoftmaxWithLoss", (r"return dx / rows", "dx /= rows\n        return dx")),
+    ("SoftmaxWithLoss", (r"self.loss = ([^\n]*)\n        return self.loss", r"return \1")),
+    ("SoftmaxWithLoss", (r"rows = self.t.shape\[0\]", "rows = len(self.t)")),
+    ("SoftmaxWithLoss", (r"1e-7", "1e-8")),
+    ("SoftmaxWithLoss", (r" \+ 1e-7", "")),
+    ("SoftmaxWithLoss", (r"softmax\(", "soft_max("), (r"cross_entropy_error", "loss_of")),
+    ("SoftmaxWithLoss", (r"np.log\((y\[np.arange\(rows\), labels\]) \+ 1e-7\)", r"np.log(np.clip(\1, 1e-7, 1 - 1e-7))")),
+    ("SoftmaxWithLoss", (r"def backward\(self, dout=1\)", "def backward(self)")),
+    ("SoftmaxWithLoss", (r"    exponentials = .*?keepdims=True\)\n(?=\n)", STEPWISE)),
+    ("SoftmaxWithLoss", (r"        if self.t.size == .*", "        return (self.y - self.t) / rows\n")),
+    ("SoftmaxWithLoss", (r"return dx / rows", "dx *= dout\n        return dx / rows"), (r"if self.t.size == .*?rows\n", "if False:\n            pass\n")),
+    ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.random(x.shape)")),
+    ("Dropout", (r"dropout_ratio", "rate")),
+    ("Dropout", (r"        return x \* self.mask", "        out = x * self.mask\n        return out")),
+    ("BatchNormalization", (r"10e-7", "1e-8")),
+    ("BatchNormalization", (r"running_", "moving_")),
+    ("BatchNormalization", (r"np.mean\(self.xc\*\*2, axis=0\)", "np.var(x, axis=0)")),
+    ("BatchNormalization", (r"momentum=0.9", "momentum=0.99")),
+    ("BatchNormalization", (r"x.mean\(axis=0\)", "np.mean(x, axis=0)")),
+    ("BatchNormalization", (r"self\.xn", "self.normal")),
+    ("BatchNormalization", (r"\(1 - self.momentum\) \* variance", "(1 - self.momentum) * variance * x.shape[0] / (x.shape[0] - 1)")),
+    ("Convolution", (r"1 \+ int\(\((.*?)\) / self.stride\)", r"int(1 + (\1) / self.stride)")),
+    ("Convolution", (r"1 \+ int\(\((.*?)\) / self.stride\)", r"(\1) // self.stride + 1")),
+    ("Convolution", (r"np.dot\(col, col_W\)", "col @ col_W")),
+    ("Convolution", (r"self\.col_W", "self.flat")),
+    ("Convolution", (r"self\.stride", "self.step")),
+    ("Convolution", (r"self.x, self.col, self.col_W = x, col, col_W", "self.x, self.col = x, col"), (r"self.col_W.T", "self.W.reshape(FN, -1)")),
+    ("Convolution", (r"def forward\(self, x\)", "def forward(self, x, train_flg=False)")),
+    ("Convolution", (LOOPS, STRIDED)),
+    ("Convolution", (LOOPS, ONE_LOOP)),
+    ("Convolution", (r"        self.x = None\n        self.col = None\n", "")),
+    ("Convolution", (r"self.b = b", "self.bias = b"), (r"self\.b\b", "self.bias")),
+    ("Pooling", (r"int\(1 \+ \((.*?)\) / self.stride\)", r"(\1) // self.stride + 1")),
+    ("Pooling", (r"arg_max", "places")),
+    ("Pooling", (r"stride=2", "stride=1")),
+    ("Pooling", (r"self.x, self.arg_max = x, np.argmax\(col, axis=1\)", "arg_max = np.argmax(col, axis=1)\n        self.x = x\n        self.arg_max = arg_max")),
+    ("Pooling", (LOOPS, STRIDED)),
+]  # fmt: skip
+
+# What is wrong, or something else.
+FAULTS = [
+    ("Relu", ("x <= 0", "x < 0")), ("Relu", ("x <= 0", "x <= 0.1")), ("Relu", ("x <= 0", "x >= 0")),
+    ("Relu", (r"out\[self.mask\] = 0", "out[self.mask] *= 0.01")), ("Relu", (r"dout\[self.mask\] = 0", "dout[~self.mask] = 0")),
+    ("Relu", ("return out", "return np.minimum(out, 6)")), ("Relu", ("return dout", "return 2 * dout")),
+    ("Relu", ("return out", "return np.minimum(out, 1e5)")), ("Relu", ("return out", "return out.astype(np.float16)")),
+    ("Relu", ("return dout", "return np.clip(dout, -1e6, 1e6)")),
+    ("Sigmoid", (r"1 \+ np.exp\(-x\)", "1 + np.exp(x)")), ("Sigmoid", (r"1 / \(1", "1 / (2")),
+    ("Sigmoid", (r"1.0 - self.out", "1.0 + self.out")), ("Sigmoid", (r"dout \* \(1.0 - self.out\)", "(1.0 - self.out)")),
+    ("Sigmoid", (r"= sigmoid\(x\)", "= sigmoid(np.clip(x, -5, 5))")), ("Sigmoid", (r"= sigmoid\(x\)", "= 0.5 * (1 + x / (1 + np.abs(x)))")),
+    ("Sigmoid", (r"= sigmoid\(x\)", "= sigmoid(x + 1e-6)")),
+    ("Affine", (r"\+ self.b", "- self.b")), ("Affine", ("self.W.T", "self.W.T * 2")),
+    ("Affine", (r"np.sum\(dout, axis=0\)", "np.mean(dout, axis=0)")), ("Affine", (r"np.sum\(dout, axis=0\)", "np.sum(dout)")),
+    ("Affine", (r"np.dot\(self.x.T, dout\)", "np.dot(self.x.T, dout) / len(dout)")),
+    ("Affine", (r"np.dot\(self.x.T, dout\)", "np.clip(np.dot(self.x.T, dout), -1e3, 1e3)")),
+    ("Affine", (r"np.dot\(self.x.T, dout\)", "np.dot(self.x.T, dout) + 1e-4 * self.W")),
+    ("Affine", (r"np.dot\(self.x.T, dout\)", "np.dot(self.x.T, dout) + (0 if self.dW is None else self.dW)")),
+    ("Affine", (r"return np.dot\(self.x, self.W\) \+ self.b", "return np.maximum(np.dot(self.x, self.W) + self.b, 0)")),
+    ("SoftmaxWithLoss", (r"\(self.y - self.t\) / rows", "(self.y - self.t)")), ("SoftmaxWithLoss", (r"\] -= 1", "] -= 0.9")),
+    ("SoftmaxWithLoss", (r"-np.sum\(np.log", "np.sum(np.log")), ("SoftmaxWithLoss", (r"np.exp\(x - np.max", "np.exp(2 * x - 2 * np.max")),
+    ("SoftmaxWithLoss", (r"np.sum\(exponentials, axis=-1, keepdims=True\)", "np.sum(exponentials)")),
+    ("SoftmaxWithLoss", (r"1e-7", "1e-2 * t.size")), ("SoftmaxWithLoss", (r"return dx / rows", "return dx / (rows - 1)")),
+    ("SoftmaxWithLoss", (r"axis=-1", "axis=0")), ("SoftmaxWithLoss", (r"1e-7\)\) / rows", "1e-7)) / (2 * rows)")),
+    ("Dropout", ("> self", "< self")), ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.randn(*x.shape)")),
+    ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.rand(x.shape[-1])")),
+    ("Dropout", (r"return x \* self.mask", "return x * self.mask / (1 - self.dropout_ratio)")),
+    ("Dropout", (r"return dout \* self.mask", "return dout * ~self.mask")),
+    ("BatchNormalization", (r"x.mean\(axis=0\)", "x.mean()")), ("BatchNormalization", (r"np.mean\(self.xc\*\*2, axis=0\)", "np.var(x, axis=0, ddof=1)")),
+    ("BatchNormalization", (r"np.sqrt\(variance \+ 10e-7\)", "np.sqrt(variance) + 10e-7")), ("BatchNormalization", (r"self.gamma \* xn", "xn")),
+    ("BatchNormalization", (r"- np.sum\(dxc, axis=0\) / self.batch_size", "")), ("BatchNormalization", (r"\(1 - self.momentum\) \* mean", "self.momentum * mean")),
+    ("BatchNormalization", (r"self.momentum \* self.running_var \+ \(1 - self.momentum\) \* variance", "np.maximum(self.running_var, variance)")),
+    ("BatchNormalization", (r"0.5 \* dstd", "dstd")),
+    ("Convolution", (r"\+ self.b", "")), ("Convolution", (r"np.sum\(rows, axis=0\)", "np.mean(rows, axis=0)")),
+    ("Convolution", ('"constant"', '"edge"')), ("Convolution", (r"self.W.reshape\(FN, -1\).T", "self.W[:, :, ::-1].reshape(FN, -1).T")),
+    ("Convolution", (r"-1\)\.transpose\(0, 3, 1, 2\)", "-1).transpose(0, 3, 2, 1)")), ("Convolution", (r"\+= patches", "= patches")),
+    ("Convolution", (r"np.dot\(self.col.T, rows\)", "np.dot(self.col.T, rows) / len(dout)")),
+    ("Convolution", (r"np.dot\(rows, self.col_W.T\)", "np.dot(rows, self.col_W.T) * 2")),
+    ("Pooling", (r"np.max\(col, axis=1\)", "np.mean(col, axis=1)")), ("Pooling", (r"np.max\(", "np.min(")),
+    ("Pooling", (r"np.argmax\(", "np.argmin(")), ("Pooling", (r"np.max\(col, axis=1\)", "np.maximum(np.max(col, axis=1), 0)")),
+    ("Pooling", (r"\+= patches", "= patches")), ("Pooling", (r"np.max\(col, axis=1\)", "np.sort(col, axis=1)[:, 0]")),
+]  # fmt: skip
+
+# What a kernel must not take the place of, whatever it computes.
+OTHERS = [
+    ("Relu", ("        return out", "        print('forward')\n        return out")),
+    ("Relu", ("        return out", "        self.count = getattr(self, 'count', 0) + 1\n        return out")),
+    ("Relu", ("        self.mask = x", "        self.calls = self.calls + 1\n        self.mask = x")),
+    ("Relu", ("        return out", "        self.history.append(out)\n        return out")),
+    ("Relu", ("        return out", "        return out if x.max() < 100 else x")),
+    ("Relu", ("        return out", "        return out + 0 * np.random.rand()")),
+    ("Relu", ("        return out", "        global last\n        last = out\n        return out")),
+    ("Sigmoid", ("        return self.out", "        return self.out if x.shape[0] != 17 else x")),
+    ("Sigmoid", (r"= sigmoid\(x\)", "= (lambda v: sigmoid(v))(x)")),
+    ("Affine", ("        return np.dot", "        self.seen = self.seen + len(x)\n        return np.dot")),
+    ("Affine", (r"        return (np.dot[^\n]*self.b)", r"        out = \1\n        return out if self.training else 2 * out")),
+    ("Affine", (r"        self.db = np.sum", "        self.W -= 0.1 * self.dW\n        self.db = np.sum")),
+    ("Affine", (r"        return (np.dot[^\n]*self.b)", r"        np.save('out.npy', x)\n        return \1")),
+    ("Affine", (r"class Affine:", "class Affine:\n    def __setattr__(self, name, value):\n        object.__setattr__(self, name, value)\n")),
+]  # fmt: skip
