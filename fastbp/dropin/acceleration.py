@@ -27,11 +27,9 @@ from .dropped_gradient import dropping_first_gradient
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import OPTIMIZERS
 from .known_versions import KnownVersion
-from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Forms, lazy_attributes, make_lazy
+from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, make_lazy, written
 from .operations import kernels
 from .recognition import class_version, function_node, function_version
-from .trials import try_class
-from .verification import written
 
 KINDS = {*FORMS, *OPTIMIZERS}
 LAYER = ("forward", "backward")
@@ -200,11 +198,11 @@ class _Patched:
         self.lock = threading.RLock()
         self.own: dict[str, FunctionType] = {name: vars(made)[name] for name in LAYER}
         self.wrapped: dict[str, Any] = {}
-        self.is_watched = False
+        self.is_watched = self.is_plain = False
         self.chosen: dict[str, calls.Method] | None = None
 
     def wrap(self, wrap: calls.Wrapper) -> None:
-        self.is_watched = hasattr(wrap, "watches")
+        self.is_watched, self.is_plain = hasattr(wrap, "watches"), wrap is calls.plain
         for name in LAYER:
             setattr(self.made, name, wrap(f"{self.made.__name__}.{name}", _Fast(self, name), self.own[name]))
             self.wrapped[name] = vars(self.made)[name]
@@ -220,17 +218,25 @@ class _Patched:
         if not forms.forward and (self.only_known or _not_to_be_tried(self.made)):
             self.found.accelerated, self.found.reason = False, reason
         elif not forms.forward:
+            from .trials import try_class  # most scripts are over before this, or have the book's text alone
+
             verdict = try_class(self.made, layer, arguments, self.own)
             forms, self.found.how = verdict.forms, verdict.how
             self.found.accelerated = bool(forms.forward)
             self.found.reason = "; ".join(filter(None, ("" if forms.forward else reason, verdict.reason)))
         if lazy := lazy_attributes(forms):
             make_lazy(self.made, lazy)
-        for name in LAYER:  # what is left costs nothing any more
-            is_ours = vars(self.made).get(name) is self.wrapped[name]
-            if is_ours and not getattr(forms, name) and not self.is_watched:
-                setattr(self.made, name, self.own[name])
+        for name in LAYER:
+            if vars(self.made).get(name) is self.wrapped[name]:
+                self._put(name, getattr(forms, name))
         return {name: written(self.own[name], getattr(forms, name)) for name in LAYER}
+
+    def _put(self, name: str, forms: tuple[Form, ...]) -> None:
+        """Without what was around the method until now: what is left costs nothing any more, the rest one call less."""
+        if not forms and not self.is_watched:
+            setattr(self.made, name, self.own[name])
+        elif self.is_plain and can_stand_alone(self.own[name], forms):
+            setattr(self.made, name, written(self.own[name], forms, alone=True))
 
 
 def known_forms(version: KnownVersion, module: dict[str, Any]) -> tuple[Forms, str]:

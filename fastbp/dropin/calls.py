@@ -24,7 +24,7 @@ class _Beginning:
     begin at the same call in every run of a script, however busy the machine is.
     """
 
-    SECONDS = 0.5  # what importing Numba and loading kernels takes
+    SECONDS = 1.0  # about what importing Numba, loading kernels and trying classes takes
 
     def __init__(self) -> None:
         self.over, self.work = False, 0.0
@@ -40,25 +40,30 @@ CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11  # seconds: of a call, of each number 
 
 
 def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
-    """How long NumPy may take for a call of one of the book's methods or functions, from the sizes of its arrays alone."""
-    layer, *rest = arguments or (None,)
-    numbers = sum(map(_size, (*rest, result)))
-    weights, bias = getattr(layer, "W", None), getattr(layer, "b", None)
-    parameters = getattr(layer, "params", None)
-    if weights is None and isinstance(parameters, list) and len(parameters) == 2:
-        weights, bias = parameters  # as in the book's second volume
-    if not isinstance(weights, np.ndarray):
-        return CALL + NUMBER * (numbers + _size(layer))
+    """How long NumPy may take for a call of one of the book's methods or functions, from the sizes of its arrays alone.
+
+    It takes a microsecond itself, of each call until the kernels begin.
+    """
+    given = arguments[1] if len(arguments) > 1 else arguments[0] if arguments else None
+    numbers = (result.size if type(result) is np.ndarray else 0) + _size(given)
+    weights = getattr(arguments[0], "W", None) if arguments else None
+    if weights is None or not isinstance(weights, np.ndarray):
+        parameters = getattr(arguments[0], "params", None) if arguments else None
+        if type(parameters) is not list or not parameters:
+            return CALL + NUMBER * numbers
+        weights = parameters[0]  # as in the book's second volume
     is_backward = name == "backward"
-    rows = _size(rest[0] if is_backward and rest else result) / max(1, _size(bias))
+    rows = _size(given if is_backward else result) / max(
+        1, _size(weights) and weights.shape[-1 if weights.ndim == 2 else 0]
+    )
     return CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if is_backward else 1)
 
 
 def _size(value: Any) -> int:
-    """How many numbers an array has, or a dict's arrays."""
-    if type(value) is dict:
-        return sum(map(_size, value.values()))
-    return value.size if isinstance(value, np.ndarray) else 0
+    """How many numbers an array has, or a dict's arrays, which an update goes over several times."""
+    if isinstance(value, np.ndarray):
+        return value.size
+    return 4 * sum(map(_size, value.values())) if type(value) is dict else 0
 
 
 _beginning = _Beginning()

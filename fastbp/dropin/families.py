@@ -22,7 +22,8 @@ class Family(NamedTuple):
     """A kind of layer. `arguments`: the arrays that forward takes. `draw`: gives values for all that an operation takes.
 
     operations: those that forward may be, of the numbers in its code. formulas: what attributes may be set to besides.
-    predicting: the operation where a flag is False. measured: what must be of a dtype and of dimensions that were tried.
+    ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
+    measured: what must be of a dtype and of dimensions that were tried.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Family(NamedTuple):
     measured: tuple[str, ...] = ("x",)
     formulas: tuple[str, ...] = ()
     has_flag: bool = False
+    ndims: tuple[int, ...] = ()
     predicting: Callable[[Operation], Operation] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
 
@@ -46,11 +48,14 @@ class Family(NamedTuple):
     def may_be(self, arguments: tuple[Any, ...]) -> bool:
         """Whether the call has its arguments."""
         arrays = [one for one in arguments if isinstance(one, np.ndarray)]
-        return len(arrays) == len(self.arguments)
+        return len(arrays) == len(self.arguments) and (not self.ndims or arrays[0].ndim in self.ndims)
 
     def bindings(self, operation: Operation, layer: Any, reads: list[str]) -> Iterator[dict[str, str]]:
-        """Every way in which attributes may be what the operation takes; those with its own names first."""
+        """Every way in which attributes may be what the operation takes; the one of its own names alone, if it is there."""
         roles = [role for role in operation.inputs if role not in self.arguments]
+        if roles and all(f"self.{role}" in _paths(role, layer, reads) for role in roles):
+            yield {role: f"self.{role}" for role in roles}
+            return
         choices = [sorted(_paths(role, layer, reads), key=lambda path: path != f"self.{role}") for role in roles]
         for chosen in itertools.islice(itertools.product(*choices), 64):
             arrays = [path for path in chosen if path.startswith("self.")]
@@ -181,11 +186,13 @@ def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, .
 
 
 def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    shapes = [(current["gamma"].size,)]
-    if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == current["gamma"].size:
+    columns = current["gamma"].size
+    shapes: list[tuple[int, ...]] = [(columns,)]
+    if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == columns:
         shapes.append(arguments[0].shape[1:])
+    elif arguments[0].ndim == 4 and columns % 2 == 0:
+        shapes.append((2, columns // 2, 1))
     rest, time = _of_kinds(place, shapes)
-    columns = int(np.prod(rest))
     x = _numbers(rng, (BATCHES[time % 5] + 1, *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
     x = x + _numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
     drawn = {
@@ -241,7 +248,7 @@ FAMILIES = (
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
         (methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
-        formulas=("t if t.ndim == 1 else labels",), measured_backward=("t",),
+        formulas=("t if t.ndim == 1 else labels",), ndims=(2,), measured_backward=("t",),
     ),
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], (methods.DROPOUT_BACKWARD,), _draw_dropout,
@@ -254,11 +261,14 @@ FAMILIES = (
             "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
             "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
         ),
-        has_flag=True, predicting=lambda operation: methods.normalization_apply(*operation.settings),
+        has_flag=True, ndims=(2, 4), predicting=lambda operation: methods.normalization_apply(*operation.settings),
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
         (methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS), _draw_convolution, formulas=(LAZY,),
+        ndims=(4,),
     ),
-    Family("Pooling", ("pool",), ("x",), lambda _: [methods.POOLING], (methods.POOLING_BACKWARD,), _draw_pooling),
+    Family(
+        "Pooling", ("pool",), ("x",), lambda _: [methods.POOLING], (methods.POOLING_BACKWARD,), _draw_pooling, ndims=(4,),
+    ),
 )  # fmt: skip

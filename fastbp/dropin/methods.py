@@ -6,8 +6,9 @@ that a call costs no more than one written by hand. FORMS has those of the book'
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import functools
+import inspect
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,19 +72,19 @@ def kind_of(*arrays: Any) -> tuple[Any, ...]:
     )
 
 
-def write(
-    name: str,
-    parameters: Iterable[str],
-    defaults: tuple[Any, ...] | None,
-    forms: tuple[Form, ...],
-    module: Any = operations,
-) -> Method:
-    """The method: does what the forms say, or returns PASS before it has changed anything.
+def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations, alone: bool = False) -> Method:
+    """The method that takes the place of one of somebody's own: does what the forms say, or returns PASS.
 
-    module: where operations are, for a trial another one. A form with no kinds yet is for any.
+    module: where operations are, for a trial another one. A form with no kinds yet is for any. alone: it runs `own` itself
+    where it would return PASS, and has its parameters by name; it can be put into the class as it is.
     """
-    lines = [f"def {name}({', '.join(('self', *parameters))}):"]
-    names: dict[str, Any] = {"PASS": module.PASS, "dropped": dropped, "kind_of": kind_of, "np": np, "math": math}
+    parameters = list(inspect.signature(own).parameters)[1:]
+    roles = _roles(len(parameters), forms)
+    shown = parameters if alone else roles
+    names: dict[str, Any] = {"PASS": module.PASS, "dropped": dropped, "kind_of": kind_of, "np": np, "own": own}
+    pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
+    lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
+    lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
     for place, form in enumerate(forms):
         names[f"operation{place}"] = form.operation.function(module)
         names[f"kinds{place}"] = form.kinds
@@ -91,26 +92,43 @@ def write(
         if form.train is not None:
             lines.append(f"    if {'' if form.train else 'not '}train:")
             indent += "    "
-        lines += [indent + line for line in _body(form, place)]
-    lines.append("    return PASS")
-    exec("\n".join(lines), names)
-    method: Method = names[name]
-    method.__defaults__ = defaults
+        lines += [indent + line for line in _body(form, place, pass_on)]
+    exec("\n".join([*lines, f"    {pass_on}"]), names)
+    method: Method = names[own.__name__]
+    method.__defaults__ = own.__defaults__
     method.forms = forms  # type: ignore[attr-defined]
-    return method
+    return functools.update_wrapper(method, own) if alone else method
 
 
-def _body(form: Form, place: int) -> list[str]:
+def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
+    """Whether none of the method's parameters has a name that the written one gives to something else."""
+    parameters = list(inspect.signature(own).parameters)[1:]
+    roles = _roles(len(parameters), forms)
+    used = {"self", "results", "own", "dropped", "kind_of", "np", *roles}
+    used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
+    return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
+
+
+def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
+    """What a method's parameters are to the operation; `train` is a flag that is used."""
+    inputs = [role for role in ("x", "t", "dout") if any(role in form.reads for form in forms)]
+    rest = [f"unused{place}" for place in range(count - len(inputs))]
+    if rest and any(form.train is not None for form in forms):
+        rest[0] = "train"
+    return [*inputs, *rest]
+
+
+def _body(form: Form, place: int, pass_on: str) -> list[str]:
     inputs, outputs = form.operation.inputs, form.operation.outputs
     reads = [f"{role} = {read}" for role, read in zip(inputs, form.reads, strict=True) if role != read]
     lines = []
     if reads:  # an attribute that is not there yet is for the user's own method to miss
-        lines = [f"try: {'; '.join(reads)}", "except (AttributeError, LookupError, TypeError): return PASS"]
+        lines = [f"try: {'; '.join(reads)}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
     if form.kinds:
-        lines.append(f"if kind_of({', '.join(form.measured)}) not in kinds{place}: return PASS")
+        lines.append(f"if kind_of({', '.join(form.measured)}) not in kinds{place}: {pass_on}")
     lines += [
         f"results = operation{place}({', '.join(inputs)})",
-        "if results is PASS: return PASS",
+        f"if results is PASS: {pass_on}",
         f"{', '.join(outputs)}, = results",
     ]
     for target, value in form.sets:

@@ -17,6 +17,8 @@ from .families import Family
 from .methods import HIDDEN
 
 TOLERANCE = {8: 1e-10, 4: 1e-4}  # of the largest number in an array
+LARGE = 10_000  # numbers of an array
+MOST = 200_000  # weights of a layer that is tried as it is
 COUNT = 36  # inputs that a method is tried on
 Values = dict[str, Any]  # by the names that operations give them
 
@@ -30,17 +32,35 @@ class Differs(Exception):
 
 
 class Subject:
-    """A class, and a real object of it with the arguments of a call; and the family that it is tried to be of."""
+    """A class, and a real object of it with the arguments of a call; and the family that it is tried to be of.
 
-    def __init__(self, own: dict[str, FunctionType], layer: Any, arguments: tuple[Any, ...], family: Family):
-        self.own, self.layer, self.arguments, self.family = own, layer, arguments, family
+    sets: the attributes that its methods set: of a batch that the object has seen, nothing large is copied.
+    is_small: whether copies have fewer weights; a real layer's may be millions.
+    """
+
+    def __init__(
+        self, own: dict[str, FunctionType], layer: Any, arguments: tuple[Any, ...], family: Family, sets: set[str]
+    ):
+        self.own, self.layer, self.arguments, self.family, self.sets = own, layer, arguments, family, sets
+        self.is_small = True
         self.parameters = {
             name: list(inspect.signature(method).parameters.values())[1:] for name, method in own.items()
         }
 
-    def copy(self) -> Any:
+    def weights(self, binding: dict[str, str]) -> list[Any]:
+        """The arrays that the operation takes from attributes."""
+        values = (evaluate(path, {"self": self.layer}) for path in binding.values())
+        return [value for value in values if isinstance(value, np.ndarray)]
+
+    def copy(self, binding: dict[str, str]) -> Any:
         double = object.__new__(type(self.layer))
-        vars(double).update({name: copied(value) for name, value in vars(self.layer).items() if name != HIDDEN})
+        for name, value in vars(self.layer).items():
+            is_large = isinstance(value, np.ndarray) and value.size > LARGE
+            if name != HIDDEN:
+                vars(double)[name] = None if is_large and name in self.sets else copied(value)
+        if self.is_small:
+            shapes = {value.shape for value in self.weights(binding)}
+            vars(double).update({name: shrunk(value, shapes) for name, value in vars(double).items()})
         return double
 
     def draw_into(self, rng: Any, place: int, binding: dict[str, str], layers: list[Any]) -> Values:
@@ -84,6 +104,20 @@ class Subject:
             raise Differs("forward takes another number of arguments")
         is_flag = rest and (rest[0].default is rest[0].empty or isinstance(rest[0].default, bool))
         return (True, False) if is_flag else (None,)
+
+
+def small(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A smaller shape: long sides are 8 to 14, those that were equal still are."""
+    return tuple(side if side <= 16 else 8 + 2 * (side % 4) for side in shape)
+
+
+def shrunk(value: Any, shapes: set[tuple[int, ...]]) -> Any:
+    """A copy's attribute, with arrays of these shapes made smaller."""
+    if isinstance(value, np.ndarray) and value.shape in shapes:
+        return np.resize(value, small(value.shape))
+    if type(value) in (list, tuple):
+        return type(value)(shrunk(one, shapes) for one in value)
+    return {key: shrunk(one, shapes) for key, one in value.items()} if type(value) is dict else value
 
 
 def copied(value: Any) -> Any:

@@ -19,8 +19,10 @@ from .families import FAMILIES
 from .guesses import Guess, snapshot
 from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, kind_of
 from .screening import NotPlain, Screened, screen
-from .subjects import COUNT, Differs, Subject, Values, call, evaluate, on_numpy, same
+from .subjects import COUNT, MOST, Differs, Subject, Values, call, evaluate, on_numpy, same, small
 from .verification import verified
+
+HOPELESS = 9  # inputs that an operation has agreed for none of
 
 
 class Verdict(NamedTuple):
@@ -50,11 +52,12 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            for family in FAMILIES:
+            for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):
                 if not family.may_be(arguments):
                     continue
                 try:
-                    return _try_family(Subject(own, layer, arguments, family), screened, backward)
+                    kept = Subject(own, layer, arguments, family, _only_set(screened, backward))
+                    return _try_family(kept, screened, backward)
                 except Differs as error:
                     reasons.append((family.is_named(made), error.stage, f"{family.name}: {error}"))
                 except Exception as error:  # what somebody's class may do is not ours to foresee: it is left
@@ -65,6 +68,11 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     return Verdict(none, "", max(reasons)[2] if reasons else "no kernel takes what it takes")
 
 
+def _only_set(*screened: Screened | NotPlain) -> set[str]:
+    """The attributes that the methods set."""
+    return {path.removeprefix("self.") for one in screened if isinstance(one, Screened) for path in one.sets}
+
+
 def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPlain) -> Verdict:
     """Raises Differs."""
     family = subject.family
@@ -72,17 +80,24 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     how = f"{family.name}, tried on {COUNT} inputs"
     for operation in family.forward(forward.numbers):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
-            try:
-                forms, trial = _try_forward(subject, operation, binding, forward)
-            except Differs as error:
-                difference = max(difference, error, key=lambda one: one.stage)
-                continue
-            try:
-                if isinstance(backward, NotPlain):
-                    raise Differs(str(backward))
-                return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
-            except Differs as error:
-                return Verdict(Forms(forms, ()), how, f"backward: {error}")
+            weights = subject.weights(binding)
+            sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
+            if sum(one.size for one in weights) > MOST:
+                sizes = [True]  # its weights fewer: that some layers do not take
+            for subject.is_small in sizes:
+                try:
+                    forms, trial = _try_forward(subject, operation, binding, forward)
+                except Differs as error:
+                    difference = max(difference, error, key=lambda one: one.stage)
+                    continue
+                try:
+                    if isinstance(backward, NotPlain):
+                        raise Differs(str(backward))
+                    return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
+                except Differs as error:
+                    if subject.is_small is not sizes[-1]:
+                        continue
+                    return Verdict(Forms(forms, ()), how, f"backward: {error}")
     raise difference
 
 
@@ -132,9 +147,11 @@ def _propose_forward(
 ) -> Form:
     """What forward seems to do: which expressions its result and its attributes were equal to, every time."""
     own, function = subject.own["forward"], operation.function(on_numpy())
-    layer, rng = subject.copy(), np.random.default_rng(1)
+    layer, rng = subject.copy(binding), np.random.default_rng(1)
     guess = Guess(operation, subject.family)
     for place in range(COUNT):
+        if place == HOPELESS and not guess.seen:
+            break
         drawn = subject.draw_into(rng, place, binding, [layer])
         before = snapshot(layer, screened.sets)
         given = subject.inputs(drawn, flag)
@@ -179,10 +196,12 @@ def _propose_backward(
 ) -> Form:
     forward, backward = subject.own["forward"], subject.own["backward"]
     function, first = operation.function(on_numpy()), trial.operation.function(on_numpy())
-    layer, rng = subject.copy(), np.random.default_rng(2)
+    layer, rng = subject.copy(trial.binding), np.random.default_rng(2)
     reads: dict[str, list[str]] = {}
     guess = Guess(operation, subject.family)
     for place in range(COUNT):
+        if place == HOPELESS and not guess.seen:
+            break
         drawn = subject.draw_into(rng, place, trial.binding, [layer])
         given = subject.inputs(drawn, trial.flags[0])
         np.random.seed(place)

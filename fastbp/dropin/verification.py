@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from . import operations
-from .methods import HIDDEN, LAZY, Form, kind_of, write
+from .methods import HIDDEN, LAZY, Form, kind_of, written
 from .operations import Method
 from .subjects import COUNT, Differs, Subject, Values, call, copied, evaluate, on_numpy, same
 
@@ -27,7 +24,7 @@ def verified(
     fast = written(subject.own[name], (form,), on_numpy())
     without_kinds = tuple(one._replace(kinds=frozenset()) for one in forward_forms)
     before = written(subject.own["forward"], without_kinds, on_numpy())
-    layers, rng = [subject.copy(), subject.copy()], np.random.default_rng(3)
+    layers, rng = [subject.copy(binding), subject.copy(binding)], np.random.default_rng(3)
     reason = "it does not take what was tried"
     for place in range(COUNT):
         drawn = subject.draw_into(rng, place, binding, layers)
@@ -44,10 +41,18 @@ def verified(
         kinds.setdefault(_kind(form, subject, given[0], layers[0], binding), []).append(not difference)
         reason = difference or reason
     right = frozenset(kind for kind, agrees in kinds.items() if all(agrees) and len(agrees) > 1)
-    usual = np.dtype(np.float32 if subject.arguments[0].dtype == np.float32 else np.float64)
-    if not right or (form.measured != ("t",) and all(kind[0][0] != usual for kind in right)):
+    if not right or (form.measured != ("t",) and all(kind[0][0] != _usual(subject, name, binding) for kind in right)):
         raise Differs(f"{name}: {reason}", 3)
     return form._replace(kinds=right)
+
+
+def _usual(subject: Subject, name: str, binding: dict[str, str]) -> np.dtype[Any]:
+    """The dtype of the call that is about to be made: of x, or of what forward makes of it."""
+    dtype = np.dtype(np.float32 if subject.arguments[0].dtype == np.float32 else np.float64)
+    if name == "backward":
+        values = (evaluate(path, {"self": subject.layer}) for path in binding.values())
+        dtype = np.result_type(dtype, *(value for value in values if isinstance(value, np.ndarray)))
+    return dtype
 
 
 def _forward(subject: Subject, before: Method, layers: list[Any], given: list[list[Any]], place: int) -> Any:
@@ -139,20 +144,3 @@ def fill_lazy(layer: Any, forms: tuple[Form, ...]) -> None:
         for target, value in form.sets:
             if value == LAZY and HIDDEN in vars(layer):
                 vars(layer)[target.removeprefix("self.")] = vars(layer)[HIDDEN].col()
-
-
-def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations) -> Method:
-    """The method that takes the place of one of somebody's own: with its parameters and their defaults."""
-    parameters = list(inspect.signature(own).parameters.values())[1:]
-    return write(own.__name__, parameter_names(parameters, forms), own.__defaults__, forms, module)
-
-
-def parameter_names(parameters: list[Any], forms: tuple[Form, ...]) -> list[str]:
-    """What the written method calls its parameters: as the operation does, and `train` for a flag that is used."""
-    inputs = [role for role in ("x", "t", "dout") if any(role in form.reads for form in forms)]
-    if not any("dout" in form.reads for form in forms) and not any("x" in form.reads for form in forms):
-        inputs = []
-    rest = [f"unused{place}" for place in range(len(parameters) - len(inputs))]
-    if rest and any(form.train is not None for form in forms):
-        rest[0] = "train"
-    return [*inputs, *rest]
