@@ -132,8 +132,8 @@ FAULTS = [
     Fault("kernels/runtime/cache.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/runtime/cache.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
     # the drop-in
-    Fault("fastbp/dropin/calls.py", "self.work += estimated_seconds(own.__name__, (*arguments, *named.values()), result)", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
-    Fault("fastbp/dropin/fast_layers.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
+    Fault("fastbp/dropin/calls.py", "self.work += estimated_seconds(name, arguments, result)", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
+    Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
     Fault("fastbp/dropin/rounding.py", "return {name: largest(value) for name, value in results.items()}", "return {}", "dropin_audit -k cancelled"),
     Fault("fastbp/dropin/auditing.py", "            audit.left_out += 1", "            pass", "dropin_audit -k drops"),
 ]  # fmt: skip

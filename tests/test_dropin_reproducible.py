@@ -11,6 +11,7 @@ import pytest
 from dropin_cases import run, write
 
 from fastbp.bench.dropin import write_common
+from fastbp.dropin import calls
 from fastbp.dropin.calls import estimated_seconds
 
 
@@ -66,6 +67,15 @@ def test_work_is_counted_from_shapes():
     params = {"W": np.ones((784, 50))}
     assert estimated_seconds("update", (object(), params, params), None) > 1e-4
     assert estimated_seconds("im2col", (), None) < 1e-4
+
+
+def test_work_that_is_left_to_numpy_does_not_count(monkeypatch):
+    monkeypatch.setattr(calls, "LEAST_PRODUCT", 262_144)
+    monkeypatch.setattr(calls, "LEAST_ELEMENTWISE", 1_500)
+    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    assert estimated_seconds("forward", (affine, np.ones((3, 784))), np.ones((3, 50))) == 0
+    assert estimated_seconds("forward", (object(), np.ones((3, 50))), np.ones((3, 50))) == 0
+    assert estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50))) > 0
 
 
 def test_small_calls_are_left_to_numpy_by_their_shapes(folder):

@@ -44,6 +44,9 @@ ONE_LOOP = """    patches = np.zeros((N, C, filter_h, filter_w, out_h, out_w))
         patches[:, :, y, x, :, :] = padded[:, :, y:y_max:stride, x:x_max:stride]
 """
 LOOPS = r"    patches = np.zeros\(.*?(?=    return patches.transpose)"
+IN_PLACE = """    x -= np.max(x, axis=-1, keepdims=True)
+    return np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True)
+"""
 STEPWISE = """    x = x - x.max(axis=1).reshape(-1, 1)
     e = np.exp(x)
     e /= e.sum(axis=1, keepdims=True)
@@ -97,6 +100,7 @@ REWRITINGS = [
     ("SoftmaxWithLoss", (r"np.log\((y\[np.arange\(rows\), labels\]) \+ 1e-7\)", r"np.log(np.clip(\1, 1e-7, 1 - 1e-7))")),
     ("SoftmaxWithLoss", (r"def backward\(self, dout=1\)", "def backward(self)")),
     ("SoftmaxWithLoss", (r"    exponentials = .*?keepdims=True\)\n(?=\n)", STEPWISE)),
+    ("SoftmaxWithLoss", (r"    exponentials = .*?keepdims=True\)\n(?=\n)", IN_PLACE)),
     ("SoftmaxWithLoss", (r"        if self.t.size == .*", "        return (self.y - self.t) / rows\n")),
     ("SoftmaxWithLoss", (r"return dx / rows", "dx *= dout\n        return dx / rows"), (r"if self.t.size == .*?rows\n", "if False:\n            pass\n")),
     ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.random(x.shape)")),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .operations import PASS, Method
+from .operations import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
 
@@ -20,8 +20,8 @@ Wrapper = Callable[[str, Method, Method], Method]
 class _Beginning:
     """Until the layers have done so much work, the user's own methods run: a short script is over before Numba is imported.
 
-    Work is what NumPy would take for it, estimated from the shapes of arrays and never measured, so that the kernels
-    begin at the same call in every run of a script, however busy the machine is.
+    Work is what NumPy would take for the calls that kernels would take, estimated from the shapes of arrays and never
+    measured, so that the kernels begin at the same call in every run of a script, however busy the machine is.
     """
 
     SECONDS = 1.0  # about what importing Numba, loading kernels and trying classes takes
@@ -29,34 +29,39 @@ class _Beginning:
     def __init__(self) -> None:
         self.over, self.work = False, 0.0
 
-    def run(self, own: Method, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        result = own(*arguments, **named)
-        self.work += estimated_seconds(own.__name__, (*arguments, *named.values()), result)
+    def count(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        self.work += estimated_seconds(name, arguments, result)
         self.over = self.work > self.SECONDS or "fastbp.kernels" in sys.modules
-        return result
 
 
 CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11  # seconds: of a call, of each number in its arrays, of each multiplication
 
 
 def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
-    """How long NumPy may take for a call of one of the book's methods or functions, from the sizes of its arrays alone.
+    """How long NumPy may take for a call of a layer's method or a function, from the sizes of its arrays alone.
 
-    It takes a microsecond itself, of each call until the kernels begin.
+    0 for a call with so few numbers that it is left to NumPy.
     """
     given = arguments[1] if len(arguments) > 1 else arguments[0] if arguments else None
-    numbers = (result.size if type(result) is np.ndarray else 0) + _size(given)
-    weights = getattr(arguments[0], "W", None) if arguments else None
-    if weights is None or not isinstance(weights, np.ndarray):
-        parameters = getattr(arguments[0], "params", None) if arguments else None
-        if type(parameters) is not list or not parameters:
-            return CALL + NUMBER * numbers
-        weights = parameters[0]  # as in the book's second volume
-    is_backward = name == "backward"
-    rows = _size(given if is_backward else result) / max(
-        1, _size(weights) and weights.shape[-1 if weights.ndim == 2 else 0]
-    )
-    return CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if is_backward else 1)
+    numbers = _size(result) + _size(given)
+    if numbers < LEAST_ELEMENTWISE:
+        return 0.0
+    weights = _weights(arguments[0]) if arguments else None
+    if weights is None:
+        return CALL + NUMBER * numbers
+    rows = _size(given if name == "backward" else result) / max(1, weights.shape[-1 if weights.ndim == 2 else 0])
+    if rows * weights.size < LEAST_PRODUCT:
+        return 0.0
+    return CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if name == "backward" else 1)
+
+
+def _weights(layer: Any) -> Any:
+    """A layer's matrix or filters, by the names that they mostly have; None if it has none."""
+    weights = getattr(layer, "W", None)
+    if weights is None:
+        parameters = getattr(layer, "params", None)
+        weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume
+    return weights if isinstance(weights, np.ndarray) and weights.ndim in (2, 4) and weights.size else None
 
 
 def _size(value: Any) -> int:
@@ -77,7 +82,9 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     def call(*arguments: Any, **named: Any) -> Any:
         if _beginning.over:
             return accelerated(*arguments, **named)
-        return _beginning.run(own, arguments, named)
+        result = own(*arguments, **named)
+        _beginning.count(own.__name__, arguments, result)
+        return result
 
     return call
 

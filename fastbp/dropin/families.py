@@ -248,7 +248,7 @@ FAMILIES = (
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
         (methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
-        formulas=("t if t.ndim == 1 else labels",), ndims=(2,), measured_backward=("t",),
+        formulas=("t if t.ndim == 1 else labels", "x - x.max(axis=1, keepdims=True)"), ndims=(2,), measured_backward=("t",),
     ),
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], (methods.DROPOUT_BACKWARD,), _draw_dropout,

@@ -62,9 +62,9 @@ def _by_how_much(result: Any, values: Values) -> str:
         return f" (by up to {np.nanmax(np.abs(np.asarray(result) - out)):.1e})"
 
 
-def snapshot(layer: Any, paths: Any) -> Values:
+def snapshot(values: Values, paths: Any) -> Values:
     """The values at some paths, and copies of them."""
-    return {path: (value := evaluate(path, {"self": layer}), copied(value)) for path in paths}
+    return {path: (value := evaluate(path, values), copied(value)) for path in paths}
 
 
 def _follow(

@@ -72,6 +72,22 @@ def kind_of(*arrays: Any) -> tuple[Any, ...]:
     )
 
 
+class Waste:
+    """How often in a row a method's results were for NumPy to make, as they were not finite: a network has diverged, say."""
+
+    MOST, AGAIN = 8, 64
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def is_likely(self) -> bool:
+        """After a few, kernels are tried now and then only."""
+        if self.calls < self.MOST:
+            return False
+        self.calls += 1
+        return self.calls % self.AGAIN != 0
+
+
 def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations, alone: bool = False) -> Method:
     """The method that takes the place of one of somebody's own: does what the forms say, or returns PASS.
 
@@ -81,7 +97,8 @@ def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
     shown = parameters if alone else roles
-    names: dict[str, Any] = {"PASS": module.PASS, "dropped": dropped, "kind_of": kind_of, "np": np, "own": own}
+    names: dict[str, Any] = {"PASS": module.PASS, "WASTED": module.WASTED, "waste": Waste(), "own": own}
+    names.update({"dropped": dropped, "kind_of": kind_of, "np": np})
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
@@ -104,7 +121,7 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {"self", "results", "own", "dropped", "kind_of", "np", *roles}
+    used = {"self", "results", "own", "waste", "dropped", "kind_of", "np", *roles}
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
 
@@ -127,8 +144,13 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
     if form.kinds:
         lines.append(f"if kind_of({', '.join(form.measured)}) not in kinds{place}: {pass_on}")
     lines += [
+        f"if waste.calls and waste.is_likely(): {pass_on}",
         f"results = operation{place}({', '.join(inputs)})",
         f"if results is PASS: {pass_on}",
+        "if results is WASTED:",
+        "    waste.calls += 1",
+        f"    {pass_on}",
+        "waste.calls = 0",
         f"{', '.join(outputs)}, = results",
     ]
     for target, value in form.sets:

@@ -19,6 +19,7 @@ import numpy as np
 from ..backends import get_backend
 
 PASS: Any = object()
+WASTED: Any = object()  # PASS, said after the work: what came out is for NumPy to warn of
 FLOAT = np.dtype(np.float64)
 _INPUTS = (FLOAT, np.dtype(np.float32), np.dtype(np.uint8))  # what a product takes beside float64 weights
 Method = Callable[..., Any]
@@ -102,7 +103,7 @@ def affine_forward(x: Any, W: Any, b: Any) -> Any:
         return PASS
     rows = x.reshape(x.shape[0], -1)
     out = kernels.affine_forward(rows, W, b)
-    return (out, rows) if is_tame(out) else PASS
+    return (out, rows) if is_tame(out) else WASTED
 
 
 def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
@@ -115,7 +116,7 @@ def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> 
         return PASS
     dx, dW, db = kernels.affine_backward(dout, rows, W, needs_dx)
     if not is_tame(db):
-        return PASS
+        return WASTED
     return _no_gradient(shape) if dx is None else dx.reshape(shape), dW, db
 
 
@@ -129,7 +130,7 @@ def product_forward(x: Any, W: Any) -> Any:
 def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
     """-> dx, dW: those of affine_backward."""
     results = affine_backward(dout, rows, W, shape, needs_dx)
-    return PASS if results is PASS else results[:2]
+    return results[:2] if isinstance(results, tuple) else results
 
 
 def relu_forward(x: Any) -> Any:
@@ -198,7 +199,7 @@ def _from_output(kernel: Method, dout: Any, out: Any) -> Any:
     if dout.size < LEAST_ELEMENTWISE:
         return PASS
     dx = kernel(dout, out)
-    return (dx,) if is_tame(dx) else PASS
+    return (dx,) if is_tame(dx) else WASTED
 
 
 def _labels(t: Any, shape: tuple[int, ...]) -> Any:
@@ -314,7 +315,7 @@ def normalization_forward(epsilon: float) -> Method:
             return PASS
         rows = x.reshape(x.shape[0], -1)
         out, *kept = kernels.batch_normalization_forward(rows, gamma, beta, epsilon)
-        return (out.reshape(x.shape), *kept, *old) if is_tame(kept[2], kept[3]) else PASS
+        return (out.reshape(x.shape), *kept, *old) if is_tame(kept[2], kept[3]) else WASTED
 
     return batch_normalization_forward
 
@@ -327,7 +328,7 @@ def normalization_apply(epsilon: float) -> Method:
         if (old := _running(x, gamma, beta, mean, variance)) is None:
             return PASS
         out = kernels.batch_normalization_apply(x.reshape(x.shape[0], -1), gamma, beta, *old, epsilon)
-        return (out.reshape(x.shape), *old) if is_tame(out) else PASS
+        return (out.reshape(x.shape), *old) if is_tame(out) else WASTED
 
     return batch_normalization_apply
 
@@ -356,7 +357,7 @@ def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: A
     ):  # fmt: skip
         return PASS
     dx, dgamma, dbeta = kernels.batch_normalization_backward(rows, gamma, xc, xn, std)
-    return (dx.reshape(dout.shape), dgamma, dbeta) if is_tame(gamma, dgamma, dbeta) else PASS
+    return (dx.reshape(dout.shape), dgamma, dbeta) if is_tame(gamma, dgamma, dbeta) else WASTED
 
 
 class Patches(NamedTuple):
@@ -386,7 +387,7 @@ def convolution_forward(x: Any, W: Any, b: Any, stride: Any, pad: Any) -> Any:
     out, padded = kernels.convolution_forward(images, W, b, stride, pad)
     # input that is as large as the output comes from a layer before this one, where it was looked at
     if 4 * x.size <= out.size and not is_tame(images):
-        return PASS
+        return WASTED
     col_W = W.reshape(W.shape[0], -1).T
     return out, Patches(padded, col_W, W.shape, stride, pad), col_W
 
@@ -418,7 +419,7 @@ def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, need
         return PASS
     dx, dW, db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
     if not is_tame(db):  # it is the sum of dout, which is then finite
-        return PASS
+        return WASTED
     return _no_gradient(images.shape) if dx is None else dx, dW, db
 
 

@@ -153,8 +153,10 @@ def _propose_forward(
         if place == HOPELESS and not guess.seen:
             break
         drawn = subject.draw_into(rng, place, binding, [layer])
-        before = snapshot(layer, screened.sets)
         given = subject.inputs(drawn, flag)
+        changed = {"self": layer, **dict(zip(subject.family.arguments, given, strict=False))}
+        paths = [*subject.family.arguments, *screened.sets]
+        before = snapshot(changed, paths)
         theirs = dict(zip(subject.family.arguments, given, strict=False))
         theirs.update({role: evaluate(path, {"self": layer}) for role, path in binding.items()})
         np.random.seed(place)
@@ -163,8 +165,7 @@ def _propose_forward(
         values = values_of(operation, function, drawn)
         if isinstance(result, Exception) or values is None:
             continue
-        after = snapshot(layer, screened.sets)
-        guess.see(kind_of(*given, *theirs.values()), result, before, after, values, theirs)
+        guess.see(kind_of(*given, *theirs.values()), result, before, snapshot(changed, paths), values, theirs)
     guess.must_agree("forward")
     reads = tuple(binding.get(role, role) for role in operation.inputs)
     return Form(operation, reads, guess.chosen, guess.results[0], flag, subject.family.measured)
@@ -174,7 +175,7 @@ def values_of(operation: Operation, function: Any, drawn: Values) -> Values | No
     """What the operation knows: inputs and outputs; None if it does not take these."""
     given = [drawn.get(role) for role in operation.inputs]
     results = function(*given)
-    if results is on_numpy().PASS:
+    if not isinstance(results, tuple):
         return None
     return {**drawn, **dict(zip(operation.outputs, results, strict=True))}
 
@@ -212,7 +213,7 @@ def _propose_backward(
             continue
         known.update(subject.family.more(known))
         _find_reads(reads, operation, known, layer, screened, trial)
-        before = snapshot(layer, screened.sets)
+        before = snapshot({"self": layer}, screened.sets)
         dout = subject.family.draw_dout(rng, place, out)
         mine = dout.copy() if isinstance(dout, np.ndarray) else dout
         result = call(backward, layer, *subject.douts(mine, place))
@@ -224,7 +225,7 @@ def _propose_backward(
             continue
         theirs = {"dout": mine} if isinstance(dout, np.ndarray) else {}
         kind = kind_of(*drawn.values(), out)
-        guess.see(kind, result, before, snapshot(layer, screened.sets), values, theirs)
+        guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
     _all_explained(screened, reads, guess.sets, forms, trial)
     expressions = tuple(reads[role][0] for role in operation.inputs)
@@ -235,7 +236,7 @@ def _backward_values(operation: Operation, function: Any, known: Values) -> Valu
     if any(role not in known for role in operation.inputs if role != "needs_dx"):
         return None
     results = function(*(True if role == "needs_dx" else known[role] for role in operation.inputs))
-    if results is on_numpy().PASS:
+    if not isinstance(results, tuple):
         return None
     return {"dout": known["dout"], **dict(zip(operation.outputs, results, strict=True))}
 
