@@ -65,6 +65,48 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     assert operations.is_computed(affine.backward(dout))
 
 
+DROPPING = [
+    "layers = list(self.layers.values())\nlayers.reverse()\nfor layer in layers:\n    dout = layer.backward(dout)",
+    "for one in reversed(self.layers):\n    dout = one.backward(dout)\nreturn self.grads",
+    "for layer in list(self.layers.values())[::-1]:\n    dout = layer.backward(dout)",
+    "for layer in reversed(list(self.layers.values())):\n    dout = layer.backward(dout)\nreturn 3",
+    "backwards = list(reversed(self.layers))\nfor layer in backwards:\n    dout = layer.backward(dout)",
+    "others = self.layers.copy()\nothers.reverse()\nfor layer in others:\n    dout = layer.backward(dout)",
+]
+NOT_DROPPING = [
+    "for layer in reversed(self.layers):\n    dout = layer.backward(dout)\nreturn dout",
+    "for layer in self.layers:\n    dout = layer.backward(dout)",
+    "for layer in reversed(self.layers):\n    dout = layer.backward(dout)\n    self.seen.append(dout)",
+    "for layer in reversed(self.layers):\n    dout = layer.backward(dout)\nself.dx = dout",
+    "for layer in reversed(self.layers):\n    dout = layer.backward(dout)\nself.first.backward(dout)",
+    "for layer in reversed(self.layers[1:]):\n    dout = layer.backward(dout)",
+    "layers = self.layers[::-1]\nlayers.reverse()\nfor layer in layers:\n    dout = layer.backward(dout)",
+    "layers = self.layers.copy()\nlayers.reverse()\nlayers.pop()\nfor layer in layers:\n    dout = layer.backward(dout)",
+    "for layer in reversed(self.layers):\n    dout = layer.backward(dout)\nelse:\n    pass\nreturn [dout for _ in 'a']",
+    "show = lambda: dout\nfor layer in reversed(self.layers):\n    dout = layer.backward(dout)\nshow()",
+    "for layer in reversed(self.layers):\n    dout = self.other.backward(dout)",
+    "for _ in range(2):\n    for layer in reversed(self.layers):\n        dout = layer.backward(dout)",
+]
+
+
+def method_of(body, folder):
+    file = folder / "network.py"
+    file.write_text("def gradient(self, dout):\n" + "".join(f"    {line}\n" for line in body.split("\n")), "utf-8")
+    names = {}
+    exec(compile(file.read_text("utf-8"), str(file), "exec"), names)
+    return names["gradient"]
+
+
+@pytest.mark.parametrize("body", DROPPING)
+def test_methods_that_drop_the_gradient_of_their_input_are_found(body, tmp_path):
+    assert dropped_gradient.layers_of_dropped(method_of(body, tmp_path)) == "layers"
+
+
+@pytest.mark.parametrize("body", NOT_DROPPING)
+def test_methods_that_use_the_gradient_of_their_input_are_not(body, tmp_path):
+    assert dropped_gradient.layers_of_dropped(method_of(body, tmp_path)) is None
+
+
 def test_networks_of_compat_have_the_gradients_of_plain_ones(folder):
     from fastbp.compat.multi_layer_net_extend import MultiLayerNetExtend
 

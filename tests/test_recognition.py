@@ -40,7 +40,7 @@ def test_a_copy_of_compat_is_known(name):
 
 def test_every_kind_has_an_version_of_the_book_and_a_way_to_be_fast():
     kinds = {version.kind for version in KNOWN_VERSIONS.values() if version.note != COMPAT}
-    assert kinds == {*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED, "gradient"}
+    assert kinds == {*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED}
 
 
 STOCK = '''

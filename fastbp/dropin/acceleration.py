@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .dropped_gradient import dropping_first_gradient
+from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import OPTIMIZERS
 from .known_versions import KnownVersion
@@ -33,7 +33,6 @@ from .recognition import class_version, function_node, function_version
 
 KINDS = {*FORMS, *OPTIMIZERS}
 LAYER = ("forward", "backward")
-GRADIENT = "gradient"  # a method of the book's networks
 NOT_TRIED = "not tried: it did too little, or nothing"
 VERSION = "__fastbp_version__"  # on functions: which of the book's they are
 
@@ -127,10 +126,9 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     is_layer = any(method in own for method in LAYER) and all(hasattr(made, method) for method in LAYER)
     if is_layer or (made.__name__ in OPTIMIZERS and "update" in own):
         _consider_class(made, body)
-    if isinstance(method := own.get(GRADIENT), FunctionType):
-        version = function_version(method)
-        if version is not None and version.kind == GRADIENT:
-            setattr(made, GRADIENT, dropping_first_gradient(method))
+    for name, method in list(own.items()):
+        if isinstance(method, FunctionType) and (attribute := layers_of_dropped(method)) is not None:
+            setattr(made, name, dropping_first_gradient(method, attribute))
     return made
 
 

@@ -83,7 +83,9 @@ def plain(name: str, fast: Method, own: Method) -> Method:
         if _beginning.over:
             return accelerated(*arguments, **named)
         result = own(*arguments, **named)
-        _beginning.count(own.__name__, arguments, result)
+        given = arguments[1] if len(arguments) > 1 else None
+        if type(given) is not np.ndarray or given.size >= LEAST_ELEMENTWISE:  # else it is left to NumPy
+            _beginning.count(own.__name__, arguments, result)
         return result
 
     return call

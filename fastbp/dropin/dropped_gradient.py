@@ -1,11 +1,22 @@
-"""The gradient that nobody sees: of the images, in the `gradient` method of the book's networks."""
+"""The gradient that nobody sees: of a network's input, which its method computes from the last layer back, and drops.
+
+    for layer in reversed(self.layers):
+        dout = layer.backward(dout)
+
+and `dout` is never read again. It is as large as the images, so the first layer's backward leaves it out. Whether a method
+does that is read from its syntax; whatever is written in another way is computed.
+"""
 
 from __future__ import annotations
 
+import ast
 import functools
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
+
+from .recognition import function_node
 
 Method = Callable[..., Any]
 
@@ -19,16 +30,12 @@ class _Dropped(threading.local):
 dropped = _Dropped()
 
 
-def dropping_first_gradient(method: Method) -> Method:
-    """The `gradient` of the book's networks, in which the first layer's backward leaves out the gradient of its input.
-
-    The method goes through the layers from the last to the first, and returns the gradients of the parameters. What the
-    first layer's backward gives is as large as the images, and never used.
-    """
+def dropping_first_gradient(method: Method, attribute: str = "layers") -> Method:
+    """A network's method, in which the first layer's backward leaves out the gradient of its input."""
 
     @functools.wraps(method)
     def gradient(self: Any, *arguments: Any, **named: Any) -> Any:
-        before, dropped.layer = dropped.layer, _first_layer(self)
+        before, dropped.layer = dropped.layer, _first_layer(getattr(self, attribute, None))
         try:
             return method(self, *arguments, **named)
         finally:
@@ -37,10 +44,109 @@ def dropping_first_gradient(method: Method) -> Method:
     return gradient
 
 
-def _first_layer(network: Any) -> Any:
+def _first_layer(layers: Any) -> Any:
     """The first of a network's layers, if it is there once: of a layer used twice, the first gradient is used."""
-    layers = getattr(network, "layers", None)
     layers = list(layers.values()) if isinstance(layers, dict) else layers
     if not isinstance(layers, list) or not layers or sum(one is layers[0] for one in layers) != 1:
         return None
     return layers[0]
+
+
+def layers_of_dropped(method: FunctionType) -> str | None:
+    """The attribute whose layers a method goes through backwards, dropping what the first one gives; None if it does not."""
+    node = function_node(method) if "backward" in method.__code__.co_names else None
+    if node is None or not node.args.args:
+        return None
+    loops = [place for place, statement in enumerate(node.body) if _backward_loop(statement) is not None]
+    if len(loops) != 1:
+        return None
+    before, loop, after = node.body[: loops[0]], node.body[loops[0]], node.body[loops[0] + 1 :]
+    assert isinstance(loop, ast.For)
+    gradient = _backward_loop(loop)
+    inner = [part for part in ast.walk(node) if isinstance(part, ast.Lambda | ast.FunctionDef) and part is not node]
+    if any(_reads(part, gradient) or _calls_backward(part) for part in (*after, *inner)):
+        return None
+    return _reversed_attribute(loop.iter, before, node.args.args[0].arg)
+
+
+def _backward_loop(statement: ast.stmt) -> str | None:
+    """The variable of `for layer in ...: dout = layer.backward(dout)`; None for anything else."""
+    match statement:
+        case ast.For(
+            target=ast.Name(id=layer),
+            body=[
+                ast.Assign(
+                    targets=[ast.Name(id=gradient)],
+                    value=ast.Call(
+                        func=ast.Attribute(value=ast.Name(id=called), attr="backward"),
+                        args=[ast.Name(id=given)],
+                        keywords=[],
+                    ),
+                )
+            ],
+            orelse=[],
+        ) if called == layer and given == gradient:
+            return gradient
+    return None
+
+
+def _reads(node: ast.AST, name: str | None) -> bool:
+    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+
+
+def _calls_backward(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in ast.walk(node))
+
+
+def _reversed_attribute(node: ast.expr, before: list[ast.stmt], me: str) -> str | None:
+    """The attribute that an expression goes through from the last to the first."""
+    if (inner := _reversed(node)) is not None:
+        return _attribute(inner, me) or _attribute(_only_value(inner, before), me)
+    value = _only_value(node, before)
+    if value is None or not isinstance(node, ast.Name):
+        return None
+    turned = [
+        statement
+        for statement in before
+        if isinstance(statement, ast.Expr) and ast.unparse(statement.value) == f"{node.id}.reverse()"
+    ]
+    others = [statement for statement in before if _reads(statement, node.id)]
+    if len(turned) == 1 and len(others) == 2:  # where it gets its value, and where it is reversed
+        return _attribute(value, me)
+    if not turned and len(others) == 1 and (inner := _reversed(value)) is not None:
+        return _attribute(inner, me)
+    return None
+
+
+def _only_value(node: ast.expr | None, before: list[ast.stmt]) -> ast.expr | None:
+    """What a variable was assigned, if that was once; None for anything else."""
+    if not isinstance(node, ast.Name):
+        return None
+    values = [one for one in before if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == node.id]
+    return values[0].value if len(values) == 1 and len(values[0].targets) == 1 else None
+
+
+def _reversed(node: ast.expr) -> ast.expr | None:
+    """What reversed(...), list(reversed(...)) or ...[::-1] is of."""
+    match node:
+        case ast.Call(func=ast.Name(id="list"), args=[ast.Call(func=ast.Name(id="reversed"), args=[inner])]):
+            return inner
+        case ast.Call(func=ast.Name(id="reversed"), args=[inner]):
+            return inner
+        case ast.Subscript(value=inner, slice=ast.Slice(lower=None, upper=None, step=step)) if (
+            step is not None and ast.unparse(step) == "-1"
+        ):
+            return inner
+    return None
+
+
+def _attribute(node: ast.expr | None, me: str) -> str | None:
+    """The attribute of self that this goes through: itself, a copy of it, or its values."""
+    match node:
+        case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner == me:
+            return name
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner]):
+            return _attribute(inner, me)
+        case ast.Call(func=ast.Attribute(value=inner, attr="values" | "copy"), args=[]):
+            return _attribute(inner, me)
+    return None

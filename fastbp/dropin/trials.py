@@ -9,6 +9,7 @@ arguments, which arrays share memory, the random numbers drawn. Only what agrees
 
 from __future__ import annotations
 
+import re
 import warnings
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -228,6 +229,8 @@ def _propose_backward(
         guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
     _all_explained(screened, reads, guess.sets, forms, trial)
+    if any(re.search(r"\bdx\b", value) for _, value in guess.chosen):
+        reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
     expressions = tuple(reads[role][0] for role in operation.inputs)
     return Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
 
