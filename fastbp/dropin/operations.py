@@ -82,8 +82,9 @@ def is_computed(result: Any) -> bool:
 
 
 # Below these, NumPy takes less time than a call of a kernel, most of which is Python's. A product of fewer multiplications
-# is made in one thread by OpenBLAS, too. Measured and rejected: float64 products up to 6,000,000, for which OpenBLAS alone takes
-# 0.8 to 1 of a kernel's time; beside kernels for the rest of a network, whole scripts took longer. FASTBP_LEAST_WORK in the environment multiplies them: with 0, kernels take all.
+# is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with 0, kernels take all.
+# Measured and rejected: float64 products below 6,000,000. OpenBLAS alone takes 0.8 to 1 of a kernel's time for them; beside
+# kernels for the rest of a network, whole scripts took longer.
 _SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
 LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
 LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 20_000 * _SCALE, 3_000 * _SCALE
