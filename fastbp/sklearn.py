@@ -6,16 +6,21 @@ Parameters, defaults, attributes, random draws and warnings are scikit-learn's o
 replaced is how they train and predict. The same random_state gives the same coefs_, up to rounding, whichever is imported.
 Beyond it: class_weight, dropout, callbacks, loss="absolute_error" or "huber", validation_loss_curve_ and
 early_stopping in partial_fit. What differs: a sparse X is made dense; predictions have the dtype that was trained in.
+
+Some methods that are replaced are private to scikit-learn (tried: 1.7 to 1.9). Where a version has others, the estimators
+are its own in all they do, and a warning says so.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import sklearn
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
@@ -42,7 +47,40 @@ else:
     _Base = object
 
 NAMES = {activation.sklearn: name for name, activation in ACTIVATIONS.items() if activation.sklearn}
+_GRADIENTS = ("X", "y", "sample_weight", "activations", "deltas", "coef_grads", "intercept_grads")
+PRIVATE = {  # what is replaced or called of scikit-learn's, with the parameters that it has
+    "_fit": ("X", "y", "sample_weight", "incremental"),
+    "_fit_stochastic": (*_GRADIENTS, "layer_units", "incremental"),
+    "_fit_lbfgs": (*_GRADIENTS, "layer_units"),
+    "_loss_grad_lbfgs": ("packed_coef_inter", *_GRADIENTS),
+    "_forward_pass_fast": ("X", "check_input"),
+    "_predict": ("X", "check_input"),
+    "_update_no_improvement_count": ("early_stopping", "X", "y", "sample_weight"),
+}
 ROWS_AT_A_TIME = 1000  # in predictions: what is sparse becomes dense, and activations stay in the cache
+
+
+def _changed(estimator: type) -> list[str]:
+    """The private methods that this version of scikit-learn has not, or with other parameters."""
+    methods = {name: getattr(estimator, name, None) for name in PRIVATE}
+    return [
+        name
+        for name, method in methods.items()
+        if method is None or tuple(inspect.signature(method).parameters)[1:] != PRIVATE[name]
+    ]
+
+
+class _Plain(_Base):
+    """In the place of the compiled steps, where scikit-learn is another: its own, and nothing beyond it."""
+
+    def fit(self, X: Any, y: Any, *arguments: Any, **options: Any) -> Any:
+        for name in ("class_weight", "dropout", "callbacks"):
+            if getattr(self, name, None):
+                raise ValueError(
+                    f"{name} needs fastbp's compiled steps, which do not know scikit-learn {sklearn.__version__}; "
+                    f"got {name}={getattr(self, name)!r}"
+                )
+        return super().fit(X, y, *arguments, **options)
 
 
 class _Compiled(_Base):
@@ -234,7 +272,10 @@ class _Compiled(_Base):
         self._adopt(self._network_of_coefs())
 
     def _loss_grad_lbfgs(self, packed_coef_inter: Array, *rest: Any) -> tuple[float, Array]:
-        """The loss of all rows and its gradient, by all coefs_ and then all intercepts_."""
+        """The loss of all rows and its gradient, by all coefs_ and then all intercepts_; outside fit, scikit-learn's own."""
+        if not hasattr(self, "_problem"):
+            found: tuple[float, Array] = super()._loss_grad_lbfgs(packed_coef_inter, *rest)
+            return found
         network, (data, terms) = self._network, self._problem
         weights = [network.params[f"W{number}"] for number in range(1, len(network.sizes))]
         at = 0
@@ -352,13 +393,23 @@ class _EpochEnd(Callback):
         run.stop(reason)
 
 
+_CHANGED = _changed(_MLPClassifier) or _changed(_MLPRegressor)
+_Training: Any = _Plain if _CHANGED else _Compiled
+if _CHANGED:
+    warnings.warn(
+        f"fastbp.sklearn's estimators train as scikit-learn's own do, without compiled steps: scikit-learn "
+        f"{sklearn.__version__} has another {', '.join(_CHANGED)}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
 _EXTRA: dict[str, list[Any]] = {
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "callbacks": ["array-like", None],
 }
 
 
-class MLPClassifier(_Compiled, _MLPClassifier):
+class MLPClassifier(_Training, _MLPClassifier):
     """scikit-learn's MLPClassifier, several times as fast.
 
     All parameters and attributes are scikit-learn's; see there. Beyond them:
@@ -421,7 +472,7 @@ class MLPClassifier(_Compiled, _MLPClassifier):
         return self._label_binarizer.inverse_transform(y)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> MLPClassifier:
-        if self.class_weight is not None:
+        if self.class_weight is not None and not _CHANGED:
             if incremental and self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight='balanced' needs all of y at once; for partial_fit, give {class: weight}, as "
@@ -434,7 +485,7 @@ class MLPClassifier(_Compiled, _MLPClassifier):
         return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
 
 
-class MLPRegressor(_Compiled, _MLPRegressor):
+class MLPRegressor(_Training, _MLPRegressor):
     """scikit-learn's MLPRegressor, several times as fast.
 
     All parameters and attributes are scikit-learn's; see there. Beyond them:

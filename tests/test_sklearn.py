@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import warnings
 from contextlib import redirect_stdout
 
@@ -315,3 +317,65 @@ def test_wrong_arguments(options, message):
 def test_convergence_warning():
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
         MLPClassifier(max_iter=2).fit(*PROBLEMS["binary"])
+
+
+def test_the_gradient_that_scikit_learn_s_own_test_calls():
+    """sklearn.neural_network.tests.test_mlp.test_gradient: of a fitted classifier, the private method and its parameters."""
+    X, y = make_classification(50, 6, random_state=0)
+    Y = np.column_stack([1 - y, y])[:, 1:]
+    gradients = []
+    for estimator in (MLPClassifier, neural_network.MLPClassifier):
+        one = estimator(hidden_layer_sizes=10, solver="lbfgs", alpha=1e-5, max_iter=1, random_state=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            one.fit(X, y)
+        theta = np.hstack([array.ravel() for array in one.coefs_ + one.intercepts_])
+        layers = [X, *(np.empty((len(X), size)) for size in (10, 1))]
+        coefs, intercepts = ([np.empty_like(one_of) for one_of in arrays] for arrays in (one.coefs_, one.intercepts_))
+        deltas = [np.empty_like(layer) for layer in layers[1:]]
+        gradients.append(one._loss_grad_lbfgs(theta, X, Y, None, layers, deltas, coefs, intercepts))
+    (loss, gradient), (plain_loss, plain_gradient) = gradients
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    np.testing.assert_allclose(gradient, plain_gradient, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del base._fit_stochastic",
+        "base._forward_pass_fast = lambda self, X: None",
+        "base._loss_grad_lbfgs = lambda self, packed, X, y, activations: None",
+    ],
+)
+def test_without_what_is_private_to_scikit_learn_the_estimators_are_its_own(change):
+    """In another process: what is missing or changed is seen at the import, one warning is given, and they still learn."""
+    code = f"""
+import warnings
+import numpy as np
+import sklearn.neural_network
+from sklearn.neural_network import _multilayer_perceptron
+base = _multilayer_perceptron.BaseMultilayerPerceptron
+kept = {{name: vars(base)[name] for name in ("_fit_stochastic", "_forward_pass_fast", "_loss_grad_lbfgs")}}
+{change}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from fastbp.sklearn import MLPClassifier
+assert [str(one.message) for one in caught if "fastbp.sklearn" in str(one.message)], caught
+for name, method in kept.items():  # a version that does without them, for once, has something in their place
+    setattr(base, name, method)
+x = np.random.default_rng(0).standard_normal((60, 4))
+t = (x[:, 0] > 0).astype(int)
+options = {{"hidden_layer_sizes": (8,), "max_iter": 40, "random_state": 0}}
+warnings.simplefilter("ignore")
+mine = MLPClassifier(**options).fit(x, t)
+plain = sklearn.neural_network.MLPClassifier(**options).fit(x, t)
+assert all(np.array_equal(a, b) for a, b in zip(mine.coefs_, plain.coefs_))
+assert (mine.predict(x) == plain.predict(x)).all()
+try:
+    MLPClassifier(dropout=0.5).fit(x, t)
+except ValueError as error:
+    assert "dropout" in str(error)
+    print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == "done\n", done.stderr
