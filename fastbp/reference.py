@@ -257,6 +257,21 @@ def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
     parameters -= number(rate) * m / (np.sqrt(v) + number(epsilon))
 
 
+def rule_update(name, parameters, gradients, slot, settings):
+    """A rule with one slot, in place (any shape, C-contiguous), to the last bit as array code does it.
+
+    name: "momentum", "nesterov", "nesterov until 2020", "adagrad" or "rmsprop"; settings: rate, momentum or decay, epsilon.
+    """
+    rate, decay, epsilon = map(parameters.dtype.type, settings)
+    if name == "nesterov until 2020":
+        slot *= decay
+        slot -= rate * gradients
+        parameters += decay * decay * slot
+        parameters -= (1 + decay) * rate * gradients
+    else:
+        _RULES[name](parameters, gradients, [slot], 0, rate, decay, None, epsilon)
+
+
 def _sgd(p, g, state, step, rate, *_):
     p -= rate * g
 
@@ -270,7 +285,8 @@ def _momentum(p, g, state, step, rate, momentum, *_):
 
 def _nesterov(p, g, state, step, rate, momentum, *_):
     v = state[0]
-    p += momentum * momentum * v - (1 + momentum) * rate * g
+    p += momentum * momentum * v
+    p -= (1 + momentum) * rate * g
     v *= momentum
     v -= rate * g
 

@@ -30,7 +30,7 @@ Arguments come in one order: outputs, inputs, sizes, options; arrays that travel
 from .engine.data import prepare_data
 from .engine.evaluation import count_correct
 from .engine.step import batch_gradient, train_steps
-from .engine.update import adam_update, optimizer_update
+from .engine.update import adam_update, optimizer_update, rule_update
 from .layers.activations import activation_backward, activation_forward
 from .layers.affine import affine_backward, affine_forward
 from .layers.batch_normalization import (
@@ -77,6 +77,7 @@ __all__ = [
     "prepare_data",
     "relu_backward",
     "relu_forward",
+    "rule_update",
     "sigmoid_backward",
     "sigmoid_cross_entropy_forward",
     "sigmoid_forward",

@@ -11,6 +11,7 @@ from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
 import fastbp
 from fastbp.bench.dropin import write_common
 from fastbp.dropin import dropped_gradient, operations
+from fastbp.dropin.fast_optimizers import RULES, UPDATES, updating
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_star_import_of_compat_brings_what_the_book_s_brings(module):
     assert {name for name in names if not name.startswith("__")} == set(STAR[module].split())
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
+@pytest.mark.parametrize("name", [*RULES, "SGD"])
 @pytest.mark.parametrize("shapes", [[(3,)], [(300, 500), (500,), ()], [(2, 3, 4, 5), (0, 4)]])
 def test_optimizers_are_the_same_to_the_last_bit(folder, name, shapes):
     with fastbp.accelerated():
@@ -173,7 +174,61 @@ def test_optimizers_are_the_same_to_the_last_bit(folder, name, shapes):
     assert results[0][1].keys() == results[1][1].keys()
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
+@pytest.mark.parametrize(
+    "rule", dict.fromkeys(UPDATES.values()), ids=lambda rule: f"{rule.name} of a {rule.container.__name__}"
+)
+def test_rules_are_array_code_s_to_the_last_bit(rule):
+    """Dicts and the second volume's lists; gradients in any layout, as a convolution's dW is transposed."""
+    rng = np.random.default_rng(2)
+    shapes = [(4, 3, 5, 2), (30, 40), (40,)]
+    settings = {"lr": 0.1, "momentum": 0.9, "decay_rate": 0.99, "beta1": 0.9, "beta2": 0.999, "iter": 3}
+    state = {name: [np.abs(rng.standard_normal(shape)) for shape in shapes] for name in rule.slots}
+    optimizer = type(
+        "Optimizer", (), {**settings, **{name: rule.container(_keyed(rule, state[name])) for name in state}}
+    )()
+    params = [rng.standard_normal(shape) for shape in shapes]
+    expected = {name: [array.copy() for array in arrays] for name, arrays in {**state, "p": params}.items()}
+    mine = rule.container(_keyed(rule, params))
+    update = updating(rule)
+    for step in range(4, 7):
+        grads = [rng.standard_normal(shape[::-1]).T for shape in shapes]
+        assert update(optimizer, mine, rule.container(_keyed(rule, grads))) is None
+        for place, g in enumerate(grads):
+            _stated(rule.name, {name: arrays[place] for name, arrays in expected.items()}, g, step)
+    for name, arrays in {**state, "p": params}.items():
+        for array, wanted in zip(arrays, expected[name], strict=True):
+            np.testing.assert_array_equal(array, wanted, err_msg=name)
+
+
+def _keyed(rule, arrays):
+    return enumerate(arrays) if rule.container is dict else arrays
+
+
+def _stated(name, at, g, step):
+    """The book's rules, of one parameter `p` and its state, changed in place."""
+    p, lr, momentum, decay, beta1, beta2 = at["p"], 0.1, 0.9, 0.99, 0.9, 0.999
+    if name == "momentum":
+        at["v"][...] = momentum * at["v"] - lr * g
+        p += at["v"]
+    elif name == "nesterov":
+        p += momentum * momentum * at["v"]
+        p -= (1 + momentum) * lr * g
+        at["v"][...] = at["v"] * momentum - lr * g
+    elif name == "nesterov until 2020":
+        at["v"][...] = at["v"] * momentum - lr * g
+        p += momentum * momentum * at["v"]
+        p -= (1 + momentum) * lr * g
+    elif name == "adam":
+        at["m"][...] += (1 - beta1) * (g - at["m"])
+        at["v"][...] += (1 - beta2) * (g**2 - at["v"])
+        rate = lr * np.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
+        p -= rate * at["m"] / (np.sqrt(at["v"]) + 1e-7)
+    else:
+        at["h"][...] = at["h"] * decay + (1 - decay) * g * g if name == "rmsprop" else at["h"] + g * g
+        p -= lr * g / (np.sqrt(at["h"]) + 1e-7)
+
+
+@pytest.mark.parametrize("name", [*RULES, "SGD"])
 def test_odd_arguments_of_optimizers(folder, name):
     with fastbp.accelerated():
         fast = load_common(folder)["optimizer"]

@@ -288,6 +288,19 @@ def test_a_script_in_which_nothing_is_accelerated_is_told_why(folder):
     assert not result.stderr.endswith("\n\n")
 
 
+def test_compiling_is_announced_on_a_first_run(folder):
+    script = write(
+        folder,
+        "script.py",
+        "import numpy as np\nfrom common.layers import *\nprint(Relu().forward(np.ones((9, 9))).sum())\n",
+    )
+    cache = {"FASTBP_CACHE_DIR": str(folder / "cache")}
+    first, second = (run(folder, "-m", "fastbp", "run", "-v", script, env=cache) for _ in range(2))
+    assert first.stdout == second.stdout == "81.0\n"
+    assert first.stderr.count("compiling kernels") == 1
+    assert "compiling kernels" not in second.stderr
+
+
 def test_help_lists_both_commands(tmp_path):
     text = run(tmp_path, "-m", "fastbp", "--help").stdout
     assert "run" in text

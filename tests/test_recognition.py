@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastbp.bench.dropin import plain_source
 from fastbp.dropin.fast_functions import FUNCTIONS
-from fastbp.dropin.fast_optimizers import OPTIMIZERS
+from fastbp.dropin.fast_optimizers import RULES, UPDATES
 from fastbp.dropin.known_versions import COMPAT, KNOWN_VERSIONS, KnownVersion
 from fastbp.dropin.methods import FORMS as LAYERS
 from fastbp.dropin.recognition import digest, main
@@ -29,9 +29,9 @@ def digest_of(source):
 CALLED = ("sigmoid", "softmax", "cross_entropy_error")  # by the layers
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED])
+@pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS, *CALLED])
 def test_a_copy_of_compat_is_known(name):
-    modules = {"layers": LAYERS, "optimizer": OPTIMIZERS, "util": FUNCTIONS, "functions": CALLED}
+    modules = {"layers": LAYERS, "util": FUNCTIONS, "functions": CALLED}
     module = next(module for module, names in modules.items() if name in names)
     version = KNOWN_VERSIONS[digest(definitions(plain_source(module))[name])]
     assert version.kind == name
@@ -40,7 +40,16 @@ def test_a_copy_of_compat_is_known(name):
 
 def test_every_kind_has_an_version_of_the_book_and_a_way_to_be_fast():
     kinds = {version.kind for version in KNOWN_VERSIONS.values() if version.note != COMPAT}
-    assert kinds == {*LAYERS, *OPTIMIZERS, *FUNCTIONS, *CALLED}
+    assert kinds == {*LAYERS, *FUNCTIONS, *CALLED}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_optimizers_are_known_by_their_update_alone(name):
+    class_node = definitions(plain_source("optimizer"))[name]
+    (update,) = (part for part in class_node.body if isinstance(part, ast.FunctionDef) and part.name == "update")
+    assert UPDATES[digest(update)] == RULES[name]
+    update.body.pop()
+    assert digest(update) not in UPDATES
 
 
 STOCK = '''

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..dropin.acceleration import VERSION, fast_function, patch
+from ..dropin.acceleration import VERSION, fast_function, patch, patch_optimizer
 from ..dropin.dropped_gradient import dropping_first_gradient as drops_the_first
 from ..dropin.fast_functions import FUNCTIONS
+from ..dropin.fast_optimizers import RULES
 from ..dropin.known_versions import COMPAT, KnownVersion
 
 __all__ = ["accelerated", "drops_the_first"]
@@ -19,6 +20,9 @@ Definition = TypeVar("Definition", bound=Callable[..., Any])
 def accelerated(definition: Definition) -> Definition:
     """A class or function that does what the book's of the same name does, on the kernels where they take its arguments."""
     name: str = definition.__name__
+    if name in RULES and isinstance(definition, type):
+        patch_optimizer(definition, RULES[name])
+        return definition
     if isinstance(definition, type):
         patch(definition, KnownVersion(name, COMPAT), vars(sys.modules[definition.__module__]))
         return definition

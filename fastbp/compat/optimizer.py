@@ -22,6 +22,7 @@ class SGD:
             params[key] -= self.lr * grads[key]
 
 
+@_accelerated
 class Momentum:
     """v = momentum * v - lr * g; p += v."""
 
@@ -38,6 +39,7 @@ class Momentum:
             params[key] += self.v[key]
 
 
+@_accelerated
 class Nesterov:
     """Nesterov's accelerated gradient (Bengio et al., 2012, arXiv:1212.0901): the parameters first, then the velocity."""
 
@@ -56,6 +58,7 @@ class Nesterov:
             self.v[key] -= self.lr * grads[key]
 
 
+@_accelerated
 class AdaGrad:
     """h += g²; p -= lr * g / (sqrt(h) + 1e-7) (Duchi et al., 2011)."""
 
@@ -71,6 +74,7 @@ class AdaGrad:
             params[key] -= self.lr * grads[key] / (np.sqrt(self.h[key]) + _EPSILON)
 
 
+@_accelerated
 class RMSprop:
     """h = decay_rate * h + (1 - decay_rate) * g²; p -= lr * g / (sqrt(h) + 1e-7) (Tieleman and Hinton, 2012)."""
 

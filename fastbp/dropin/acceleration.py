@@ -22,16 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from . import calls
+from . import calls, operations
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .fast_functions import FUNCTIONS
-from .fast_optimizers import OPTIMIZERS
+from .fast_optimizers import UPDATES, Rule, updating
 from .known_versions import KnownVersion
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, make_lazy, written
-from .operations import kernels
-from .recognition import class_version, function_node, function_version
+from .recognition import class_version, digest, function_node, function_version
 
-KINDS = {*FORMS, *OPTIMIZERS}
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
 VERSION = "__fastbp_version__"  # on functions: which of the book's they are
@@ -82,7 +80,7 @@ def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Fo
         _state.only_known = only_known
         _state.depth += 1
         _state.wrap = wrap
-        vars(kernels).clear()
+        vars(operations.kernels).clear()
         builtins.__build_class__ = _make_class  # type: ignore[assignment]
         SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign, assignment]
     return _state.found
@@ -124,8 +122,10 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         return made
     own = vars(made)
     is_layer = any(method in own for method in LAYER) and all(hasattr(made, method) for method in LAYER)
-    if is_layer or (made.__name__ in OPTIMIZERS and "update" in own):
+    if is_layer:
         _consider_class(made, body)
+    elif isinstance(own.get("update"), FunctionType):
+        _consider_optimizer(made, body)
     for name, method in list(own.items()):
         if isinstance(method, FunctionType) and (attribute := layers_of_dropped(method)) is not None:
             setattr(made, name, dropping_first_gradient(method, attribute))
@@ -144,13 +144,33 @@ def _consider_class(made: type, body: FunctionType) -> None:
     if found.version is not None:
         found.accelerated, found.how = True, "the book's text"
         patch(made, found.version, body.__globals__, found, _state.wrap, _state.only_known)
-    elif _state.only_known or made.__name__ in OPTIMIZERS:
+    elif _state.only_known:
         found.reason = "not the book's text"
     elif (reason := _not_to_be_tried(made)) is not None:
         found.reason = reason
     else:
         found.reason = NOT_TRIED
         patch(made, None, body.__globals__, found, _state.wrap)
+
+
+def _consider_optimizer(made: type, body: FunctionType) -> None:
+    """By the text of `update`: what the other methods do, its defaults for one, does not matter."""
+    node = function_node(vars(made)["update"])
+    rule = None if node is None else UPDATES.get(digest(node))
+    if rule is None and made.__name__.lower() not in {one.name for one in UPDATES.values()}:
+        return
+    code = body.__code__
+    found = Found(code.co_filename, code.co_firstlineno, made.__name__, None, rule is not None)
+    _state.found.append(found)
+    found.how, found.reason = ("the book's text", "") if rule is not None else ("", "not the book's text")
+    if rule is not None:
+        patch_optimizer(made, rule, _state.wrap)
+
+
+def patch_optimizer(made: type, rule: Rule, wrap: calls.Wrapper = calls.plain) -> None:
+    """Accelerate an optimizer whose rule is known."""
+    own = vars(made)["update"]
+    made.update = wrap(f"{made.__name__}.update", updating(rule), own)  # type: ignore[attr-defined]
 
 
 def _not_to_be_tried(made: type) -> str | None:
@@ -176,12 +196,8 @@ def patch(
     wrap: calls.Wrapper = calls.plain,
     only_known: bool = False,
 ) -> None:
-    """Accelerate a class, whose code is known or is to be tried; `module` is where its functions are looked up."""
-    if version is not None and version.kind in OPTIMIZERS:
-        update = OPTIMIZERS[version.kind]
-        made.update = wrap(f"{made.__name__}.update", update, vars(made)["update"])  # type: ignore[attr-defined]
-    else:
-        _Patched(made, version, module, found, only_known).wrap(wrap)
+    """Accelerate a layer, whose code is known or is to be tried; `module` is where its functions are looked up."""
+    _Patched(made, version, module, found, only_known).wrap(wrap)
 
 
 class _Patched:
@@ -222,7 +238,7 @@ class _Patched:
             forms, self.found.how = verdict.forms, verdict.how
             self.found.accelerated = bool(forms.forward)
             self.found.reason = "; ".join(filter(None, ("" if forms.forward else reason, verdict.reason)))
-        if lazy := lazy_attributes(forms):
+        if (lazy := lazy_attributes(forms)) is not None:
             make_lazy(self.made, lazy)
         for name in LAYER:
             if vars(self.made).get(name) is self.wrapped[name]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import operations
 from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain
@@ -31,6 +32,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     counter = Counter() if options.verbose or options.json else None
     found = start_accelerating(counter or plain, options.only_known)
+    operations.kernels.announces = True
     start = time.perf_counter()
     try:
         _run_it(options)

@@ -40,7 +40,6 @@ KNOWN_VERSIONS = {
     "37a83b7d0d1b53a13aa21367": KnownVersion("cross_entropy_error"),
     "c6bb8545004409a92116b627": KnownVersion("im2col"),
     "25a1ab6e6dde49e89d8f78b5": KnownVersion("col2im"),
-    "cdbfc1a9c0322f8bb691a9ef": KnownVersion("Adam"),
     "df191b1bbab6bc138ef14b62": KnownVersion("softmax", COMPAT),
     "f1ea66b47bb578ef9c3732f8": KnownVersion("cross_entropy_error", COMPAT),
     "afa3533ed5148bb732970bc0": KnownVersion("Relu", COMPAT),
@@ -53,5 +52,4 @@ KNOWN_VERSIONS = {
     "a5a3872be153ced5971f358d": KnownVersion("Pooling", COMPAT),
     "cd559052e516eeaa4cc1f3c1": KnownVersion("im2col", COMPAT),
     "a8eb9d08bda053206d0b0d01": KnownVersion("col2im", COMPAT),
-    "a871b510fe34018d38594f6a": KnownVersion("Adam", COMPAT),
 }

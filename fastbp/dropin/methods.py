@@ -189,8 +189,10 @@ class LazyColumns:
         del vars(layer)[self.name]
 
 
-def lazy_attributes(forms: Forms) -> list[str]:
-    """The names of attributes that are made when somebody asks for them."""
+def lazy_attributes(forms: Forms) -> list[str] | None:
+    """The names of attributes that are made when somebody asks for them; None where nothing is hidden in an object."""
+    if not any("patches" in form.operation.outputs for form in forms.forward):
+        return None
     return [target.removeprefix("self.") for form in forms.forward for target, value in form.sets if value == LAZY]
 
 

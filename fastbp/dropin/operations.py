@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends import get_backend
+from ..backends import get_backend, kernel_cache
 
 PASS: Any = object()
 WASTED: Any = object()  # PASS, said after the work: what came out is for NumPy to warn of
@@ -28,8 +28,14 @@ Method = Callable[..., Any]
 class _Kernels:
     """The default backend's kernels, looked up (and Numba imported) at the first call."""
 
+    announces = False  # whether it is said on stderr that kernels must be compiled
+
     def __getattr__(self, name: str) -> Any:
-        module: ModuleType = get_backend()[1]
+        backend, module = get_backend()
+        if self.announces and backend == "numba":
+            root, own = kernel_cache()
+            if not any((root / own).glob("*")):
+                print("fastbp: compiling kernels for this processor, once; it takes some seconds", file=sys.stderr)
         for kernel in module.__dict__:
             if callable(module.__dict__[kernel]):
                 setattr(self, kernel, module.__dict__[kernel])

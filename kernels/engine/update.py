@@ -9,8 +9,9 @@ Adam, AdamW            m += (1 - beta1) * (g - m); v += (1 - beta2) * (g^2 - v);
                        p -= rate * weight_decay * p + rate_t * m / (sqrt(v) + epsilon),
                        rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)     (Kingma, Ba 2015; Loshchilov, Hutter 2019)
 
-They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once; Adam's is compiled twice: for training
-steps, where a * b + c may be rounded once, and exactly as array code rounds, for `adam_update`.
+They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once, and compiled twice: for training
+steps, where a * b + c may be rounded once, and exactly as array code rounds, for `adam_update` and `rule_update`. Until
+2020 the book had another Nesterov, which changed v first: p += momentum^2 * v - (1 + momentum) * rate * g, with the new v.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from ..runtime.threads import run
 
 PARALLEL_THRESHOLD = 100_000  # numbers; below, a second thread costs more than it brings
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE = range(7)
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE, NESTEROV_UNTIL_2020 = range(8)
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
+EXACT_CODES = {**CODES, "nesterov until 2020": NESTEROV_UNTIL_2020}
 RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
 
 
@@ -72,6 +74,17 @@ def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
     run(_adam, threads, flat(parameters), flat(m), flat(v), flat(gradients), settings)
 
 
+def rule_update(name, parameters, gradients, slot, settings):
+    """A rule with one slot, in place (any shape, C-contiguous), to the last bit as array code does it.
+
+    name: "momentum", "nesterov", "nesterov until 2020", "adagrad" or "rmsprop"; settings: rate, momentum or decay, epsilon.
+    """
+    rate, decay, epsilon = settings
+    rule = EXACT_CODES[name], np.array([rate, decay, 0, epsilon, 0]), 0
+    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
+    run(_one_slot, threads, flat(parameters), flat(slot), flat(gradients), rule)
+
+
 @device
 def sgd_range(p, g, count, rate):
     for i in range(count):
@@ -99,6 +112,12 @@ adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=Tr
 def _adam(work, p, m, v, g, settings):
     for first, end in chunks(work, 1, p.size):
         adam_range_exact(Span(p, first), Span(m, first), Span(v, first), Span(g, first), end - first, settings)
+
+
+@kernel(exact=True)
+def _one_slot(work, p, s, g, rule):
+    for first, end in chunks(work, 1, p.size):
+        one_slot_range_exact(Span(p, first), Span(s, first), Span(g, first), end - first, Rule(*rule))
 
 
 @kernel
@@ -133,8 +152,7 @@ def shrink(p, count, factor):
         store_scalar(p.array, p.start + i, factor * load_scalar(p.array, p.start + i))
 
 
-@device
-def one_slot_range(p, s, g, count, rule):
+def _one_slot_range(p, s, g, count, rule):
     """The rules with one number of state for each parameter, in the Span s."""
     kind, settings = p.array.dtype.type, rule.settings
     rate, decay, epsilon, one = kind(settings[RATE]), kind(settings[DECAY]), kind(settings[EPSILON]), kind(1)
@@ -146,7 +164,12 @@ def one_slot_range(p, s, g, count, rule):
             parameter += after
         elif rule.code == NESTEROV:
             after = decay * before - rate * gradient
-            parameter += decay * decay * before - (one + decay) * rate * gradient
+            parameter += decay * decay * before
+            parameter -= (one + decay) * rate * gradient
+        elif rule.code == NESTEROV_UNTIL_2020:
+            after = decay * before - rate * gradient
+            parameter += decay * decay * after
+            parameter -= (one + decay) * rate * gradient
         elif rule.code == ADAGRAD:
             after = before + gradient * gradient
             parameter -= rate * gradient / (math.sqrt(after) + epsilon)
@@ -155,3 +178,6 @@ def one_slot_range(p, s, g, count, rule):
             parameter -= rate * gradient / (math.sqrt(after) + epsilon)
         store_scalar(s.array, s.start + i, after)
         store_scalar(p.array, p.start + i, parameter)
+
+
+one_slot_range, one_slot_range_exact = device(_one_slot_range), device(_one_slot_range, exact=True)
