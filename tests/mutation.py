@@ -134,6 +134,14 @@ FAULTS = [
     # the drop-in
     Fault("fastbp/dropin/calls.py", "self.work += estimated_seconds(name, arguments, result)", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
     Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
+    Fault("fastbp/dropin/screening.py", "if not _is_of_shapes(node, self.shapes, self.me):", "if False:", "dropin_variants -k more"),
+    Fault("fastbp/dropin/verification.py", "if not same(states[0], states[1]):", "if False:", "dropin_variants -k more"),
+    Fault("fastbp/dropin/trials.py", "    if unread:", "    if False:", "dropin_variants -k more"),
+    Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),
+    Fault("fastbp/dropin/families.py", "SCALES = (1.0, 1e60,", "SCALES = (1.0, 1.0,", "dropin_variants -k else"),
+    Fault("fastbp/dropin/methods.py", "        return self.calls % self.AGAIN != 0", "        return False", "dropin_variants -k diverged"),
+    Fault("fastbp/dropin/dropped_gradient.py", "for part in (*after, *inner)", "for part in ()", "dropin_networks -k gradient_of_their"),
+    Fault("fastbp/dropin/fast_optimizers.py", "np.ascontiguousarray(gradient)", "gradient.ravel().reshape(gradient.shape)", "dropin_networks -k last_bit"),
     Fault("fastbp/dropin/rounding.py", "return {name: largest(value) for name, value in results.items()}", "return {}", "dropin_audit -k cancelled"),
     Fault("fastbp/dropin/auditing.py", "            audit.left_out += 1", "            pass", "dropin_audit -k drops"),
 ]  # fmt: skip

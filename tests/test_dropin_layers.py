@@ -54,7 +54,7 @@ def both(plain, fast, name, arguments, calls):
     everything = [*arguments, *(argument for call in calls for argument in call)]
     dtypes = [argument.dtype.name for argument in everything if isinstance(argument, np.ndarray)]
     tolerance = max((TOLERANCE.get(dtype, 0) for dtype in dtypes), default=0)
-    for method, *arrays in calls:
+    for place, (method, *arrays) in enumerate(calls):
         results = []
         for layer in layers:
             np.random.seed(5)
@@ -69,6 +69,8 @@ def both(plain, fast, name, arguments, calls):
             assert_same(one, other, "an argument", tolerance)
         assert others[2] == others_expected[2], "the random state"
         for attribute, value in vars(layers[0]).items():
+            if attribute == "col" and method == "forward" and place < len(calls) - 1:
+                continue  # who reads it may change it: then backward is the layer's own
             assert_same(getattr(layers[1], attribute), value, f"{name}.{attribute} after {method}", tolerance)
     return layers
 

@@ -171,6 +171,11 @@ FAULTS = [
     ("Pooling", (r"np.max\(col, axis=1\)", "np.mean(col, axis=1)")), ("Pooling", (r"np.max\(", "np.min(")),
     ("Pooling", (r"np.argmax\(", "np.argmin(")), ("Pooling", (r"np.max\(col, axis=1\)", "np.maximum(np.max(col, axis=1), 0)")),
     ("Pooling", (r"\+= patches", "= patches")), ("Pooling", (r"np.max\(col, axis=1\)", "np.sort(col, axis=1)[:, 0]")),
+    ("Sigmoid", (r"= sigmoid\(x\)", "= np.clip(sigmoid(x), 1e-12, 1 - 1e-12)")), ("Affine", (r"np.dot\(self.x, self.W\)", "np.dot(self.x, np.clip(self.W, -50, 50))")),
+    ("SoftmaxWithLoss", (r"softmax\(x\)\n        self.loss", "softmax(np.clip(x, -700, 700))\n        self.loss")),
+    ("SoftmaxWithLoss", (r"rows = y.shape\[0\]\n", "rows = y.shape[0]\n    y = np.where((labels == 0)[:, None], 1, y)\n")),
+    ("BatchNormalization", (r"self.xn = self.xc / self.std", "self.xn = np.clip(self.xc / self.std, -5, 5)")),
+    ("BatchNormalization", (r"np.zeros\(D\)", "np.ones(D)")), ("Affine", (r"np.dot\(self.x.T, dout\)", "np.dot(self.x.T, dout) / (1 + len(dout) // 32)")),
 ]  # fmt: skip
 
 # What a kernel must not take the place of, whatever it computes.
@@ -189,4 +194,13 @@ OTHERS = [
     ("Affine", (r"        self.db = np.sum", "        self.W -= 0.1 * self.dW\n        self.db = np.sum")),
     ("Affine", (r"        return (np.dot[^\n]*self.b)", r"        np.save('out.npy', x)\n        return \1")),
     ("Affine", (r"class Affine:", "class Affine:\n    def __setattr__(self, name, value):\n        object.__setattr__(self, name, value)\n")),
+    ("Relu", ("        return out", "        dead = np.all(x < 0)\n        if dead:\n            return x\n        return out")),
+    ("Relu", ("        return out", "        return (np.all(x > 7) and 5.0) or out")),
+    ("Relu", ("        return out", "        return (out, x)[int(x.max() > 1e3)]")),
+    ("Relu", ("        return out", "        large = x.shape[0] > 64\n        return x if large else out")),
+    ("Relu", ("        return out", "        return x if x.shape[0] // 32 == 2 else out")),
+    ("Relu", ("        return out", "        return x if x.shape[1] == 1 else out")),
+    ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
+    ("Affine", ("        self.W = W\n", "        self.params = collections.OrderedDict(W=W)\n"), (r"self\.W\b", "self.params['W']"), ("class Affine", "import collections\n\nclass Affine")),
+    ("Affine", (r"class Affine:", "class Affine:\n    W = property(lambda self: self.kept[0], lambda self, value: self.kept.__setitem__(0, value))\n    kept = [None]\n")),
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from .methods import LAZY, Operation
 Values = dict[str, Any]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
 SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
-BATCHES = (1, 2, 3, 5, 7)
+BATCHES = (2, 1, 3, 70, 5)
 WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 
 
@@ -23,6 +23,7 @@ class Family(NamedTuple):
 
     operations: those that forward may be, of the numbers in its code. formulas: what attributes may be set to besides.
     ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
+    is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried.
     """
 
@@ -36,6 +37,7 @@ class Family(NamedTuple):
     formulas: tuple[str, ...] = ()
     has_flag: bool = False
     ndims: tuple[int, ...] = ()
+    is_exact: bool = False
     predicting: Callable[[Operation], Operation] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
 
@@ -159,9 +161,10 @@ def _draw_affine(rng: Any, place: int, current: Values, arguments: tuple[Any, ..
     if time % 2:
         fits = arguments[0].ndim > 2 and np.prod(arguments[0].shape[1:]) == columns
         shape = (count, *(arguments[0].shape[1:] if fits else (columns, 1, 1)))
-    drawn = {"x": _input(rng, shape, time, of_x), "W": _numbers(rng, (columns, outputs), 1, of_weights)}
+    scale = (1.0, 1e4, 1e-3)[time % 3]
+    drawn = {"x": _input(rng, shape, time, of_x), "W": _numbers(rng, (columns, outputs), scale, of_weights)}
     if "b" in current:
-        drawn["b"] = _numbers(rng, (outputs,), 10, of_weights)
+        drawn["b"] = _numbers(rng, (outputs,), 10 * scale, of_weights)
     return drawn
 
 
@@ -172,17 +175,22 @@ def _elementwise(rng: Any, place: int, current: Values, arguments: tuple[Any, ..
 
 
 def _draw_dropout(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    return {**_elementwise(rng, place, current, arguments), "ratio": (0.5, 0.1, 0.85, 0.3, 0.0)[place % 5]}
+    return {**_elementwise(rng, place, current, arguments), "ratio": (0.5, 0.1, 1.0, 0.85, 0.0)[place % 5]}
 
 
 def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
     dtype, labels_kind, time = _of_kinds(place, _FLOATS, range(6))
     classes = arguments[0].shape[-1] if arguments[0].ndim == 2 else 3
-    count = BATCHES[place % 5] + 1
+    count = BATCHES[place % 5] + (place % 5 == 1) * (time % 2)
     labels = rng.integers(0, classes, count)
+    labels[0], labels[-1] = classes - 1, 0
     one_hot = np.eye(classes)[labels]
-    t = (labels, one_hot, one_hot.astype(int), one_hot.astype(np.uint8), labels.astype(np.uint8), one_hot.astype(bool))
-    return {"x": _numbers(rng, (count, classes), (1.0, 30.0, 300.0)[time % 3], dtype), "t": t[labels_kind]}
+    whole = one_hot.copy()
+    if time % 3 == 1:  # soft labels, and rows without one
+        one_hot = 0.9 * one_hot + 0.1 * rng.random((count, classes))
+        whole[count // 2] = 0
+    t = (labels, one_hot, whole.astype(int), whole.astype(np.uint8), labels.astype(np.uint8), whole.astype(bool))
+    return {"x": _numbers(rng, (count, classes), (1.0, 30.0, 3000.0)[time % 3], dtype), "t": t[labels_kind]}
 
 
 def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
@@ -193,16 +201,17 @@ def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[
     elif arguments[0].ndim == 4 and columns % 2 == 0:
         shapes.append((2, columns // 2, 1))
     rest, time = _of_kinds(place, shapes)
-    x = _numbers(rng, (BATCHES[time % 5] + 1, *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
+    x = _numbers(rng, (max(2, BATCHES[time % 5]), *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
+    if len(x) > 20:
+        x[0] *= 50  # one that is many standard deviations away
     x = x + _numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
-    drawn = {
-        "x": x,
-        "gamma": _numbers(rng, (columns,), 1),
-        "beta": _numbers(rng, (columns,), 1),
-        "momentum": 0.9 - place / 50,
-    }
+    gamma, beta = (
+        _numbers(rng, (columns,), (1.0, 100.0)[time % 2]),
+        _numbers(rng, (columns,), (1.0, 100.0)[time // 2 % 2]),
+    )
+    drawn = {"x": x, "gamma": gamma, "beta": beta, "momentum": 0.9 - place / 50}
     mean, variance = _numbers(rng, (columns,), 1), _numbers(rng, (columns,), 1) ** 2
-    if time % 4 == 0 and current["running_mean"] is None:
+    if time % 4 == 0:
         mean, variance = None, None
     return {**drawn, "running_mean": mean, "running_var": variance}
 
@@ -211,7 +220,8 @@ def _draw_convolution(rng: Any, place: int, current: Values, arguments: tuple[An
     dtype, time = _of_kinds(place, (np.float64, np.float32, np.uint8))
     filters, channels, high, wide = current["W"].shape if np.ndim(current["W"]) == 4 else (1, 1, 1, 1)
     x = _input(rng, (BATCHES[time % 3], channels, high + place % 4, wide + place * 3 % 5), time, dtype)
-    W, b = _numbers(rng, (filters, channels, high, wide), 1), _numbers(rng, (filters,), 1)
+    scale = (1.0, 1e4)[time % 2]
+    W, b = _numbers(rng, (filters, channels, high, wide), scale), _numbers(rng, (filters,), scale)
     return {"x": x, "W": W, "b": b, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
 
 
@@ -243,8 +253,11 @@ FAMILIES = (
         "Relu", ("relu",), ("x",), lambda _: [methods.RELU, methods.RELU_OF_TAME],
         (methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
     ),
-    Family("Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], (methods.SIGMOID_BACKWARD,), _elementwise),
-    Family("Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], (methods.TANH_BACKWARD,), _elementwise),
+    Family(
+        "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], (methods.SIGMOID_BACKWARD,), _elementwise,
+        is_exact=True,
+    ),
+    Family("Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], (methods.TANH_BACKWARD,), _elementwise, is_exact=True),
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
         (methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),

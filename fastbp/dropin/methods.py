@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -37,13 +38,22 @@ class Operation(NamedTuple):
         return named(*self.settings) if self.settings else named
 
 
+class Tried(NamedTuple):
+    """What must be as it was when a form was tried: the class of the object, the functions that its code calls, each with
+    the dict and the name where it is found, and the names of its own methods that it calls."""
+
+    made: type
+    helpers: tuple[tuple[Mapping[str, Any], str, Any], ...]
+    methods: frozenset[str]
+
+
 class Form(NamedTuple):
     """One method of a class, or one branch of it.
 
     reads: what the operation takes, expressions of `self` and the method's parameters. sets: attributes of `self`, with
     expressions of inputs and outputs; `[...]` after one says that its array is written into. returns: likewise.
     train: the value of the parameter `train` for which the branch is. kinds: dtypes and numbers of dimensions of `measured`
-    that it is for (see `kind_of`); without `measured`, whatever the operation takes.
+    that it is for (see `kind_of`); without `measured`, whatever the operation takes. tried: where it was found by trying.
     """
 
     operation: Operation
@@ -53,6 +63,7 @@ class Form(NamedTuple):
     train: bool | None = None
     measured: tuple[str, ...] = ()
     kinds: frozenset[Any] = frozenset()
+    tried: Tried | None = None
 
 
 class Forms(NamedTuple):
@@ -60,6 +71,9 @@ class Forms(NamedTuple):
 
     forward: tuple[Form, ...]
     backward: tuple[Form, ...]
+
+    def only_for(self, tried: Tried) -> Forms:
+        return Forms(*(tuple(form._replace(tried=tried) for form in forms) for forms in self))
 
 
 def kind_of(*arrays: Any) -> tuple[Any, ...]:
@@ -102,6 +116,8 @@ def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
+    if forms and forms[0].tried is not None:
+        lines += [f"    {line}" for line in _as_tried(own, roles, forms, names, pass_on)]
     for place, form in enumerate(forms):
         names[f"operation{place}"] = form.operation.function(module)
         names[f"kinds{place}"] = form.kinds
@@ -117,11 +133,42 @@ def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations
     return functools.update_wrapper(method, own) if alone else method
 
 
+def _as_tried(
+    own: FunctionType, roles: list[str], forms: tuple[Form, ...], names: dict[str, Any], pass_on: str
+) -> Iterator[str]:
+    """Conditions: an object of the very class that was tried, and of parameters beside arrays what was tried."""
+    tried = forms[0].tried
+    assert tried is not None
+    names.update({"tried": tried.made, "methods": tried.methods})
+    yield f"if type(self) is not tried: {pass_on}"
+    for place, (module, name, function) in enumerate(tried.helpers):
+        names.update({f"module{place}": module, f"helper{place}": function})
+        yield f"if module{place}.get({name!r}) is not helper{place}: {pass_on}"
+    if tried.methods:
+        yield f"if not methods.isdisjoint(vars(self)): {pass_on}"
+    defaults = dict(zip(reversed(roles), reversed(own.__defaults__ or ()), strict=False))
+    for role in roles:
+        default = defaults.get(role)
+        if role == "train" or (
+            role.startswith("unused") and isinstance(default, bool | None) and own.__name__ == "forward"
+        ):
+            names[f"default_{role}"] = default
+            also = "" if default is None and role in defaults else f" and type({role}) is not bool"
+            yield f"if {role} is not default_{role}{also}: {pass_on}"
+        elif role.startswith("unused"):
+            names[f"default_{role}"] = default
+            is_loss = (
+                own.__name__ == "backward" and role == "unused0" and "dout" not in roles
+            )  # it was tried with numbers
+            numbers = f" and type({role}) not in (int, float)" if is_loss else ""
+            yield f"if {role} is not default_{role}{numbers}: {pass_on}"
+
+
 def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {"self", "results", "own", "waste", "dropped", "kind_of", "np", *roles}
+    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "kind_of", "np", *roles}
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
 
@@ -174,7 +221,7 @@ class LazyColumns:
             return self
         state = vars(layer)
         if HIDDEN in state and self.name not in state:
-            state[self.name] = state[HIDDEN].col()
+            state[self.name] = state.pop(HIDDEN).col()  # whoever has it may change it: it counts from now on
         try:
             return state[self.name]
         except KeyError:

@@ -319,7 +319,11 @@ def normalization_forward(epsilon: float) -> Method:
         """-> out, xc, xn (N, D), std, batch_mean, batch_variance, old_mean, old_variance (D,)."""
         if not (is_array(x) and x.ndim in (2, 4) and x.size) or x.size < LEAST_NORMALIZATION:
             return PASS
-        if not isinstance(momentum, int | float) or (old := _running(x, gamma, beta, mean, variance)) is None:
+        if (
+            len(x) < 2
+            or not isinstance(momentum, int | float)
+            or (old := _running(x, gamma, beta, mean, variance)) is None
+        ):
             return PASS
         rows = x.reshape(x.shape[0], -1)
         out, *kept = kernels.batch_normalization_forward(rows, gamma, beta, epsilon)

@@ -8,9 +8,9 @@ the numbers in an array, so that what was tried goes for all numbers.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from types import FunctionType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,18 +62,31 @@ class NotPlain(Exception):
     """The code does something else than computing; the message says what, and where."""
 
 
+class Helper(NamedTuple):
+    """A function, with the names of a module or a class and the one where it was found."""
+
+    module: Mapping[str, Any]
+    name: str
+    function: Any
+
+
 class Screened:
-    """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers."""
+    """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers.
+
+    helpers: the functions it calls, where each was found; methods: the names of those of its own object.
+    """
 
     def __init__(self) -> None:
         self.reads: dict[str, None] = {}
         self.sets: dict[str, None] = {}
         self.numbers: dict[float, None] = {}
+        self.helpers: list[Helper] = []
+        self.methods: set[str] = set()
         self.random = False
 
 
 def screen(made: type, method: FunctionType) -> Screened:
-    """Look through a method of a class, and all that it calls. Raises NotPlain."""
+    """Look through a method of an object of a class, and all that it calls. Raises NotPlain."""
     found = Screened()
     _Walk(found, made, set()).function(method, is_method=True)
     return found
@@ -212,12 +225,24 @@ class _Walk:
         elif isinstance(node, ast.Call):
             self.call(node)
         else:
+            self.choice(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, float | int):
                 self.found.numbers.setdefault(node.value)
-            if isinstance(node, ast.IfExp):
-                self.test(node.test)
             for child in _expressions(node):
                 self.expression(child)
+
+    def choice(self, node: ast.expr) -> None:
+        """Where an expression chooses, it must do so by shapes, too."""
+        if isinstance(node, ast.IfExp):
+            self.test(node.test)
+        elif isinstance(node, ast.BoolOp):
+            for value in node.values[:-1]:
+                self.test(value)
+        elif isinstance(node, ast.ListComp | ast.GeneratorExp):
+            for test in (test for part in node.generators for test in part.ifs):
+                self.test(test)
+        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Tuple | ast.List | ast.ListComp):
+            raise self.fail(node, f"chooses by {ast.unparse(node.slice)}")
 
     def name(self, node: ast.Name) -> None:
         if node.id == self.me:
@@ -272,15 +297,17 @@ class _Walk:
                 raise self.fail(function, f"calls {function.id}, which it was given")
             value = self.function_seen.__globals__.get(function.id)
             if isinstance(value, FunctionType):
+                self.found.helpers.append(Helper(self.function_seen.__globals__, function.id, value))
                 self.function(getattr(value, "__wrapped__", value), is_method=False)
             elif value is not None or function.id not in BUILTINS:
                 raise self.fail(function, f"calls {function.id}")
         elif (path := self.path(function)) is not None:
             self.own_method(function, path.removeprefix("self."))
         elif isinstance(function, ast.Attribute):
-            module = self.module_function(function)
-            if module is not None:
-                self.function(getattr(module, "__wrapped__", module), is_method=False)
+            helper = self.module_function(function)
+            if helper is not None:
+                self.found.helpers.append(helper)
+                self.function(getattr(helper.function, "__wrapped__", helper.function), is_method=False)
                 return
             if function.attr not in OF_ARRAYS:
                 raise self.fail(function, f"calls {ast.unparse(function)}")
@@ -288,18 +315,21 @@ class _Walk:
         else:
             raise self.fail(function, f"calls {ast.unparse(function)}")
 
-    def module_function(self, function: ast.Attribute) -> FunctionType | None:
+    def module_function(self, function: ast.Attribute) -> Helper | None:
         """util.im2col, where util is an imported module."""
         if isinstance(function.value, ast.Name) and function.value.id not in self.locals:
             module = self.function_seen.__globals__.get(function.value.id)
-            value = vars(module).get(function.attr) if type(module).__name__ == "module" else None
-            return value if isinstance(value, FunctionType) else None
+            value = vars(module).get(function.attr) if isinstance(module, ModuleType) else None
+            return Helper(vars(module), function.attr, value) if isinstance(value, FunctionType) else None
         return None
 
     def own_method(self, node: ast.expr, name: str) -> None:
         if name.startswith("__") and not name.endswith("__"):
             name = f"_{self.made.__name__.lstrip('_')}{name}"
-        method = next((vars(one)[name] for one in self.made.__mro__ if name in vars(one)), None)
+        self.found.methods.add(name)
+        owner = next((one for one in self.made.__mro__ if name in vars(one)), object)
+        method = vars(owner).get(name)
+        self.found.helpers.append(Helper(vars(owner), name, method))
         if isinstance(method, staticmethod) and isinstance(method.__func__, FunctionType):
             self.function(method.__func__, is_method=False)
         elif isinstance(method, FunctionType) and name not in ("forward", "backward"):
@@ -360,7 +390,7 @@ def _is_shape(node: ast.expr, names: set[str]) -> bool:
 
 
 def _is_of_shapes(node: ast.expr, names: set[str], me: str) -> bool:
-    """A test by shapes, flags and None: of numbers, only 0 and 1 and those of dimensions are in it."""
+    """A test by shapes, flags and None. Of sizes, only whether two are equal: so it does not matter which were tried."""
     if isinstance(node, ast.BoolOp | ast.UnaryOp):
         return all(_is_of_shapes(child, names, me) for child in _expressions(node))
     if isinstance(node, ast.Compare):
@@ -369,18 +399,33 @@ def _is_of_shapes(node: ast.expr, names: set[str], me: str) -> bool:
             return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
         if not all(_is_shape(side, names) or _is_flag(side) for side in sides):
             return False
-        by_dimensions = any(isinstance(side, ast.Attribute) and side.attr == "ndim" for side in sides) or any(
-            isinstance(side, ast.Call)
-            and ast.unparse(side).startswith("len(")
-            and ast.unparse(side).endswith(".shape)")
-            for side in sides
-        )
-        numbers = [side.value for side in sides if isinstance(side, ast.Constant)]
-        ordered = any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops)
-        return by_dimensions or (not ordered and all(number in (0, 1, True, False) for number in numbers))
+        if any(_is_dimensions(side) for side in sides):
+            return True
+        numbers = [part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
+        if any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops):
+            return all(_is_flag(side) or isinstance(side, ast.Constant) for side in sides) and set(numbers) <= {0, 1}
+        if numbers:  # of a setting: 0 and 1 are tried
+            return all(
+                (_is_flag(side) and not _is_size(side)) or isinstance(side, ast.Constant) for side in sides
+            ) and all(number in (0, 1, True, False) for number in numbers)
+        return not any(isinstance(part, ast.BinOp) for side in sides for part in ast.walk(side))
     if isinstance(node, ast.Call):
         return ast.unparse(node.func) == "isinstance"
-    return isinstance(node, ast.Name | ast.Constant) or _is_flag(node)
+    if isinstance(node, ast.Name):
+        return node.id in names
+    return isinstance(node, ast.Constant) or (_is_flag(node) and not _is_size(node))
+
+
+def _is_dimensions(node: ast.expr) -> bool:
+    """x.ndim or len(x.shape)."""
+    text = ast.unparse(node)
+    return (isinstance(node, ast.Attribute) and node.attr == "ndim") or (
+        text.startswith("len(") and text.endswith(".shape)")
+    )
+
+
+def _is_size(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in _SHAPES
 
 
 def _is_flag(node: ast.expr) -> bool:

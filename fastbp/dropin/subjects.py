@@ -106,6 +106,22 @@ class Subject:
         return (True, False) if is_flag else (None,)
 
 
+PLAIN = (int, float, bool, str, type(None), np.ndarray)
+
+
+def not_plain(layer: Any, names: set[str]) -> str | None:
+    """The first of the attributes that a copy would not have to itself, or that does more than hold a value; if any."""
+    for name in sorted(names):
+        shared = inspect.getattr_static(type(layer), name, None)
+        value = vars(layer).get(name, shared)
+        parts = value if type(value) in (list, tuple) else value.values() if type(value) is dict else [value]
+        if not isinstance(shared, int | float | str | None) or not all(
+            type(part) in PLAIN or isinstance(part, np.generic) for part in parts
+        ):
+            return name
+    return None
+
+
 def small(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A smaller shape: long sides are 8 to 14, those that were equal still are."""
     return tuple(side if side <= 16 else 8 + 2 * (side % 4) for side in shape)
@@ -204,3 +220,11 @@ def _same_numbers(one: Any, other: Any, exactly: bool) -> bool:
             return False
         largest = np.max(np.abs(b), where=finite, initial=0)
         return bool(np.all(np.abs(a - b)[finite] <= TOLERANCE.get(a.itemsize, 1e-3) * largest))
+
+
+def each_same(one: Any, other: Any) -> bool:
+    """Whether each number of two arrays is equal but for rounding, the small ones too."""
+    tolerance = {8: 5e-13, 4: 5e-5}.get(one.itemsize, 1e-3)
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(one) & np.isfinite(other)
+        return bool(np.all((np.abs(one - other) <= tolerance * np.abs(other))[finite]))

@@ -18,9 +18,9 @@ import numpy as np
 
 from .families import FAMILIES
 from .guesses import Guess, snapshot
-from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, kind_of
+from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, Tried, kind_of
 from .screening import NotPlain, Screened, screen
-from .subjects import COUNT, MOST, Differs, Subject, Values, call, evaluate, on_numpy, same, small
+from .subjects import COUNT, MOST, Differs, Subject, Values, call, evaluate, not_plain, on_numpy, same, small
 from .verification import verified
 
 HOPELESS = 9  # inputs that an operation has agreed for none of
@@ -41,13 +41,22 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     """
     none = Forms((), ())
     try:
-        screened = screen(made, own["forward"])
+        screened = screen(type(layer), own["forward"])
     except NotPlain as error:
         return Verdict(none, "", f"forward: {error}")
     try:
-        backward: Screened | NotPlain = screen(made, own["backward"])
+        backward: Screened | NotPlain = screen(type(layer), own["backward"])
     except NotPlain as error:
         backward = error
+    names = _attributes(screened, backward)
+    if (name := not_plain(layer, names)) is not None:
+        return Verdict(none, "", f"self.{name} is not a plain attribute of its own")
+    both = [one for one in (screened, backward) if isinstance(one, Screened)]
+    helpers = {(id(one.module), one.name): one for screen_of in both for one in screen_of.helpers}
+    methods = frozenset(name for one in both for name in one.methods)
+    if not methods.isdisjoint(vars(layer)):
+        return Verdict(none, "", "a method is an attribute of the object")
+    tried = Tried(type(layer), tuple(helpers.values()), methods)
     reasons = []
     state = np.random.get_state()
     try:
@@ -58,7 +67,8 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
                     continue
                 try:
                     kept = Subject(own, layer, arguments, family, _only_set(screened, backward))
-                    return _try_family(kept, screened, backward)
+                    verdict = _try_family(kept, screened, backward)
+                    return verdict._replace(forms=verdict.forms.only_for(tried))
                 except Differs as error:
                     reasons.append((family.is_named(made), error.stage, f"{family.name}: {error}"))
                 except Exception as error:  # what somebody's class may do is not ours to foresee: it is left
@@ -67,6 +77,17 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     finally:
         np.random.set_state(state)
     return Verdict(none, "", max(reasons)[2] if reasons else "no kernel takes what it takes")
+
+
+def _attributes(*screened: Screened | NotPlain) -> set[str]:
+    """The attributes that the methods read or set."""
+    paths = [path for one in screened if isinstance(one, Screened) for path in (*one.reads, *one.sets)]
+    return {re.split(r"[.\[]", path)[1] for path in paths}
+
+
+def _covers(one: str, path: str) -> bool:
+    """Whether what is known of one path says something of the other: the same, or a part of it."""
+    return path == one or path.startswith(f"{one}[") or one.startswith(f"{path}[")
 
 
 def _only_set(*screened: Screened | NotPlain) -> set[str]:
@@ -130,7 +151,7 @@ def _try_forward(
                 raise
     unread = set(screened.reads) - {path.partition(".T")[0].removesuffix(".reshape(-1)") for path in binding.values()}
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
-    unread = {path for path in unread if not any(path.startswith(one) or one.startswith(path) for one in explained)}
+    unread = {path for path in unread if not any(_covers(one, path) for one in explained)}
     if unread:
         raise Differs(f"forward also reads {min(unread)}", 3)
     if len(forms) == 2 and forms[0]._replace(train=None) == forms[1]._replace(train=None):
@@ -289,10 +310,7 @@ def _all_explained(
     known |= {target.removesuffix("[...]") for target in sets}
     known |= {path.removesuffix(".T").removesuffix(".reshape(-1)") for path in trial.binding.values()}
     text = " ".join(found[0] for found in reads.values())
+    known |= set(re.findall(r"self\.\w+(?:\[[^\]]*\])*", text))
     for path in screened.reads:
-        if (
-            path not in known
-            and path not in text
-            and not any(one.startswith(path) or path.startswith(one) for one in known)
-        ):
+        if not any(_covers(one, path) for one in known):
             raise Differs(f"backward also reads {path}", 3)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .methods import HIDDEN, LAZY, Form, kind_of, written
 from .operations import Method
-from .subjects import COUNT, Differs, Subject, Values, call, copied, evaluate, on_numpy, same
+from .subjects import COUNT, Differs, Subject, Values, call, copied, each_same, evaluate, on_numpy, same
 
 
 def verified(
@@ -35,7 +35,8 @@ def verified(
                 continue
             dout = subject.family.draw_dout(rng, place, out)
             given = [subject.douts(copied(dout), place) for _ in layers]
-        difference, taken = _both(subject.own[name], fast, layers, given, place)
+        is_exact = subject.family.is_exact and name == "forward"
+        difference, taken = _both(subject.own[name], fast, layers, given, place, is_exact)
         if not taken:
             continue
         kinds.setdefault(_kind(form, subject, given[0], layers[0], binding), []).append(not difference)
@@ -77,7 +78,12 @@ def _kind(form: Form, subject: Subject, given: list[Any], layer: Any, binding: d
 
 
 def _both(
-    own: Callable[..., Any], fast: Callable[..., Any], layers: list[Any], given: list[list[Any]], place: int
+    own: Callable[..., Any],
+    fast: Callable[..., Any],
+    layers: list[Any],
+    given: list[list[Any]],
+    place: int,
+    is_exact: bool,
 ) -> tuple[str, bool]:
     """Call both, on two copies; what differs, and whether the fast one took it."""
     forms: tuple[Form, ...] = fast.forms  # type: ignore[attr-defined]
@@ -93,7 +99,7 @@ def _both(
     fill_lazy(layers[1], forms)
     if isinstance(outcomes[1], Exception):
         return f"it raises {type(outcomes[1]).__name__}", True
-    if not same(outcomes[0], outcomes[1]):
+    if not same(outcomes[0], outcomes[1]) or (is_exact and not each_same(*outcomes)):
         return "the result differs", True
     if not same(states[0], states[1]):
         return "other random numbers are drawn", True
