@@ -200,7 +200,7 @@ OTHERS = [
     ("Relu", ("        return out", "        large = x.shape[0] > 64\n        return x if large else out")),
     ("Relu", ("        return out", "        return x if x.shape[0] // 32 == 2 else out")),
     ("Relu", ("        return out", "        return x if x.shape[1] == 1 else out")),
-    ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
+    ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"(?<!d)out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
     ("Affine", ("        self.W = W\n", "        self.params = collections.OrderedDict(W=W)\n"), (r"self\.W\b", "self.params['W']"), ("class Affine", "import collections\n\nclass Affine")),
     ("Affine", (r"class Affine:", "class Affine:\n    W = property(lambda self: self.kept[0], lambda self, value: self.kept.__setitem__(0, value))\n    kept = [None]\n")),
 ]  # fmt: skip

@@ -24,9 +24,7 @@ class _Beginning:
     measured, so that the kernels begin at the same call in every run of a script, however busy the machine is.
     """
 
-    SECONDS = (
-        2.0  # importing Numba, loading kernels and trying classes take 0.5 to 1: a script of less gains nothing by them
-    )
+    SECONDS = 1.0  # importing Numba, loading kernels and trying classes take 0.5 to 1; with 2.0, most scripts gain less
 
     def __init__(self) -> None:
         self.over, self.work = False, 0.0
