@@ -13,11 +13,10 @@ are its own in all they do, and a warning says so.
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import sklearn
@@ -34,6 +33,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from ._activations import ACTIVATIONS
 from ._checks import Array
 from ._losses import row_losses
+from ._sklearn_private import Base, Plain, changed
 from .networks._mlp import MLP, Terms
 from .training._callbacks import Callback, checked_callbacks
 from .training._optimizers import SGD, Adam, Momentum, Nesterov, Optimizer
@@ -41,49 +41,11 @@ from .training._run import Data, Evaluation, History, Run, in_batches
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-if TYPE_CHECKING:
-    from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron as _Base
-else:
-    _Base = object
-
 NAMES = {activation.sklearn: name for name, activation in ACTIVATIONS.items() if activation.sklearn}
-_GRADIENTS = ("X", "y", "sample_weight", "activations", "deltas", "coef_grads", "intercept_grads")
-PRIVATE = {  # what is replaced or called of scikit-learn's, with the parameters that it has
-    "_fit": ("X", "y", "sample_weight", "incremental"),
-    "_fit_stochastic": (*_GRADIENTS, "layer_units", "incremental"),
-    "_fit_lbfgs": (*_GRADIENTS, "layer_units"),
-    "_loss_grad_lbfgs": ("packed_coef_inter", *_GRADIENTS),
-    "_forward_pass_fast": ("X", "check_input"),
-    "_predict": ("X", "check_input"),
-    "_update_no_improvement_count": ("early_stopping", "X", "y", "sample_weight"),
-}
 ROWS_AT_A_TIME = 1000  # in predictions: what is sparse becomes dense, and activations stay in the cache
 
 
-def _changed(estimator: type) -> list[str]:
-    """The private methods that this version of scikit-learn has not, or with other parameters."""
-    methods = {name: getattr(estimator, name, None) for name in PRIVATE}
-    return [
-        name
-        for name, method in methods.items()
-        if method is None or tuple(inspect.signature(method).parameters)[1:] != PRIVATE[name]
-    ]
-
-
-class _Plain(_Base):
-    """In the place of the compiled steps, where scikit-learn is another: its own, and nothing beyond it."""
-
-    def fit(self, X: Any, y: Any, *arguments: Any, **options: Any) -> Any:
-        for name in ("class_weight", "dropout", "callbacks"):
-            if getattr(self, name, None):
-                raise ValueError(
-                    f"{name} needs fastbp's compiled steps, which do not know scikit-learn {sklearn.__version__}; "
-                    f"got {name}={getattr(self, name)!r}"
-                )
-        return super().fit(X, y, *arguments, **options)
-
-
-class _Compiled(_Base):
+class _Compiled(Base):
     """How both estimators train and predict; mixed in before scikit-learn's class."""
 
     def _loss_name(self) -> str:
@@ -393,8 +355,8 @@ class _EpochEnd(Callback):
         run.stop(reason)
 
 
-_CHANGED = _changed(_MLPClassifier) or _changed(_MLPRegressor)
-_Training: Any = _Plain if _CHANGED else _Compiled
+_CHANGED = changed(_MLPClassifier) or changed(_MLPRegressor)
+_Training: Any = Plain if _CHANGED else _Compiled
 if _CHANGED:
     warnings.warn(
         f"fastbp.sklearn's estimators train as scikit-learn's own do, without compiled steps: scikit-learn "

@@ -18,6 +18,7 @@ from fastbp.dropin.calls import PASS
 from fastbp.dropin.known_versions import KNOWN_VERSIONS, KnownVersion
 from fastbp.dropin.methods import FORMS
 from fastbp.dropin.recognition import digest
+from fastbp.dropin.rounding import terms_of
 
 
 @pytest.fixture
@@ -195,6 +196,22 @@ def test_a_sum_that_cancelled_is_compared_with_its_terms(faulty, found):
             audited(Affine(), dout)
     else:
         audited(Affine(), dout)
+
+
+def test_the_terms_of_a_prediction_are_those_of_the_running_statistics():
+    """One row has no variance of its own, by which everything would be rounding."""
+    layer = type("BatchNormalization", (), {})()
+    vectors = {name: np.ones(3) for name in ("gamma", "beta", "running_mean", "running_var")}
+    vars(layer).update(vectors, momentum=0.9)
+
+    def fast(*arguments):
+        raise NotImplementedError
+
+    fast.forms = FORMS["BatchNormalization"].forward
+    x = np.array([[1.0, 2.0, 3.0]])
+    predicted = terms_of(fast, fast, (layer, x, False))["result"]
+    assert 3 < predicted < 100
+    assert terms_of(fast, fast, (layer, x, True))["result"] > 100 * predicted
 
 
 def test_tolerance_of_an_audit():

@@ -13,6 +13,7 @@ from .methods import LAZY, Operation
 
 Values = dict[str, Any]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
+WINDOW = ("pool_h", "pool_w", "stride", "pad")  # the settings of a window, in the order in which operations take them
 SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
 BATCHES = (2, 1, 3, 70, 5)
 WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
@@ -64,7 +65,7 @@ class Family(NamedTuple):
             binding = dict(zip(roles, chosen, strict=True))
             if (binding.get("running_mean") == "None") != (binding.get("running_var") == "None"):
                 continue
-            if len(set(arrays)) == len(arrays) or all(role in ("pool_h", "pool_w", "stride", "pad") for role in roles):
+            if len(set(arrays)) == len(arrays) or all(role in WINDOW for role in roles):
                 yield binding
 
     def more(self, known: Values) -> Values:
@@ -72,8 +73,7 @@ class Family(NamedTuple):
         found = {"shape": known["x"].shape, "count": len(known["x"]), "images": known["x"]}
         if "rows" in known:
             found["rows_shape"] = known["rows"].shape
-        order = ("pool_h", "pool_w", "stride", "pad")
-        return {**found, "window": tuple(known[one] for one in order if one in known)}
+        return {**found, "window": tuple(known[one] for one in WINDOW if one in known)}
 
     def draw_dout(self, rng: Any, place: int, out: Any) -> Any:
         """A gradient of forward's result; for a loss, what it is multiplied with."""
@@ -101,7 +101,7 @@ def _paths(role: str, layer: Any, reads: list[str]) -> Iterator[str]:
 
 def _views(role: str, value: Any) -> Iterator[str]:
     """How a value may be read to be what a role is, if it can be at all."""
-    if role in ("stride", "pad", "pool_h", "pool_w"):
+    if role in WINDOW:
         if type(value) is int:
             yield ""
     elif role in ("momentum", "ratio"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
 from .families import Family
-from .methods import LAZY, Operation
+from .methods import LAZY, Operation, names_in
 from .subjects import Differs, Values, copied, evaluate, same
 
 
@@ -51,7 +50,7 @@ class Guess:
 
 def _given_by(operation: Operation, expressions: list[str]) -> list[str]:
     """Those that are made of the operation's results: a layer that gives its argument back is none of its kind."""
-    return [one for one in expressions if set(re.findall(r"\w+", one)) & set(operation.outputs)]
+    return [one for one in expressions if names_in(one) & set(operation.outputs)]
 
 
 def _by_how_much(result: Any, values: Values) -> str:
@@ -116,13 +115,7 @@ def _expressions(values: Values, family: Family) -> list[str]:
     for role in named:
         if isinstance(values[role], np.ndarray):
             found += [f"{role}.shape", *(f"{role}.shape[{axis}]" for axis in range(values[role].ndim)), f"{role}.size"]
-            found += [
-                f"{role}.copy()",
-                f"{role}.T",
-                f"{role}.reshape(len({role}), -1)",
-                f"{role}.reshape(len({role}), -1).T",
-            ]
-            found += [f"{role}.reshape(1, -1)", f"{role}.T.copy()"]
-            if values[role].dtype == bool:
-                found += [f"~{role}"]
+            rows = f"{role}.reshape(len({role}), -1)"
+            found += [f"{role}.copy()", f"{role}.T", rows, f"{rows}.T", f"{role}.reshape(1, -1)", f"{role}.T.copy()"]
+            found += [f"~{role}"] if values[role].dtype == bool else []
     return found

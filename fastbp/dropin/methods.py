@@ -1,6 +1,6 @@
 """How a class's forward and backward are made of operations: which attributes are read, which are set, and to what.
 
-A `Form` says it for one method, in Python expressions; `write` writes the method out, as dataclasses write `__init__`, so
+A `Form` says it for one method, in Python expressions; `written` writes the method out, as dataclasses write `__init__`, so
 that a call costs no more than one written by hand. FORMS has those of the book's layers; `trials` finds them for others.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -74,6 +75,11 @@ class Forms(NamedTuple):
 
     def only_for(self, tried: Tried) -> Forms:
         return Forms(*(tuple(form._replace(tried=tried) for form in forms) for forms in self))
+
+
+def names_in(expression: str) -> set[str]:
+    """The words of an expression, inputs and outputs of an operation among them."""
+    return set(re.findall(r"\w+", expression))
 
 
 def kind_of(*arrays: Any) -> tuple[Any, ...]:
@@ -157,9 +163,7 @@ def _as_tried(
             yield f"if {role} is not default_{role}{also}: {pass_on}"
         elif role.startswith("unused"):
             names[f"default_{role}"] = default
-            is_loss = (
-                own.__name__ == "backward" and role == "unused0" and "dout" not in roles
-            )  # it was tried with numbers
+            is_loss = own.__name__ == "backward" and role == "unused0" and "dout" not in roles  # tried with numbers
             numbers = f" and type({role}) not in (int, float)" if is_loss else ""
             yield f"if {role} is not default_{role}{numbers}: {pass_on}"
 

@@ -314,16 +314,16 @@ def dropout_backward(dout: Any, mask: Any) -> Any:
     return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
 
 
+def _is_normalizable(x: Any) -> bool:
+    return is_array(x) and x.ndim in (2, 4) and x.size > 0 and x.size >= LEAST_NORMALIZATION
+
+
 def normalization_forward(epsilon: float) -> Method:
     def batch_normalization_forward(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, momentum: Any) -> Any:
         """-> out, xc, xn (N, D), std, batch_mean, batch_variance, old_mean, old_variance (D,)."""
-        if not (is_array(x) and x.ndim in (2, 4) and x.size) or x.size < LEAST_NORMALIZATION:
+        if not _is_normalizable(x) or len(x) < 2 or not isinstance(momentum, int | float):
             return PASS
-        if (
-            len(x) < 2
-            or not isinstance(momentum, int | float)
-            or (old := _running(x, gamma, beta, mean, variance)) is None
-        ):
+        if (old := _running(x, gamma, beta, mean, variance)) is None:
             return PASS
         rows = x.reshape(x.shape[0], -1)
         out, *kept = kernels.batch_normalization_forward(rows, gamma, beta, epsilon)
@@ -335,7 +335,7 @@ def normalization_forward(epsilon: float) -> Method:
 def normalization_apply(epsilon: float) -> Method:
     def batch_normalization_apply(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
         """-> out, old_mean, old_variance: what out was computed with."""
-        if not (is_array(x) and x.ndim in (2, 4) and x.size) or x.size < LEAST_NORMALIZATION:
+        if not _is_normalizable(x):
             return PASS
         if (old := _running(x, gamma, beta, mean, variance)) is None:
             return PASS

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import fast_functions
-from .methods import Form, LazyColumns, Operation
+from .methods import Form, LazyColumns, Operation, names_in
 
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 
@@ -28,15 +28,15 @@ def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple
     with np.errstate(all="ignore"):
         if names & _PRODUCTS or fast is fast_functions.col2im:
             return _of_products(own, arguments)
-        form = next((form for form in forms if form.train in (None, *arguments[2:], True)), None)
+        train = bool(arguments[2]) if len(arguments) > 2 else True
+        form = next((form for form in forms if form.train in (None, train)), None)
         if form is None or form.operation.name not in _OTHERS:
             return {}
         sizes = _OTHERS[form.operation.name](form.operation, _inputs(form, arguments))
     by_role = {role: largest(value) for role, value in sizes.items()}
     values = {"result": form.returns, **{target.removeprefix("self."): value for target, value in form.sets}}
-    return {
-        name: max((by_role[role] for role in by_role if role in value), default=0.0) for name, value in values.items()
-    }
+    sums = {name: [by_role[role] for role in by_role.keys() & names_in(value)] for name, value in values.items()}
+    return {name: max(found, default=0.0) for name, found in sums.items()}
 
 
 def _inputs(form: Form, arguments: tuple[Any, ...]) -> dict[str, Any]:

@@ -25,10 +25,10 @@ NUMPY = frozenset(
     moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like outer pad pi power prod ravel
     reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std subtract sum swapaxes take tanh
     tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros zeros_like lib stride_tricks
-    as_strided sliding_window_view add_at at ndarray intp float_ float int cosh ufunc errstate
+    as_strided sliding_window_view at ndarray intp float_ float int cosh
     """.split()  # noqa: SIM905
 )
-RANDOM = {"rand", "random", "random_sample", "uniform", "binomial", "randn", "normal"}
+RANDOM = {f"random.{name}" for name in ("rand", "random", "random_sample", "uniform", "binomial", "randn", "normal")}
 BUILTINS = {
     "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
     "slice", "sum", "tuple", "zip",
@@ -82,7 +82,6 @@ class Screened:
         self.numbers: dict[float, None] = {}
         self.helpers: list[Helper] = []
         self.methods: set[str] = set()
-        self.random = False
 
 
 def screen(made: type, method: FunctionType) -> Screened:
@@ -163,7 +162,7 @@ class _Walk:
             if isinstance(value, ast.Attribute) and value.attr in _SHAPES:
                 self.expression(value)
                 return
-            if path.startswith("self.") and not any(isinstance(one, ast.Starred) for one in targets[0].elts):
+            if not any(isinstance(one, ast.Starred) for one in targets[0].elts):
                 for place in range(len(targets[0].elts)):
                     self.found.reads.setdefault(f"{path}[{place}]")
                 return
@@ -208,7 +207,7 @@ class _Walk:
         return f"{base}[{node.slice.value!r}]" if base and isinstance(node.slice.value, int | str) else None
 
     def test(self, node: ast.expr) -> None:
-        if not _is_of_shapes(node, self.shapes, self.me):
+        if not _is_of_shapes(node, self.shapes):
             raise self.fail(node, f"decides by {ast.unparse(node)}")
 
     def expression(self, node: ast.expr | None) -> None:
@@ -288,9 +287,7 @@ class _Walk:
 
     def called(self, function: ast.expr) -> None:
         if (name := self.numpy_name(function)) is not None:
-            if name.startswith("random.") and name.removeprefix("random.") in RANDOM:
-                self.found.random = True
-            elif name not in NUMPY:
+            if name not in NUMPY and name not in RANDOM:
                 raise self.fail(function, f"calls np.{name}")
         elif isinstance(function, ast.Name):
             if function.id in self.locals:
@@ -389,10 +386,10 @@ def _is_shape(node: ast.expr, names: set[str]) -> bool:
     return False
 
 
-def _is_of_shapes(node: ast.expr, names: set[str], me: str) -> bool:
+def _is_of_shapes(node: ast.expr, names: set[str]) -> bool:
     """A test by shapes, flags and None. Of sizes, only whether two are equal: so it does not matter which were tried."""
     if isinstance(node, ast.BoolOp | ast.UnaryOp):
-        return all(_is_of_shapes(child, names, me) for child in _expressions(node))
+        return all(_is_of_shapes(child, names) for child in _expressions(node))
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         if any(isinstance(side, ast.Constant) and side.value is None for side in sides):

@@ -156,9 +156,14 @@ def on_numpy() -> ModuleType:
     return module
 
 
+def attribute_of(path: str) -> str:
+    """The attribute, or the item of one, of which a path reads a view."""
+    return path.removesuffix(".T").removesuffix(".reshape(-1)")
+
+
 def store(path: str, layer: Any, value: Any) -> None:
     """Put what a role shall have where `path`, an attribute and perhaps a transposition, reads it from."""
-    target = path.removesuffix(".T").removesuffix(".reshape(-1)")
+    target = attribute_of(path)
     if path.endswith(".T"):
         value = value.T.copy()
     elif path.endswith(".reshape(-1)"):

@@ -11,16 +11,30 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .families import FAMILIES
+from .families import FAMILIES, WINDOW
 from .guesses import Guess, snapshot
-from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, Tried, kind_of
+from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, Tried, kind_of, names_in
 from .screening import NotPlain, Screened, screen
-from .subjects import COUNT, MOST, Differs, Subject, Values, call, evaluate, not_plain, on_numpy, same, small
+from .subjects import (
+    COUNT,
+    MOST,
+    Differs,
+    Subject,
+    Values,
+    attribute_of,
+    call,
+    evaluate,
+    not_plain,
+    on_numpy,
+    same,
+    small,
+)
 from .verification import verified
 
 HOPELESS = 9  # inputs that an operation has agreed for none of
@@ -39,60 +53,63 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
 
     own: its forward and backward, as they were defined.
     """
-    none = Forms((), ())
     try:
         screened = screen(type(layer), own["forward"])
     except NotPlain as error:
-        return Verdict(none, "", f"forward: {error}")
+        return _left(f"forward: {error}")
     try:
         backward: Screened | NotPlain = screen(type(layer), own["backward"])
     except NotPlain as error:
         backward = error
-    names = _attributes(screened, backward)
-    if (name := not_plain(layer, names)) is not None:
-        return Verdict(none, "", f"self.{name} is not a plain attribute of its own")
     both = [one for one in (screened, backward) if isinstance(one, Screened)]
+    sets = _names(path for one in both for path in one.sets)
+    if (name := not_plain(layer, sets | _names(path for one in both for path in one.reads))) is not None:
+        return _left(f"self.{name} is not a plain attribute of its own")
     helpers = {(id(one.module), one.name): one for screen_of in both for one in screen_of.helpers}
-    methods = frozenset(name for one in both for name in one.methods)
-    if not methods.isdisjoint(vars(layer)):
-        return Verdict(none, "", "a method is an attribute of the object")
-    tried = Tried(type(layer), tuple(helpers.values()), methods)
-    reasons = []
+    tried = Tried(type(layer), tuple(helpers.values()), frozenset(name for one in both for name in one.methods))
+    if not tried.methods.isdisjoint(vars(layer)):
+        return _left("a method is an attribute of the object")
     state = np.random.get_state()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):
-                if not family.may_be(arguments):
-                    continue
-                try:
-                    kept = Subject(own, layer, arguments, family, _only_set(screened, backward))
-                    verdict = _try_family(kept, screened, backward)
-                    return verdict._replace(forms=verdict.forms.only_for(tried))
-                except Differs as error:
-                    reasons.append((family.is_named(made), error.stage, f"{family.name}: {error}"))
-                except Exception as error:  # what somebody's class may do is not ours to foresee: it is left
-                    what = f"{family.name}: trying it raised {type(error).__name__}: {error}"
-                    reasons.append((family.is_named(made), -1, what))
+            verdict = _try_families(
+                made, [Subject(own, layer, arguments, one, sets) for one in FAMILIES], screened, backward
+            )
     finally:
         np.random.set_state(state)
-    return Verdict(none, "", max(reasons)[2] if reasons else "no kernel takes what it takes")
+    return verdict._replace(forms=verdict.forms.only_for(tried))
 
 
-def _attributes(*screened: Screened | NotPlain) -> set[str]:
-    """The attributes that the methods read or set."""
-    paths = [path for one in screened if isinstance(one, Screened) for path in (*one.reads, *one.sets)]
+def _left(reason: str) -> Verdict:
+    return Verdict(Forms((), ()), "", reason)
+
+
+def _names(paths: Iterable[str]) -> set[str]:
+    """The attributes of self that paths begin with."""
     return {re.split(r"[.\[]", path)[1] for path in paths}
+
+
+def _try_families(made: type, subjects: list[Subject], screened: Screened, backward: Screened | NotPlain) -> Verdict:
+    """The verdict of the first family that it is of, those that its name speaks of first; or what came nearest."""
+    reasons = []
+    for subject in sorted(subjects, key=lambda one: not one.family.is_named(made)):
+        family = subject.family
+        if not family.may_be(subject.arguments):
+            continue
+        try:
+            return _try_family(subject, screened, backward)
+        except Differs as error:
+            reasons.append((family.is_named(made), error.stage, f"{family.name}: {error}"))
+        except Exception as error:  # what somebody's class may do is not ours to foresee: it is left
+            what = f"{family.name}: trying it raised {type(error).__name__}: {error}"
+            reasons.append((family.is_named(made), -1, what))
+    return _left(max(reasons)[2] if reasons else "no kernel takes what it takes")
 
 
 def _covers(one: str, path: str) -> bool:
     """Whether what is known of one path says something of the other: the same, or a part of it."""
     return path == one or path.startswith(f"{one}[") or one.startswith(f"{path}[")
-
-
-def _only_set(*screened: Screened | NotPlain) -> set[str]:
-    """The attributes that the methods set."""
-    return {path.removeprefix("self.") for one in screened if isinstance(one, Screened) for path in one.sets}
 
 
 def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPlain) -> Verdict:
@@ -138,18 +155,15 @@ def _try_forward(
     flags = subject.flags()
     forms: list[Form] = []
     for flag in flags:
-        used = (
-            operation
-            if flag is not False or subject.family.predicting is None
-            else subject.family.predicting(operation)
-        )
+        predicting = subject.family.predicting if flag is False else None
+        used = operation if predicting is None else predicting(operation)
         try:
             proposed = _propose_forward(subject, used, binding, screened, flag)
             forms.append(verified(subject, "forward", proposed, (), binding, flag))
         except Differs:
             if not (subject.family.has_flag and flag is False):
                 raise
-    unread = set(screened.reads) - {path.partition(".T")[0].removesuffix(".reshape(-1)") for path in binding.values()}
+    unread = set(screened.reads) - set(map(attribute_of, binding.values()))
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
     unread = {path for path in unread if not any(_covers(one, path) for one in explained)}
     if unread:
@@ -250,7 +264,7 @@ def _propose_backward(
         guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
     _all_explained(screened, reads, guess.sets, forms, trial)
-    if any(re.search(r"\bdx\b", value) for _, value in guess.chosen):
+    if any("dx" in names_in(value) for _, value in guess.chosen):
         reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
     expressions = tuple(reads[role][0] for role in operation.inputs)
     return Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
@@ -288,8 +302,7 @@ def _fixed_reads(role: str, trial: _Trial) -> list[str]:
     if role == "dout":
         return ["dout"]
     if role == "window":
-        order = ("pool_h", "pool_w", "stride", "pad")
-        return [f"({', '.join(trial.binding[one] for one in order if one in trial.binding)})"]
+        return [f"({', '.join(trial.binding[one] for one in WINDOW if one in trial.binding)})"]
     if role in trial.binding:
         return [trial.binding[role]]
     return {"needs_dx": [NEEDS_DX], "patches": [PATCHES]}.get(role, [])
@@ -308,7 +321,7 @@ def _all_explained(
     """Whatever backward reads is taken into account: forward sets it, it is a setting or parameter, or backward sets it."""
     known = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
     known |= {target.removesuffix("[...]") for target in sets}
-    known |= {path.removesuffix(".T").removesuffix(".reshape(-1)") for path in trial.binding.values()}
+    known |= set(map(attribute_of, trial.binding.values()))
     text = " ".join(found[0] for found in reads.values())
     known |= set(re.findall(r"self\.\w+(?:\[[^\]]*\])*", text))
     for path in screened.reads:
