@@ -24,8 +24,8 @@ class _Beginning:
     measured, so that the kernels begin at the same call in every run of a script, however busy the machine is.
     """
 
-    # Importing Numba, loading kernels and trying classes take 0.5 to 1 s. Measured and rejected: 2.0, with which two readers'
-    # convolutional networks, of 6 and 7 s, gained 1.1 and 1.3 instead of 1.6 and 1.7.
+    # Importing Numba, loading kernels and trying classes take 0.5 to 1 s. Measured and rejected: 2.0, with which
+    # two readers' convolutional networks, of 6 and 7 s, gained 1.1 and 1.3 instead of 1.6 and 1.7.
     SECONDS = 1.0
 
     def __init__(self) -> None:
