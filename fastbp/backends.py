@@ -31,16 +31,40 @@ def _known(name: object, source: str) -> str:
 
 
 def default_backend() -> str:
-    """The name of the backend that a layer or network made now, in this thread or task, is given."""
+    """The name of the backend that a layer or network made now, in this thread or task, is given.
+
+    Returns:
+        "numba" or "numpy".
+
+    Raises:
+        ValueError: where the environment variable FASTBP_BACKEND names another.
+
+    Examples:
+        >>> import fastbp
+        >>> with fastbp.use_backend("numpy"):
+        ...     fastbp.default_backend()
+        'numpy'
+    """
     if (name := _chosen_here.get() or _process_default) is not None:
         return name
     return _known(os.environ.get("FASTBP_BACKEND") or "numba", "The environment variable FASTBP_BACKEND")
 
 
 def set_default_backend(name: str | None) -> None:
-    """Make `name` ("numpy" or "numba") the default of the whole process; None returns to the initial default.
+    """Make a backend the default of the whole process.
 
-    Raises ValueError for another name.
+    Args:
+        name: "numpy" or "numba"; None returns to the initial default.
+
+    Raises:
+        ValueError: for another name.
+
+    Examples:
+        >>> import fastbp
+        >>> fastbp.set_default_backend("numpy")
+        >>> fastbp.Relu().backend
+        'numpy'
+        >>> fastbp.set_default_backend(None)
     """
     global _process_default
     _process_default = None if name is None else _known(name, "backend")
@@ -48,9 +72,20 @@ def set_default_backend(name: str | None) -> None:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Within the `with` block, in this thread or asyncio task only, `name` is the default backend.
+    """Within the `with` block, in this thread or asyncio task only, another backend is the default.
 
-    Raises ValueError for a name other than "numpy" or "numba".
+    Args:
+        name: "numpy" or "numba".
+
+    Raises:
+        ValueError: for another name.
+
+    Examples:
+        >>> import fastbp
+        >>> with fastbp.use_backend("numpy"):
+        ...     reference = fastbp.MLP((4, 3), seed=0)
+        >>> reference.backend
+        'numpy'
     """
     token = _chosen_here.set(_known(name, "backend"))
     try:
@@ -94,10 +129,21 @@ def _runtime(room: str) -> ModuleType:
 
 
 def set_num_threads(count: int | None) -> None:
-    """Let the compiled kernels of this process use at most `count` threads; None: as many as there are processors.
+    """Let the compiled kernels of this process use at most so many threads.
 
-    Without it, the environment variable NUMBA_NUM_THREADS is obeyed. Raises TypeError and ValueError for anything but a
-    whole number of at least 1.
+    Without it, the environment variable NUMBA_NUM_THREADS is obeyed.
+
+    Args:
+        count: at least 1; None for as many as there are processors.
+
+    Raises:
+        TypeError: for anything but a whole number.
+        ValueError: for less than 1.
+
+    Examples:
+        >>> import fastbp
+        >>> fastbp.set_num_threads(1)
+        >>> fastbp.set_num_threads(None)
     """
     count = None if count is None else checks.whole_number("count", count, at_least=1)
     _runtime("processors").set_threads(count)

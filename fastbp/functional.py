@@ -65,10 +65,28 @@ def forward_prop(
     cache_mode: bool = False,
     backend: str | None = None,
 ) -> Any:
-    """x (inputs,) or (N, inputs) -> y (outputs,) or (N, outputs); with cache_mode, also the outs and the sums.
+    """The output of a network for one sample or for a batch.
 
-    outs: the input, then each layer's output; sums: each layer's W x + b. Lists of arrays shaped like x and y.
-    Raises TypeError and ValueError for what does not fit.
+    Args:
+        layers: the widths, such as [2, 3, 1].
+        weights: one array (layers[l + 1], layers[l]) for each layer.
+        biases: one array (layers[l + 1],) for each layer.
+        x: (inputs,) or (N, inputs).
+        cache_mode: return what back_prop needs, too.
+        backend: "numba" or "numpy"; None for the default.
+
+    Returns:
+        y (outputs,) or (N, outputs), float64; with cache_mode (y, outs, sums): the input and each layer's output, and each
+        layer's W x + b, lists of arrays shaped like x and y.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes that do not fit.
+
+    Examples:
+        >>> from fastbp.functional import forward_prop
+        >>> forward_prop([2, 1], [[[1.0, 2.0]]], [[0.5]], [3.0, 4.0])
+        array([11.5])
     """
     pairs, kernels = _checked(layers, weights, biases), get_backend(backend)[1]
     outs, sums = [_rows("x", x, layers[0])], []
@@ -89,10 +107,30 @@ def back_prop(
     cached_sums: Sequence[ArrayLike],
     backend: str | None = None,
 ) -> tuple[list[Array], list[Array]]:
-    """grads_w, grads_b, shaped like weights and biases; for a batch, the sums over its samples.
+    """The gradients of half the squared error by all weights and biases.
 
-    cached_outs and cached_sums are those of forward_prop(..., cache_mode=True).
-    Raises TypeError and ValueError for what does not fit.
+    Args:
+        layers: the widths.
+        weights: as forward_prop takes them.
+        biases: as forward_prop takes them.
+        y_true: the targets (outputs,) or (N, outputs).
+        cached_outs: of forward_prop(..., cache_mode=True).
+        cached_sums: likewise.
+        backend: "numba" or "numpy"; None for the default.
+
+    Returns:
+        grads_w, grads_b: shaped like weights and biases, float64; for a batch, the sums over its samples.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes that do not fit.
+
+    Examples:
+        >>> from fastbp.functional import back_prop, forward_prop
+        >>> layers, weights, biases = [2, 1], [[[1.0, 2.0]]], [[0.5]]
+        >>> y, outs, sums = forward_prop(layers, weights, biases, [3.0, 4.0], cache_mode=True)
+        >>> back_prop(layers, weights, biases, [10.5], outs, sums)
+        ([array([[3., 4.]])], [array([1.])])
     """
     pairs, kernels = _checked(layers, weights, biases), get_backend(backend)[1]
     for name, cached, count in (("cached_outs", cached_outs, len(layers)), ("cached_sums", cached_sums, len(pairs))):
@@ -123,7 +161,28 @@ def update_params(
     grads_b: Sequence[ArrayLike],
     lr: float = 0.1,
 ) -> tuple[list[Array], list[Array]]:
-    """weights - lr * grads_w and biases - lr * grads_b, new arrays. Raises TypeError and ValueError for bad input."""
+    """weights - lr * grads_w and biases - lr * grads_b.
+
+    Args:
+        layers: the widths.
+        weights: as forward_prop takes them.
+        biases: as forward_prop takes them.
+        grads_w: as back_prop returns them.
+        grads_b: as back_prop returns them.
+        lr: the learning rate, 0 or more.
+
+    Returns:
+        The new weights and biases, new arrays.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes that do not fit, and lr below 0.
+
+    Examples:
+        >>> from fastbp.functional import update_params
+        >>> update_params([2, 1], [[[1.0, 2.0]]], [[0.5]], [[[10.0, 0.0]]], [[5.0]], lr=0.1)
+        ([array([[0., 2.]])], [array([0.])])
+    """
     lr = checks.not_negative("lr", lr)
     pairs, gradients = _checked(layers, weights, biases), _checked(layers, grads_w, grads_b)
     moved = [(W - lr * dW, b - lr * db) for (W, b), (dW, db) in zip(pairs, gradients, strict=True)]
@@ -131,7 +190,24 @@ def update_params(
 
 
 def accumulate(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) -> list[Array]:
-    """The sums of two lists of arrays, entry by entry. Raises ValueError where they do not match."""
+    """The sums of two lists of arrays, entry by entry.
+
+    Args:
+        first: arrays.
+        second: as many, of the same shapes.
+
+    Returns:
+        New arrays.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: where they do not match.
+
+    Examples:
+        >>> from fastbp.functional import accumulate
+        >>> accumulate([[1, 2], [3]], [[10, 20], [30]])
+        [array([11, 22]), array([33])]
+    """
     if len(first) != len(second):
         raise ValueError(f"second must have {len(first)} entries, as first has, got {len(second)}")
     sums = []
@@ -143,13 +219,47 @@ def accumulate(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) -> list[
 
 
 def mean_element(values: Sequence[ArrayLike], count: float) -> list[Array]:
-    """A list of arrays, each divided by `count`. Raises ValueError unless count is above 0."""
+    """A list of arrays, each divided by a number.
+
+    Args:
+        values: arrays.
+        count: above 0.
+
+    Returns:
+        New arrays.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: unless count is above 0.
+
+    Examples:
+        >>> from fastbp.functional import mean_element
+        >>> mean_element([[2, 4]], 2)
+        [array([1., 2.])]
+    """
     count = checks.positive("count", count)
     return [np.asarray(checks.real_array(f"values[{i}]", value) / count) for i, value in enumerate(values)]
 
 
 def sseloss(y_pred: ArrayLike, y_true: ArrayLike) -> float:
-    """Half the sum of squared errors, ½ Σ (y_pred - y_true)². Raises ValueError for shapes that differ."""
+    """Half the sum of squared errors, ½ Σ (y_pred - y_true)².
+
+    Args:
+        y_pred: the outputs, of any shape.
+        y_true: the targets, of the same shape.
+
+    Returns:
+        A float.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes that differ.
+
+    Examples:
+        >>> from fastbp.functional import sseloss
+        >>> sseloss([1.0, 3.0], [0.0, 0.0])
+        5.0
+    """
     y, t = checks.real_array("y_pred", y_pred), checks.real_array("y_true", y_true)
     checks.same_shape("y_true", t, y.shape, "y_pred")
     return float(np.sum((y.astype(np.float64) - t) ** 2) / 2)
@@ -158,10 +268,29 @@ def sseloss(y_pred: ArrayLike, y_true: ArrayLike) -> float:
 def optimize(
     model: Model, x: ArrayLike, y: ArrayLike, lr: float = 0.1, backend: str | None = None
 ) -> tuple[tuple[Sequence[int], list[Array], list[Array]], float]:
-    """One update with the mean gradient of a batch: the new model, and the batch's loss before the update.
+    """One update with the mean gradient of a batch.
 
     Gradients and loss, summed over the batch, are divided by the batch size times the number of outputs.
-    Raises TypeError and ValueError for what does not fit.
+
+    Args:
+        model: (layers, weights, biases).
+        x: (N, inputs) or (inputs,).
+        y: the targets (N, outputs) or (outputs,).
+        lr: the learning rate, 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Returns:
+        The new model, and the batch's loss before the update.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes that do not fit, and lr below 0.
+
+    Examples:
+        >>> from fastbp.functional import optimize
+        >>> model, loss = optimize(([1, 1], [[[1.0]]], [[0.0]]), [[2.0]], [[0.0]], lr=0.1)
+        >>> model, loss
+        (([1, 1], [array([[0.6]])], [array([-0.2])]), 2.0)
     """
     layers, weights, biases = model
     x, y = _rows("x", x, layers[0]), _rows("y", y, layers[-1])
@@ -187,11 +316,36 @@ def train(
     seed: int | None = None,
     backend: str | None = None,
 ) -> tuple[tuple[Sequence[int], list[Array], list[Array]], list[float]]:
-    """Train for `epochs` passes over x (N, inputs), y (N, outputs): the new model, and the mean loss of each epoch.
+    """Train for some passes over the data.
 
     Every epoch takes the samples in the order in which they are or, with a seed, in a new random order; its last batch is
-    what is left. verbose: print the loss of every so many epochs; 0 prints nothing.
-    Raises TypeError and ValueError for what does not fit, FloatingPointError where the loss stops being finite.
+    what is left.
+
+    Args:
+        model: (layers, weights, biases).
+        x: (N, inputs).
+        y: the targets (N, outputs).
+        batch_size: from 1 to N.
+        epochs: at least 1.
+        lr: the learning rate, 0 or more.
+        verbose: print the loss of every so many epochs; 0 prints nothing.
+        seed: for numpy.random.default_rng; None leaves the order as it is.
+        backend: "numba" or "numpy"; None for the default.
+
+    Returns:
+        The new model, and the mean loss of each epoch.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers.
+        ValueError: for shapes and numbers that do not fit.
+        FloatingPointError: where the loss stops being finite.
+
+    Examples:
+        >>> from fastbp.functional import train
+        >>> start = ([1, 1], [[[1.0]]], [[0.0]])
+        >>> model, losses = train(start, [[1.0], [2.0]], [[2.0], [4.0]], batch_size=2, epochs=20, verbose=0)
+        >>> len(losses), round(losses[-1], 6)
+        (20, 0.007633)
     """
     layers = model[0]
     _checked(*model)
@@ -254,10 +408,29 @@ def deltas(
         u^l = W^l z^(l-1) + b^l,  z^l = f(u^l),  z^L = u^L,  E = ½ Σ (z^L - d)²
         δ^L = u^L - d,  δ^l = f'(u^l) * (W^(l+1)ᵀ δ^(l+1)),  ∂E/∂W^l = Σ δ^l z^(l-1)ᵀ,  ∂E/∂b^l = Σ δ^l
 
-    x (inputs,) or (N, inputs), d (outputs,) or (N, outputs). f: one of the names in HIDDEN, or the pair (f, f') of
-    functions of u. reduction: the gradients are the "sum" over the samples, or their "mean".
-    Returns the δ of layers 1 to L, shaped like the layers' outputs, each sample's own; then ∂E/∂W and ∂E/∂b, lists.
-    Raises TypeError and ValueError for what does not fit.
+    Args:
+        layers: the widths, any number of them.
+        weights: as forward_prop takes them.
+        biases: as forward_prop takes them.
+        x: (inputs,) or (N, inputs).
+        d: the targets (outputs,) or (N, outputs).
+        f: the hidden function: "sigmoid", "tanh", "relu", "leaky_relu" or "identity", or the pair (f, f') of functions of u.
+        reduction: the gradients are the "sum" over the samples, or their "mean".
+
+    Returns:
+        The δ of layers 1 to L, shaped like the layers' outputs, each sample's own; then ∂E/∂W and ∂E/∂b, lists.
+
+    Raises:
+        TypeError: for dtypes that are not real numbers, and other f.
+        ValueError: for shapes and names that do not fit.
+
+    Examples:
+        >>> from fastbp.functional import deltas
+        >>> found, grads_w, grads_b = deltas([1, 1, 1], [[[2.0]], [[3.0]]], [[0.0], [0.0]], [1.0], [5.0], f="identity")
+        >>> found
+        [array([3.]), array([1.])]
+        >>> grads_w
+        [array([[3.]]), array([[2.]])]
     """
     pairs = _checked(layers, weights, biases)
     function, derivative = _hidden(f)

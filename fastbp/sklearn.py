@@ -374,15 +374,28 @@ _EXTRA: dict[str, list[Any]] = {
 class MLPClassifier(_Training, _MLPClassifier):
     """scikit-learn's MLPClassifier, several times as fast.
 
-    All parameters and attributes are scikit-learn's; see there. Beyond them:
+    All parameters and attributes are scikit-learn's; see there. Beyond them are those below. With early_stopping,
+    partial_fit holds validation_fraction of its rows out, the same of the same data. Where their score has not improved
+    for n_iter_no_change calls, the best weights are put back, and further calls change nothing.
 
-    class_weight: None, "balanced" or {class: weight}: multiplied with sample_weight; for partial_fit, a dict.
-    dropout: from 0 to below 1, the probability of each hidden output to be left out of an update.
-    callbacks: a sequence of fastbp.training._callbacks.Callback; they are given an evaluation after each epoch.
-    validation_loss_curve_: with early_stopping, the loss of the held-out rows after each epoch.
+    Args:
+        class_weight: None, "balanced" or {class: weight}: multiplied with sample_weight; for partial_fit, a dict.
+        dropout: from 0 to below 1, the probability of each hidden output to be left out of an update.
+        callbacks: a sequence of fastbp.training.Callback; they are given an evaluation after each epoch.
 
-    With early_stopping, partial_fit holds validation_fraction of its rows out, the same of the same data. Where their
-    score has not improved for n_iter_no_change calls, the best weights are put back, and further calls change nothing.
+    Attributes:
+        validation_loss_curve_: with early_stopping, the loss of the held-out rows after each epoch.
+
+    Raises:
+        ValueError: as `fit` begins, where scikit-learn's own estimator raises it, and for the arguments above.
+
+    Examples:
+        >>> from sklearn.datasets import load_digits
+        >>> from fastbp.sklearn import MLPClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> model = MLPClassifier((50,), dropout=0.1, random_state=0).fit(X[:1000] / 16, y[:1000])
+        >>> bool(model.score(X[1000:] / 16, y[1000:]) > 0.9)
+        True
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -450,10 +463,28 @@ class MLPClassifier(_Training, _MLPClassifier):
 class MLPRegressor(_Training, _MLPRegressor):
     """scikit-learn's MLPRegressor, several times as fast.
 
-    All parameters and attributes are scikit-learn's; see there. Beyond them:
+    All parameters and attributes are scikit-learn's; see there. Beyond them are those below, and early_stopping in
+    partial_fit, as in MLPClassifier.
 
-    loss: also "absolute_error", and "huber", half the squared error up to an error of 1 and linear beyond: scale y to it.
-    dropout, callbacks, validation_loss_curve_, early_stopping in partial_fit: see MLPClassifier.
+    Args:
+        loss: also "absolute_error", and "huber", half the squared error up to an error of 1 and linear beyond: scale y to
+            it.
+        dropout: from 0 to below 1, the probability of each hidden output to be left out of an update.
+        callbacks: a sequence of fastbp.training.Callback; they are given an evaluation after each epoch.
+
+    Attributes:
+        validation_loss_curve_: with early_stopping, the loss of the held-out rows after each epoch.
+
+    Raises:
+        ValueError: as `fit` begins, where scikit-learn's own estimator raises it, and for the arguments above.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp.sklearn import MLPRegressor
+        >>> X = np.linspace(0, 1, 200).reshape(-1, 1)
+        >>> model = MLPRegressor("huber", (20,), solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
+        >>> bool(model.score(X, X[:, 0] ** 2) > 0.9)
+        True
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -20,7 +20,8 @@ MPIEXEC = (
     shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "mpiexec"
 )
 TRAIN = """
-import json, os, sys
+import json, os, sys, traceback
+sys.excepthook = lambda *error: os.write(2, "".join(traceback.format_exception(*error)).encode())  # not line by line
 import numpy as np
 from mpi4py import MPI
 import fastbp

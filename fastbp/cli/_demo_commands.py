@@ -16,7 +16,7 @@ def graph(
     example: Annotated[
         str, typer.Argument(help="square-sum, network, or MODULE:FUNCTION: a function of yours to trace.")
     ] = "square-sum",
-    plot: Annotated[Path | None, typer.Option(help="Draw it here (.svg, .png, .pdf; needs Graphviz).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it here (.svg, .png, .pdf; needs the extra `graph`).")] = None,
 ) -> None:
     """Show a computation graph with the values and gradients of a real forward and backward pass.
 

@@ -53,6 +53,24 @@ def parse_idx(content: bytes, dimensions: int, path: Path) -> NDArray[np.uint8]:
 
 
 def read_idx(path: str | Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, gzip or not. Raises DatasetError, naming the file, where it is damaged."""
+    """Read an IDX file of unsigned bytes.
+
+    Args:
+        path: the file, gzip or not.
+        dimensions: how many it must have: 3 for MNIST's images, 1 for its labels.
+
+    Returns:
+        An array of uint8, read-only.
+
+    Raises:
+        DatasetError: naming the file, where it is missing, damaged, or not of that kind. It is a ValueError.
+
+    Examples:
+        >>> from fastbp.datasets import read_idx
+        >>> with open("two-labels", "wb") as file:
+        ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]))
+        >>> read_idx("two-labels", dimensions=1)
+        array([7, 9], dtype=uint8)
+    """
     path = Path(path)
     return parse_idx(read_bytes(path), dimensions, path)

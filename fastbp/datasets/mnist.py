@@ -24,14 +24,26 @@ def load_mnist(
     one_hot_label: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Part, Part]:
-    """(x_train, t_train), (x_test, t_test): images and labels; for MNIST, 60,000 and 10,000 of 28 x 28.
+    """MNIST, which comes with fastbp: 60,000 and 10,000 images of 28 x 28; or another data set in its form.
 
-    normalize: x is float32 from 0.0 to 1.0, else uint8 from 0 to 255. flatten: x is (N, 784), else (N, 1, 28, 28).
-    one_hot_label: t is one-hot (N, 10), float64, else class indices (N,), uint8.
-    data_dir: a folder of files of the same names (Fashion-MNIST, KMNIST), gzip or not; without it, the environment
-    variable FASTBP_DATA_DIR, and without that MNIST itself, whose files are checked against their SHA-256.
+    Args:
+        normalize: x is float32 from 0.0 to 1.0, else uint8 from 0 to 255.
+        flatten: x is (N, 784), else (N, 1, 28, 28).
+        one_hot_label: t is one-hot (N, 10), float64, else class indices (N,), uint8.
+        data_dir: a folder of files of the same names (Fashion-MNIST, KMNIST), gzip or not; without it, the environment
+            variable FASTBP_DATA_DIR, and without that MNIST itself, whose files are checked against their SHA-256.
 
-    Raises DatasetError (a ValueError) naming the file that is missing, truncated, mislabelled or of a wrong size.
+    Returns:
+        (x_train, t_train), (x_test, t_test): images and labels.
+
+    Raises:
+        DatasetError: naming the file that is missing, truncated, mislabelled or of a wrong size. It is a ValueError.
+
+    Examples:
+        >>> from fastbp.datasets import load_mnist
+        >>> (x_train, t_train), (x_test, t_test) = load_mnist()
+        >>> x_train.shape, x_train.dtype, t_test[:3]
+        ((60000, 784), dtype('float32'), array([7, 2, 1], dtype=uint8))
     """
     chosen = data_dir if data_dir is not None else os.environ.get("FASTBP_DATA_DIR") or None
     folder = OWN_FILES if chosen is None else Path(chosen)

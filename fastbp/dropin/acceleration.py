@@ -67,9 +67,28 @@ _exec_module = SourceFileLoader.exec_module
 def accelerate() -> list[Found]:
     """Accelerate the book's layers and functions in everything that is imported or defined from now on.
 
-    `from common.layers import *` after it gives layers with the same names, attributes and numbers, several times
-    faster; classes that differ from the book's in what they do are not patched. What exists already is not changed.
-    Returns the list to which every class and function that is looked at is added, with the reason if it was left.
+    `from common.layers import *` after it gives layers with the same names, attributes and numbers, several times faster;
+    classes that differ from the book's in what they do are not patched. What exists already is not changed.
+
+    Returns:
+        The list to which every class and function that is looked at is added, with the reason if it was left.
+
+    Examples:
+        >>> import fastbp
+        >>> found = fastbp.accelerate()
+        >>> class Relu:  # the book's, or whatever you import or define
+        ...     def forward(self, x):
+        ...         self.mask = x <= 0
+        ...         out = x.copy()
+        ...         out[self.mask] = 0
+        ...         return out
+        ...
+        ...     def backward(self, dout):
+        ...         dout[self.mask] = 0
+        ...         return dout
+        >>> found[-1].name
+        'Relu'
+        >>> fastbp.unload_ipython_extension(None)  # not from here on
     """
     return start_accelerating(_state.wrap)  # under `fastbp run --verbose`, calls go on being counted
 
@@ -97,18 +116,52 @@ def stop_accelerating() -> None:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """`%load_ext fastbp`: accelerate what later cells import or define."""
+    """`%load_ext fastbp`: accelerate what later cells import or define.
+
+    Args:
+        shell: IPython's; not used.
+
+    Examples:
+        >>> import fastbp
+        >>> fastbp.load_ipython_extension(None)
+        >>> fastbp.unload_ipython_extension(None)
+    """
     accelerate()
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """`%unload_ext fastbp`."""
+    """`%unload_ext fastbp`: leave alone what later cells import or define; what has been accelerated stays so.
+
+    Args:
+        shell: IPython's; not used.
+
+    Examples:
+        >>> import fastbp
+        >>> fastbp.load_ipython_extension(None)
+        >>> fastbp.unload_ipython_extension(None)
+    """
     stop_accelerating()
 
 
 @contextmanager
 def accelerated() -> Iterator[list[Found]]:
-    """`accelerate()` for what is imported or defined in the `with` block; it stays accelerated afterwards."""
+    """`accelerate()` for what is imported or defined in the `with` block; it stays accelerated afterwards.
+
+    Returns:
+        A context manager that gives the list of what was looked at.
+
+    Examples:
+        >>> import fastbp
+        >>> with fastbp.accelerated() as found:
+        ...     class Double:  # or: from common.layers import *
+        ...         def forward(self, x):
+        ...             return 2 * x
+        ...
+        ...         def backward(self, dout):
+        ...             return 2 * dout
+        >>> found[-1].name, found[-1].accelerated
+        ('Double', False)
+    """
     found = accelerate()
     try:
         yield found

@@ -14,7 +14,23 @@ from ._base import Layer, elementwise
 
 
 class Relu(Layer):
-    """max(x, 0). `mask` remembers where x <= 0."""
+    """max(x, 0).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        mask: where x <= 0, of x's shape; its gradient is 0 there.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Relu
+        >>> relu = Relu()
+        >>> relu.forward([-1.0, 2.0])
+        array([0., 2.])
+        >>> relu.backward([3.0, 3.0])
+        array([0., 3.])
+    """
 
     def __init__(self, backend: str | None = None):
         super().__init__(backend)
@@ -83,7 +99,22 @@ class _Activation(Layer):
 
 
 class Sigmoid(_Activation):
-    """1 / (1 + exp(-x)). `out` remembers the result; dx = dout * (1 - out) * out."""
+    """1 / (1 + exp(-x)); dx = dout * (1 - out) * out.
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        out: the result of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Sigmoid
+        >>> sigmoid = Sigmoid()
+        >>> sigmoid.forward([0.0])
+        array([0.5])
+        >>> sigmoid.backward([1.0])
+        array([0.25])
+    """
 
     name = "sigmoid"
 
@@ -95,7 +126,22 @@ class Sigmoid(_Activation):
 
 
 class Tanh(_Activation):
-    """The hyperbolic tangent. `out` remembers the result; dx = dout * (1 - out²)."""
+    """The hyperbolic tangent; dx = dout * (1 - out²).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        out: the result of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Tanh
+        >>> tanh = Tanh()
+        >>> tanh.forward([0.0])
+        array([0.])
+        >>> tanh.backward([1.0])
+        array([1.])
+    """
 
     name = "tanh"
 
@@ -107,39 +153,131 @@ class Tanh(_Activation):
 
 
 class Elu(_Activation):
-    """x where x > 0, exp(x) - 1 elsewhere (Clevert, Unterthiner, Hochreiter 2016). `out` remembers the result."""
+    """x where x > 0, exp(x) - 1 elsewhere (Clevert, Unterthiner, Hochreiter 2016).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        out: the result of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Elu
+        >>> elu = Elu()
+        >>> elu.forward([-1.0, 2.0]).round(3)
+        array([-0.632,  2.   ])
+        >>> elu.backward([1.0, 1.0]).round(3)
+        array([0.368, 1.   ])
+    """
 
     name = "elu"
 
 
 class Silu(_Activation):
-    """x * sigmoid(x), also called swish (Elfwing, Uchibe, Doya 2018). `x` remembers the input."""
+    """x * sigmoid(x), also called swish (Elfwing, Uchibe, Doya 2018).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        x: the input of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Silu
+        >>> silu = Silu()
+        >>> silu.forward([-1.0, 2.0]).round(3)
+        array([-0.269,  1.762])
+        >>> silu.backward([1.0, 1.0]).round(3)
+        array([0.072, 1.091])
+    """
 
     name = "silu"
 
 
 class Gelu(_Activation):
-    """x * Phi(x), Phi being the standard normal distribution function (Hendrycks, Gimpel 2016). `x` remembers the input."""
+    """x * Phi(x), Phi being the standard normal distribution function (Hendrycks, Gimpel 2016).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        x: the input of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Gelu
+        >>> gelu = Gelu()
+        >>> gelu.forward([-1.0, 2.0]).round(3)
+        array([-0.159,  1.954])
+        >>> gelu.backward([1.0, 1.0]).round(3)
+        array([-0.083,  1.085])
+    """
 
     name = "gelu"
 
 
 class GeluTanh(_Activation):
-    """GELU with Phi by tanh: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³))). `x` remembers the input."""
+    """GELU with Phi by tanh: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³))).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        x: the input of the last `forward`.
+
+    Examples:
+        >>> from fastbp import GeluTanh
+        >>> gelu = GeluTanh()
+        >>> gelu.forward([-1.0, 2.0]).round(3)
+        array([-0.159,  1.955])
+        >>> gelu.backward([1.0, 1.0]).round(3)
+        array([-0.083,  1.086])
+    """
 
     name = "gelu_tanh"
 
 
 class Softplus(_Activation):
-    """log(1 + exp(x)), without overflow (Dugas et al. 2001). `x` remembers the input."""
+    """log(1 + exp(x)), without overflow (Dugas et al. 2001).
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        x: the input of the last `forward`.
+
+    Examples:
+        >>> from fastbp import Softplus
+        >>> softplus = Softplus()
+        >>> softplus.forward([0.0, 100.0]).round(3)
+        array([  0.693, 100.   ])
+        >>> softplus.backward([1.0, 1.0])
+        array([0.5, 1. ])
+    """
 
     name = "softplus"
 
 
 class LeakyRelu(Layer):
-    """x where x > 0, slope * x elsewhere. `mask` remembers where x <= 0.
+    """x where x > 0, slope * x elsewhere.
 
-    Raises TypeError and ValueError for a slope that is not a finite number above 0.
+    Args:
+        slope: a finite number above 0.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        mask: where x <= 0, of x's shape.
+
+    Raises:
+        TypeError: for a slope that is not a number.
+        ValueError: for a slope that is not finite and above 0.
+
+    Examples:
+        >>> from fastbp import LeakyRelu
+        >>> relu = LeakyRelu(slope=0.1)
+        >>> relu.forward([-1.0, 2.0])
+        array([-0.1,  2. ])
+        >>> relu.backward([1.0, 1.0])
+        array([0.1, 1. ])
     """
 
     def __init__(self, slope: float = 0.01, backend: str | None = None):
@@ -170,7 +308,16 @@ class LeakyRelu(Layer):
 
 
 class Identity(Layer):
-    """x itself: the activation of an output layer for regression."""
+    """x itself: the activation of an output layer for regression.
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import Identity
+        >>> Identity().forward([-1.0, 2.0])
+        array([-1.,  2.])
+    """
 
     def forward(self, x: ArrayLike) -> Array:
         """x (any shape) -> a copy. Raises TypeError for dtypes that are not real numbers."""

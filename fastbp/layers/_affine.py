@@ -13,10 +13,34 @@ from ._base import Layer
 
 
 class Affine(Layer):
-    """x @ W + b.
+    """x @ W + b, the fully connected layer.
 
-    W (D, M) and b (M,), or one number for all, are kept, not copied: what is changed in them in place is used by the
-    next call. After backward, `dW` (D, M) and `db` (M,) hold their gradients; `x` and `original_x_shape` are the input.
+    Args:
+        W: the weights (D, M), kept and not copied: what is changed in them in place is used by the next call.
+        b: the bias (M,), kept as W is; or one number for all.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        dW: the gradient (D, M) of W, after `backward`.
+        db: the gradient (M,) of b, after `backward`.
+        x: the input of the last `forward` as a matrix (N, D).
+        original_x_shape: the shape that the input had.
+
+    Raises:
+        TypeError: for dtypes that are not floating point numbers.
+        ValueError: for shapes that do not fit each other.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Affine
+        >>> layer = Affine(W=np.array([[1.0, 2.0], [3.0, 4.0]]), b=np.array([0.5, 0.5]))
+        >>> layer.forward([[1.0, 1.0]])
+        array([[4.5, 6.5]])
+        >>> layer.backward([[1.0, 0.0]])
+        array([[1., 3.]])
+        >>> layer.dW, layer.db
+        (array([[1., 0.],
+               [1., 0.]]), array([1., 0.]))
     """
 
     parameters = ("W", "b")

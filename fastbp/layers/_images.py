@@ -12,13 +12,35 @@ from ._base import Layer
 
 
 class Convolution(Layer):
-    """Cross-correlation with FN filters, and a bias: each patch of x times each filter.
+    """Cross-correlation of images with FN filters, and a bias: each patch of x times each filter.
 
-    W (FN, C, FH, FW) and b (FN,), or one number for all, are kept, not copied. After backward, `dW` and `db` hold their
-    gradients; `x` is the input, `col` its patches (N * OH * OW, C * FH * FW), made when asked for, `col_W` the filters
-    as a matrix (C * FH * FW, FN).
+    Args:
+        W: the filters (FN, C, FH, FW), kept and not copied.
+        b: the bias (FN,), kept as W is; or one number for all.
+        stride: the step between patches, at least 1.
+        pad: how many zeros to put around the images, at least 0.
+        backend: "numba" or "numpy"; None for the default.
 
-    Raises TypeError and ValueError for other dtypes and shapes, and for a stride below 1 or a pad below 0.
+    Attributes:
+        dW: the gradient of W, after `backward`.
+        db: the gradient of b, after `backward`.
+        x: the input of the last `forward`.
+        col: its patches (N * OH * OW, C * FH * FW), made when asked for.
+        col_W: the filters as a matrix (C * FH * FW, FN).
+
+    Raises:
+        TypeError: for other dtypes.
+        ValueError: for shapes that do not fit, a stride below 1 and a pad below 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Convolution
+        >>> layer = Convolution(W=np.ones((1, 1, 2, 2)), b=np.zeros(1))
+        >>> layer.forward(np.arange(9.0).reshape(1, 1, 3, 3))
+        array([[[[ 8., 12.],
+                 [20., 24.]]]])
+        >>> layer.backward(np.ones((1, 1, 2, 2))).shape, layer.dW.shape
+        ((1, 1, 3, 3), (1, 1, 2, 2))
     """
 
     parameters = ("W", "b")
@@ -86,9 +108,32 @@ class Convolution(Layer):
 
 
 class Pooling(Layer):
-    """Max pooling. `arg_max` (N * OH * OW * C,) remembers the place of the first maximum in each window.
+    """Max pooling. The padding is zeros, which take part.
 
-    The padding is zeros, which take part. Raises TypeError and ValueError for windows and strides below 1, a pad below 0.
+    Args:
+        pool_h: the window's height, at least 1.
+        pool_w: the window's width, at least 1.
+        stride: the step between windows, at least 1.
+        pad: how many zeros to put around the images, at least 0.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        x: the input of the last `forward`.
+        arg_max: the place of the first maximum in each window (N * OH * OW * C,).
+
+    Raises:
+        TypeError: for arguments that are not whole numbers.
+        ValueError: for windows and strides below 1, and a pad below 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Pooling
+        >>> layer = Pooling(2, 2, stride=2)
+        >>> layer.forward(np.arange(16.0).reshape(1, 1, 4, 4))
+        array([[[[ 5.,  7.],
+                 [13., 15.]]]])
+        >>> int(layer.backward(np.ones((1, 1, 2, 2))).sum())
+        4
     """
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):

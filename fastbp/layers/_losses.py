@@ -15,7 +15,26 @@ REDUCTIONS = ("mean", "sum")
 
 
 class SoftmaxWithLoss(Layer):
-    """Softmax and the mean cross-entropy with the labels. Remembers `loss`, `y` (the softmax) and `t` (the labels)."""
+    """Softmax and the mean cross-entropy with the labels.
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the softmax (N, C).
+        t: the labels, as they came.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import SoftmaxWithLoss
+        >>> last = SoftmaxWithLoss()
+        >>> float(last.forward(np.array([[2.0, 0.0], [0.0, 0.0]]), [0, 1]).round(4))
+        0.41
+        >>> last.backward().round(4)
+        array([[-0.0596,  0.0596],
+               [ 0.25  , -0.25  ]])
+    """
 
     def __init__(self, backend: str | None = None):
         super().__init__(backend)
@@ -111,25 +130,112 @@ class _TargetLoss(Layer):
 
 
 class IdentityWithLoss(_TargetLoss):
-    """The output layer for regression: y = x, and half the squared error, ½ Σ (y - t)². Remembers `loss`, `y`, `t`."""
+    """The output layer for regression: y = x, and half the squared error, ½ Σ (y - t)².
+
+    Args:
+        reduction: "mean" over the batch, or "sum".
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the outputs (N, M).
+        t: the targets (N, M).
+
+    Raises:
+        ValueError: for another reduction.
+
+    Examples:
+        >>> from fastbp import IdentityWithLoss
+        >>> last = IdentityWithLoss()
+        >>> float(last.forward([[1.0], [3.0]], [[0.0], [0.0]]))
+        2.5
+        >>> last.backward()
+        array([[0.5],
+               [1.5]])
+    """
 
     name = "squared_error"
 
 
 class AbsoluteErrorWithLoss(_TargetLoss):
-    """y = x, and Σ |y - t|: outliers count less than with the squared error. Remembers `loss`, `y`, `t`."""
+    """y = x, and Σ |y - t|: outliers count less than with the squared error.
+
+    Args:
+        reduction: "mean" over the batch, or "sum".
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the outputs (N, M).
+        t: the targets (N, M).
+
+    Raises:
+        ValueError: for another reduction.
+
+    Examples:
+        >>> from fastbp import AbsoluteErrorWithLoss
+        >>> last = AbsoluteErrorWithLoss()
+        >>> float(last.forward([[1.0], [3.0]], [[0.0], [0.0]]))
+        2.0
+        >>> last.backward()
+        array([[0.5],
+               [0.5]])
+    """
 
     name = "absolute_error"
 
 
 class HuberWithLoss(_TargetLoss):
-    """y = x, and Huber's loss, (y - t)² / 2 up to |y - t| = 1 and |y - t| - 1/2 beyond. Remembers `loss`, `y`, `t`."""
+    """y = x, and Huber's loss: (y - t)² / 2 up to |y - t| = 1, and |y - t| - 1/2 beyond (Huber 1964).
+
+    Args:
+        reduction: "mean" over the batch, or "sum".
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the outputs (N, M).
+        t: the targets (N, M).
+
+    Raises:
+        ValueError: for another reduction.
+
+    Examples:
+        >>> from fastbp import HuberWithLoss
+        >>> last = HuberWithLoss()
+        >>> float(last.forward([[0.5], [3.0]], [[0.0], [0.0]]))
+        1.3125
+        >>> last.backward()
+        array([[0.25],
+               [0.5 ]])
+    """
 
     name = "huber"
 
 
 class PoissonWithLoss(_TargetLoss):
-    """y = exp(x), for counts, and half the Poisson deviance, Σ t log(t / y) - t + y. Remembers `loss`, `y`, `t`."""
+    """y = exp(x), for counts, and half the Poisson deviance, Σ t log(t / y) - t + y.
+
+    Args:
+        reduction: "mean" over the batch, or "sum".
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the means (N, M).
+        t: the targets (N, M), 0 or more.
+
+    Raises:
+        ValueError: for another reduction, and in `forward` for targets below 0.
+
+    Examples:
+        >>> from fastbp import PoissonWithLoss
+        >>> last = PoissonWithLoss()
+        >>> float(last.forward([[0.0]], [[2.0]]).round(4))
+        0.3863
+        >>> last.backward()
+        array([[-1.]])
+    """
 
     name = "poisson"
 
@@ -140,7 +246,25 @@ class PoissonWithLoss(_TargetLoss):
 class SigmoidWithLoss(_TargetLoss):
     """Sigmoid and binary cross-entropy, Σ -t log y - (1 - t) log(1 - y): one or several outputs of two classes.
 
-    Targets are from 0 to 1. Remembers `loss`, `y` (the sigmoid) and `t`.
+    Args:
+        reduction: "mean" over the batch, or "sum".
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        loss: the result of the last `forward`.
+        y: the probabilities (N, M).
+        t: the targets (N, M), from 0 to 1.
+
+    Raises:
+        ValueError: for another reduction, and in `forward` for targets outside of 0 to 1.
+
+    Examples:
+        >>> from fastbp import SigmoidWithLoss
+        >>> last = SigmoidWithLoss()
+        >>> float(last.forward([[0.0]], [[1.0]]).round(4))
+        0.6931
+        >>> last.backward()
+        array([[-0.5]])
     """
 
     name = "binary_cross_entropy"

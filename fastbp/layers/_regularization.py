@@ -19,11 +19,32 @@ EPSILON = 10e-7  # of batch normalisation: the book's
 
 
 class Dropout(Layer):
-    """While training, each number is dropped with probability `dropout_ratio`; `mask` remembers which were kept.
+    """While training, each number is dropped with a probability.
 
-    The mask is np.random.rand(*x.shape) > dropout_ratio, as the book draws it. When predicting, numbers are multiplied
-    by 1 - dropout_ratio; with inverted=True they are left, and divided by it while training.
-    Raises TypeError and ValueError for a ratio that is not a number from 0 to 1, or with inverted=True below 1.
+    The mask is np.random.rand(*x.shape) > dropout_ratio, as the book draws it. When predicting, numbers are multiplied by
+    1 - dropout_ratio; with inverted=True they are left, and divided by it while training.
+
+    Args:
+        dropout_ratio: the probability, from 0 to 1; with inverted=True below 1.
+        inverted: scale while training instead of when predicting, as other libraries do.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        mask: which numbers were kept, of x's shape.
+
+    Raises:
+        TypeError: for a ratio that is not a number.
+        ValueError: for a ratio out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Dropout
+        >>> np.random.seed(0)
+        >>> layer = Dropout(0.5)
+        >>> layer.forward(np.ones(4))
+        array([1., 1., 1., 1.])
+        >>> layer.forward(np.ones(4), train_flg=False)
+        array([0.5, 0.5, 0.5, 0.5])
     """
 
     def __init__(self, dropout_ratio: float = 0.5, inverted: bool = False, backend: str | None = None):
@@ -67,10 +88,36 @@ def _floating(name: str, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
 class BatchNormalization(Layer):
     """(x - mean) / sqrt(variance + 10e-7) * gamma + beta, by column (Ioffe and Szegedy, 2015; biased variance).
 
-    x (N, D); or images (N, C, H, W), taken as the book takes them, (N, C * H * W), or with per_channel=True as
-    (N * H * W, C). gamma and beta (D,) are kept, not copied. While training, the mean and variance are the batch's, and
-    `running_mean` and `running_var`, which begin at 0, follow them: running = momentum * running + (1 - momentum) * new.
-    When predicting, they are used. After backward, `dgamma` and `dbeta` (D,) hold the gradients.
+    x is (N, D); or images (N, C, H, W), taken as the book takes them, (N, C * H * W), or with per_channel=True as
+    (N * H * W, C). While training, the mean and variance are the batch's, and `running_mean` and `running_var` follow them:
+    running = momentum * running + (1 - momentum) * new. When predicting, they are used.
+
+    Args:
+        gamma: the scales (D,), kept and not copied.
+        beta: the shifts (D,), kept and not copied.
+        momentum: of the running statistics, from 0 to 1.
+        running_mean: (D,); None for zeros.
+        running_var: (D,); None for zeros.
+        per_channel: normalise the channels of images instead of every pixel.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        dgamma: the gradient (D,) of gamma, after `backward`.
+        dbeta: the gradient (D,) of beta, after `backward`.
+
+    Raises:
+        TypeError: for a momentum that is not a number.
+        ValueError: for a momentum out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import BatchNormalization
+        >>> layer = BatchNormalization(gamma=np.ones(2), beta=np.zeros(2))
+        >>> layer.forward(np.array([[1.0, 10.0], [3.0, 30.0]])).round(3)
+        array([[-1., -1.],
+               [ 1.,  1.]])
+        >>> layer.running_mean
+        array([0.2, 2. ])
     """
 
     parameters = ("gamma", "beta")

@@ -69,21 +69,40 @@ class Terms(NamedTuple):
 class MLP:
     """A multilayer perceptron of any depth.
 
-    sizes: the widths from the input to the output, e.g. (784, 50, 10). activation: "relu", "sigmoid", "tanh",
-    "leaky_relu" or "identity", after every affine layer but the last; or a sequence of one for each of them.
-    weight_init_std: the standard deviation of the initial weights, or "he", sqrt(2 / inputs), or "xavier",
-    sqrt(1 / inputs); biases start at 0. dtype: "float32" or "float64"; the same seed draws the same weights for both.
-    backend: "numba" or "numpy", None for the default. seed: for numpy.random.default_rng.
-    loss: "cross_entropy", after a softmax, for classes; "squared_error", half of it, of the outputs themselves, for
-    regression, "absolute_error" or "huber", for data with outliers, "poisson", after exp, for counts;
-    "binary_cross_entropy", after a sigmoid, for yes-or-no outputs. reduction: the loss is the "mean" over the batch or
-    the "sum".
+    Args:
+        sizes: the widths from the input to the output, e.g. (784, 50, 10).
+        activation: "relu", "sigmoid", "tanh", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "softplus" or "identity",
+            after every affine layer but the last; or a sequence of one for each of them.
+        weight_init_std: the standard deviation of the initial weights, or "he", sqrt(2 / inputs), or "xavier",
+            sqrt(1 / inputs); biases start at 0.
+        dtype: "float32" or "float64"; the same seed draws the same weights for both.
+        backend: "numba" or "numpy"; None for the default.
+        seed: for numpy.random.default_rng.
+        loss: "cross_entropy", after a softmax, for classes; "squared_error", half of it, of the outputs themselves, for
+            regression; "absolute_error" or "huber", for data with outliers; "poisson", after exp, for counts;
+            "binary_cross_entropy", after a sigmoid, for outputs of two classes each.
+        reduction: the loss is the "mean" over the batch or the "sum".
 
-    parameters: the flat vector (P,). params: {"W1": (in, out), "b1": (out,), ...}, views of it. layers: Affine1, Relu1,
-    ..., in order; last_layer: SoftmaxWithLoss, IdentityWithLoss or SigmoidWithLoss. Change parameters in place: an array
-    put into `params` is not seen.
+    Attributes:
+        parameters: all of them as one flat vector (P,).
+        params: {"W1": (in, out), "b1": (out,), ...}, views of `parameters`. Change them in place: an array put into
+            `params` is not seen.
+        layers: Affine1, Relu1, ..., in order.
+        last_layer: SoftmaxWithLoss, IdentityWithLoss or another with a loss.
 
-    Raises TypeError and ValueError for bad arguments; the message lists what exists.
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for sizes below 1 and for unknown names; the message lists those that exist.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> network = fastbp.MLP((4, 8, 3), activation="tanh", seed=0)
+        >>> x, t = np.ones((5, 4), np.float32), [0, 1, 2, 0, 1]
+        >>> network.predict(x).shape, network.predict_proba(x).dtype
+        ((5, 3), dtype('float32'))
+        >>> {key: gradient.shape for key, gradient in network.gradient(x, t).items()}
+        {'W1': (4, 8), 'b1': (8,), 'W2': (8, 3), 'b2': (3,)}
     """
 
     def __init__(
@@ -277,6 +296,25 @@ class TwoLayerNet(MLP):
     """The book's network of chapter 5: Affine, ReLU, Affine, softmax with loss, in float64.
 
     Initial weights are weight_init_std * np.random.randn(...), drawn as in the book from NumPy's global random state.
+
+    Args:
+        input_size: the number of features.
+        hidden_size: the number of hidden units.
+        output_size: the number of classes.
+        weight_init_std: the standard deviation of the initial weights, or "he" or "xavier".
+        backend: "numba" or "numpy"; None for the default.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for sizes below 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import TwoLayerNet
+        >>> np.random.seed(0)
+        >>> network = TwoLayerNet(784, 50, 10)
+        >>> float(network.loss(np.zeros((2, 784)), [3, 4]).round(4))
+        2.3026
     """
 
     def __init__(

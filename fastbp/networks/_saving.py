@@ -20,10 +20,26 @@ from ._tensor_files import SavedFileError, read_tensors
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
-    """The network that MLP.save wrote to `path`, on any backend.
+    """Read the network that `MLP.save` wrote.
 
-    Raises FileNotFoundError, and SavedFileError (a ValueError) for a file that is damaged, from another program, of a
-    newer version, or whose weights do not fit or are not finite. Needs safetensors (extra `save`).
+    Args:
+        path: a .safetensors file.
+        backend: "numba" or "numpy"; None for the default.
+
+    Returns:
+        The network, with the dtype that it had.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        SavedFileError: for a file that is damaged, from another program, of a newer version, or whose weights do not fit
+            or are not finite. It is a ValueError.
+        ModuleNotFoundError: without safetensors (extra `save`).
+
+    Examples:
+        >>> import fastbp
+        >>> fastbp.MLP((4, 3), seed=0).save("small.safetensors")
+        >>> fastbp.load("small.safetensors").sizes
+        (4, 3)
     """
     tensors, metadata = read_tensors(Path(path), FORMAT)
     try:
@@ -78,10 +94,30 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def load_book_params(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The dict of arrays in a params.pkl as the book's scripts write it: {"W1": ..., "b1": ..., ...}.
+    """Read the dict of arrays in a params.pkl as the book's scripts write it.
 
     Put them into a network with `network.params[key][...] = array`. Only arrays are unpickled: a file that asks for
-    anything else is refused with SavedFileError, before any of it is called.
+    anything else is refused before any of it is called.
+
+    Args:
+        path: a file that pickle.dump wrote.
+
+    Returns:
+        {"W1": ..., "b1": ..., ...}.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        SavedFileError: for a file that is damaged or holds anything but a dict of arrays. It is a ValueError.
+        TypeError: for arrays that are not of floating point numbers.
+
+    Examples:
+        >>> import pickle
+        >>> import numpy as np
+        >>> from fastbp import load_book_params
+        >>> with open("params.pkl", "wb") as file:
+        ...     pickle.dump({"b1": np.zeros(3)}, file)
+        >>> load_book_params("params.pkl")
+        {'b1': array([0., 0., 0.])}
     """
     try:
         with open(path, "rb") as file:

@@ -16,7 +16,15 @@ CHECKSUM = "sha256"  # in the metadata: of all that is beside it
 
 
 class SavedFileError(ValueError):
-    """A file that is not what it should be: the message names the file and what is wrong with it."""
+    """A saved network or checkpoint that cannot be used: damaged, of another program, or not fitting. Names the file.
+
+    Examples:
+        >>> import fastbp
+        >>> open("broken.safetensors", "wb").close()
+        >>> fastbp.load("broken.safetensors")
+        Traceback (most recent call last):
+        fastbp.networks._tensor_files.SavedFileError: broken.safetensors: is no safetensors file, or damaged...
+    """
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:

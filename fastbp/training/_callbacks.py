@@ -26,10 +26,25 @@ class Callback:
     """Is called as a run goes on; override what you need.
 
     `run` has network, optimizer, iteration (how many are done), total, losses (of those done), history, rank (0, but for
-    other processes of one training), and stop(reason). Change network.parameters in place.
+    other processes of one training), and stop(reason). Change network.parameters in place. Among several processes of one
+    training, all call the same; stop in on_iterations or on_evaluation, for all alike.
 
-    every: on_iterations comes after each so many iterations exactly, and after the last. None: never.
-    Among several processes of one training, all call the same; stop in on_iterations or on_evaluation, for all alike.
+    Attributes:
+        every: on_iterations comes after each so many iterations exactly, and after the last. None: never.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> from fastbp.training import Callback
+        >>> class Print(Callback):
+        ...     every = 2
+        ...
+        ...     def on_iterations(self, run):
+        ...         print(run.iteration, "of", run.total)
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), batch_size=2)
+        >>> _ = trainer.fit(np.eye(2), [0, 1], iterations=4, callbacks=[Print()], progress=False)
+        2 of 4
+        4 of 4
     """
 
     every: int | None = None
@@ -66,11 +81,33 @@ def checked_callbacks(callbacks: Any) -> list[Callback]:
 
 
 class EarlyStopping(Callback):
-    """Stops where a measure has not improved for `patience` evaluations, by default the test accuracy, or the test loss.
+    """Stops where a measure has not improved for some evaluations.
 
-    monitor: a number of Evaluation, such as "train_loss"; accuracies are to rise, losses to fall. min_delta: how much is
-    an improvement. restore_best: end with the parameters of the best evaluation.
-    Raises TypeError and ValueError for bad arguments, and as the run begins for a measure that it does not have.
+    Args:
+        patience: for how many evaluations, at least 1.
+        monitor: a number of Evaluation, such as "train_loss"; accuracies are to rise, losses to fall. None for the test
+            accuracy, or the test loss.
+        min_delta: how much is an improvement, 0 or more.
+        restore_best: end with the parameters of the best evaluation.
+
+    Attributes:
+        best: the best value so far, or None.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range, and as the run begins for a measure that it does not have.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> from fastbp.training import EarlyStopping
+        >>> stopping = EarlyStopping(patience=2, monitor="train_accuracy")
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), batch_size=2)
+        >>> history = trainer.fit(
+        ...     np.eye(2), [0, 1], iterations=100, evaluate_every=1, callbacks=[stopping], progress=False
+        ... )
+        >>> history.stopped
+        'train_accuracy has not improved on 1.0000 for 2 evaluations'
     """
 
     MEASURES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -124,8 +161,26 @@ class EarlyStopping(Callback):
 class LearningRate(Callback):
     """Sets the learning rate to its first value times factor(iteration), anew after every so many iterations.
 
-    factor: such as cosine_decay(10_000), step_decay(3000, 0.1) or inverse_scaling(0.5), or any function of the iteration,
-    a whole number, that gives a number of 0 or more. At the end, the optimizer has its own learning rate again.
+    At the end, the optimizer has its own learning rate again.
+
+    Args:
+        factor: such as cosine_decay(10_000), step_decay(3000, 0.1) or inverse_scaling(0.5), or any function of the
+            iteration, a whole number, that gives a number of 0 or more.
+        every: in iterations, at least 1.
+
+    Raises:
+        TypeError: where factor is not callable.
+        ValueError: for every below 1, and during the run for a rate below 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> from fastbp.training import LearningRate, step_decay
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), fastbp.SGD(0.1), batch_size=2)
+        >>> decay = LearningRate(step_decay(100, 0.5))
+        >>> _ = trainer.fit(np.eye(2), [0, 1], iterations=300, callbacks=[decay], progress=False)
+        >>> trainer.optimizer.learning_rate
+        0.1
     """
 
     def __init__(self, factor: Callable[[int], float], every: int = 100):
@@ -148,7 +203,25 @@ class LearningRate(Callback):
 
 
 def cosine_decay(iterations: int, warmup: int = 0) -> Callable[[int], float]:
-    """From 0 to 1 over `warmup` iterations, then down to 0 at `iterations` along a cosine (Loshchilov and Hutter 2017)."""
+    """From 0 to 1 over `warmup` iterations, then down to 0 at `iterations` along a cosine (Loshchilov and Hutter 2017).
+
+    Args:
+        iterations: at least 1.
+        warmup: in iterations, 0 or more.
+
+    Returns:
+        A function of the iteration, for LearningRate.
+
+    Raises:
+        TypeError: for arguments that are not whole numbers.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp.training import cosine_decay
+        >>> factor = cosine_decay(100)
+        >>> factor(0), round(factor(50), 6), factor(100)
+        (1.0, 0.5, 0.0)
+    """
     iterations = checks.whole_number("iterations", iterations, at_least=1)
     warmup = checks.whole_number("warmup", warmup, at_least=0)
 
@@ -162,14 +235,48 @@ def cosine_decay(iterations: int, warmup: int = 0) -> Callable[[int], float]:
 
 
 def step_decay(iterations: int, factor: float = 0.1) -> Callable[[int], float]:
-    """Times `factor` after every so many iterations."""
+    """Times `factor` after every so many iterations.
+
+    Args:
+        iterations: at least 1.
+        factor: above 0.
+
+    Returns:
+        A function of the iteration, for LearningRate.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp.training import step_decay
+        >>> factor = step_decay(3000, 0.5)
+        >>> factor(0), factor(3000), factor(6000)
+        (1.0, 0.5, 0.25)
+    """
     iterations = checks.whole_number("iterations", iterations, at_least=1)
     factor = checks.positive("factor", factor)
     return lambda iteration: factor ** (iteration // iterations)
 
 
 def inverse_scaling(power: float = 0.5) -> Callable[[int], float]:
-    """1 / (iteration + 1) ** power."""
+    """1 / (iteration + 1) ** power.
+
+    Args:
+        power: 0 or more.
+
+    Returns:
+        A function of the iteration, for LearningRate.
+
+    Raises:
+        TypeError: for a power that is not a number.
+        ValueError: for one below 0.
+
+    Examples:
+        >>> from fastbp.training import inverse_scaling
+        >>> inverse_scaling(0.5)(3)
+        0.5
+    """
     power = checks.not_negative("power", power)
     return lambda iteration: 1 / (iteration + 1) ** power
 
@@ -225,7 +332,27 @@ class _Log(Callback):
 
 
 class CSVLog(_Log):
-    __doc__ = (_Log.__doc__ or "").replace("A line", "A CSV file with a line", 1)
+    """A CSV file with a line for each evaluation.
+
+    It has what was measured, the learning rate, the mean loss since the line before, and the seconds. A file that is
+    there is begun anew; where the run goes on from a checkpoint, its lines up to there stay.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: as the disk does, when the run begins.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> from fastbp.training import CSVLog
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), batch_size=2)
+        >>> _ = trainer.fit(np.eye(2), [0, 1], iterations=4, callbacks=[CSVLog("log.csv")], progress=False)
+        >>> with open("log.csv") as file:
+        ...     print(file.readline(), end="")
+        iteration,loss,learning_rate,test_accuracy,test_loss,train_accuracy,train_loss,seconds
+    """
 
     def _begin(self) -> None:
         self._file.write(",".join(self.COLUMNS) + "\n")
@@ -242,7 +369,28 @@ class CSVLog(_Log):
 
 
 class JSONLinesLog(_Log):
-    __doc__ = (_Log.__doc__ or "").replace("A line", "A file with a line of JSON", 1)
+    """A file with a line of JSON for each evaluation.
+
+    It has what was measured, the learning rate, the mean loss since the line before, and the seconds. A file that is
+    there is begun anew; where the run goes on from a checkpoint, its lines up to there stay.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: as the disk does, when the run begins.
+
+    Examples:
+        >>> import json
+        >>> import numpy as np
+        >>> import fastbp
+        >>> from fastbp.training import JSONLinesLog
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), batch_size=2)
+        >>> _ = trainer.fit(np.eye(2), [0, 1], iterations=4, callbacks=[JSONLinesLog("log.jsonl")], progress=False)
+        >>> with open("log.jsonl") as file:
+        ...     json.loads(file.readline())["learning_rate"]
+        0.1
+    """
 
     def _line(self, row: dict[str, Any]) -> str:
         finite = {
@@ -264,7 +412,12 @@ class JSONLinesLog(_Log):
 class LivePlot(Callback):
     """In a notebook: the losses and the evaluations so far as a picture, drawn anew at each evaluation.
 
-    Raises ModuleNotFoundError without matplotlib (extra `cli`) or IPython.
+    Raises:
+        ModuleNotFoundError: as the run begins, without matplotlib (extra `cli`) or IPython.
+
+    Examples:
+        >>> from fastbp.training import LivePlot
+        >>> callbacks = [LivePlot()]  # trainer.fit(..., callbacks=callbacks)
     """
 
     def on_start(self, run: Run) -> None:

@@ -200,7 +200,27 @@ def world() -> Any:
 
 
 def shard(arrays: tuple[Array, ...], communicator: Any) -> tuple[Array, ...]:
-    """This process's rows of arrays that all have whole: as many as the others', in the order of the processes."""
+    """This process's rows of arrays that all processes have whole.
+
+    Args:
+        arrays: all of the same number of rows.
+        communicator: of mpi4py, or anything with Get_rank and Get_size.
+
+    Returns:
+        As many rows as the other processes', give or take one, in the order of the processes; copies.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp.training import shard
+        >>> class SecondOfTwo:
+        ...     def Get_rank(self):
+        ...         return 1
+        ...
+        ...     def Get_size(self):
+        ...         return 2
+        >>> shard((np.arange(6), np.arange(6) * 10), SecondOfTwo())
+        (array([3, 4, 5]), array([30, 40, 50]))
+    """
     rank, processes = communicator.Get_rank(), communicator.Get_size()
     rows = len(arrays[0])
     return tuple(array[rows * rank // processes : rows * (rank + 1) // processes].copy() for array in arrays)

@@ -22,20 +22,32 @@ class Rule(NamedTuple):
 
 
 class Optimizer:
-    """What all optimizers share. `learning_rate` may be changed at any time; `steps` counts the updates.
+    """What all optimizers share.
 
-    update(params, grads) takes
+    What an optimizer remembers (velocities, squares) belongs to the array it was for, or, where there are only numbers, to
+    the key; single values share one memory. An optimizer that is given another network's arrays under the keys of one that
+    still exists would mix their memories, and raises ValueError instead: make one for each network.
 
-    - a dict of arrays, and changes them in place by the gradients under the same keys;
-    - a dict of Python numbers, and puts the new ones into it;
-    - one array or number with its gradient, and returns the new value as a new array or a float.
+    Args:
+        learning_rate: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
 
-    What an optimizer remembers (velocities, squares) belongs to the array it was for, or, where there are only numbers,
-    to the key; single values share one memory. An optimizer that is given another network's arrays under the keys of
-    one that still exists would mix their memories, and raises ValueError instead: make one for each network.
+    Attributes:
+        learning_rate: may be changed at any time.
+        steps: how many updates there were.
 
-    Raises KeyError for a missing gradient, TypeError for other dtypes, ValueError for other shapes and read-only
-    parameters. All are checked before the first one is changed.
+    Raises:
+        TypeError: for a learning rate that is not a number.
+        ValueError: for one that is below 0 or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import SGD
+        >>> params = {"W": np.array([1.0, 2.0])}
+        >>> optimizer = SGD(0.1)
+        >>> optimizer.update(params, {"W": np.array([5.0, 0.0])})
+        >>> params["W"], optimizer.steps
+        (array([0.5, 2. ]), 1)
     """
 
     name = ""
@@ -49,7 +61,21 @@ class Optimizer:
         self._owners: dict[Any, weakref.ref[Array]] = {}
 
     def update(self, params: Any, grads: Any) -> Any:
-        """See the class: in place for dicts, else the new value."""
+        """Move parameters against their gradients.
+
+        Args:
+            params: a dict of arrays, changed in place by the gradients under the same keys; a dict of Python numbers, into
+                which the new ones are put; or one array or number.
+            grads: of the same form and shapes.
+
+        Returns:
+            None for dicts; else the new value, a new array or a float.
+
+        Raises:
+            KeyError: for a missing gradient.
+            TypeError: for other dtypes.
+            ValueError: for other shapes and read-only parameters. All are checked before the first one is changed.
+        """
         if isinstance(params, Mapping):
             self._update_all(params, grads)
             return None
@@ -141,7 +167,17 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Plain gradient descent: parameter -= learning_rate * gradient."""
+    """Plain gradient descent: parameter -= learning_rate * gradient.
+
+    Args:
+        learning_rate: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import SGD
+        >>> SGD(learning_rate=0.1).update(1.0, 2.0)
+        0.8
+    """
 
     name = "sgd"
 
@@ -150,7 +186,19 @@ class SGD(Optimizer):
 
 
 class Momentum(Optimizer):
-    """v = momentum * v - learning_rate * gradient; parameter += v."""
+    """v = momentum * v - learning_rate * gradient; parameter += v.
+
+    Args:
+        learning_rate: 0 or more.
+        momentum: from 0 to below 1.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import Momentum
+        >>> optimizer = Momentum(learning_rate=0.1, momentum=0.5)
+        >>> optimizer.update(optimizer.update(1.0, 2.0), 2.0)
+        0.5
+    """
 
     name = "momentum"
     slots = 1
@@ -164,13 +212,35 @@ class Momentum(Optimizer):
 
 
 class Nesterov(Momentum):
-    """Nesterov's accelerated gradient, in the form of Bengio et al. 2012, as in the book's current edition."""
+    """Nesterov's accelerated gradient, in the form of Bengio et al. 2012, as in the book's current edition.
+
+    Args:
+        learning_rate: 0 or more.
+        momentum: from 0 to below 1.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import Nesterov
+        >>> round(Nesterov(learning_rate=0.1, momentum=0.5).update(1.0, 2.0), 12)
+        0.7
+    """
 
     name = "nesterov"
 
 
 class AdaGrad(Optimizer):
-    """h += gradient²; parameter -= learning_rate * gradient / (sqrt(h) + epsilon)."""
+    """h += gradient²; parameter -= learning_rate * gradient / (sqrt(h) + epsilon) (Duchi, Hazan, Singer 2011).
+
+    Args:
+        learning_rate: 0 or more.
+        epsilon: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import AdaGrad
+        >>> round(AdaGrad(learning_rate=0.1).update(1.0, 2.0), 6)
+        0.9
+    """
 
     name = "adagrad"
     slots = 1
@@ -184,7 +254,19 @@ class AdaGrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """h = decay_rate * h + (1 - decay_rate) * gradient²; parameter -= learning_rate * gradient / (sqrt(h) + epsilon)."""
+    """h = decay_rate * h + (1 - decay_rate) * gradient²; parameter -= learning_rate * gradient / (sqrt(h) + epsilon).
+
+    Args:
+        learning_rate: 0 or more.
+        decay_rate: from 0 to below 1.
+        epsilon: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import RMSprop
+        >>> round(RMSprop(learning_rate=0.1, decay_rate=0.75).update(1.0, 2.0), 6)
+        0.8
+    """
 
     name = "rmsprop"
     slots = 1
@@ -205,7 +287,20 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015), in the book's form: learning_rate_t * m / (sqrt(v) + epsilon)."""
+    """Adam (Kingma and Ba 2015), in the book's form: learning_rate_t * m / (sqrt(v) + epsilon).
+
+    Args:
+        learning_rate: 0 or more.
+        beta1: of the mean of the gradients, from 0 to below 1.
+        beta2: of the mean of their squares, from 0 to below 1.
+        epsilon: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import Adam
+        >>> round(Adam(learning_rate=0.1).update(1.0, 2.0), 5)
+        0.9
+    """
 
     name = "adam"
     slots = 2
@@ -228,7 +323,21 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): also parameter -= learning_rate * weight_decay * it."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): also parameter -= learning_rate * weight_decay * it.
+
+    Args:
+        learning_rate: 0 or more.
+        beta1: of the mean of the gradients, from 0 to below 1.
+        beta2: of the mean of their squares, from 0 to below 1.
+        epsilon: 0 or more.
+        weight_decay: 0 or more.
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> from fastbp import AdamW
+        >>> round(AdamW(learning_rate=0.1, weight_decay=0.5).update(1.0, 2.0), 5)
+        0.85
+    """
 
     def __init__(
         self,

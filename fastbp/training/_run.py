@@ -28,7 +28,17 @@ SECONDS_PER_CALL = 0.1  # compiled code comes back this often, for Ctrl-C and th
 class Evaluation:
     """Accuracies, from 0 to 1, after the update of an iteration; for networks that do not classify, losses.
 
-    What there is not is None: the test's without validation data.
+    Attributes:
+        iteration: counted from 0.
+        train_accuracy: on all training data; None for networks that do not classify.
+        test_accuracy: on the validation data; None without them.
+        train_loss: None for networks that classify.
+        test_loss: None for networks that classify, and without validation data.
+
+    Examples:
+        >>> from fastbp import Evaluation
+        >>> Evaluation(600, train_accuracy=0.9, test_accuracy=0.91).test_accuracy
+        0.91
     """
 
     iteration: int
@@ -42,9 +52,21 @@ class Evaluation:
 class History:
     """What a training run did.
 
-    losses (iterations,), float64: each batch's loss, of the forward pass before its update. train_seconds
-    and evaluate_seconds: where the time went. interrupted: Ctrl-C ended the run; the history holds what was done.
-    stopped: why a callback ended it, or None.
+    Attributes:
+        losses: each batch's loss, of the forward pass before its update (iterations,), float64.
+        evaluations: in order.
+        train_seconds: where the time went.
+        evaluate_seconds: likewise.
+        interrupted: Ctrl-C ended the run; the history holds what was done.
+        stopped: why a callback ended it, or None.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> trainer = fastbp.Trainer(fastbp.MLP((2, 2), seed=0), batch_size=2)
+        >>> history = trainer.fit(np.eye(2), [0, 1], iterations=3, progress=False)
+        >>> history.losses.shape, history.evaluations[0].iteration, history.interrupted
+        ((3,), 0, False)
     """
 
     losses: Array = field(default_factory=lambda: np.empty(0))

@@ -49,14 +49,36 @@ class Plan(NamedTuple):
 class Trainer:
     """Trains a network with mini-batches.
 
-    Raises TypeError and ValueError for bad arguments.
+    Args:
+        network: an MLP or TwoLayerNet; training changes its parameters in place.
+        optimizer: None for SGD(0.1).
+        batch_size: rows for each update, at least 1.
+        seed: of the numpy.random.RandomState that draws the batches. None draws them from NumPy's global random state, as
+            np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script.
+        l2: adds l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay.
+        dropout: the probability of each hidden output to be left out of an update; those that stay are divided by
+            1 - dropout. Which ones is drawn from the seed (0 where that is None), the number of the update and of the row.
+        communicator: mpi4py.MPI.COMM_WORLD, for instance: its processes train one network together, each with its own
+            shard of the rows; see the page on several processes.
 
-    seed: of the numpy.random.RandomState that draws the batches. None draws them from NumPy's global random state, as
-    np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script. l2: adds
-    l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay. dropout: the probability
-    of each hidden output to be left out of an update; those that stay are divided by 1 - dropout. Which ones is drawn
-    from the seed (0 where that is None), the number of the update and of the row. communicator: mpi4py.MPI.COMM_WORLD,
-    for instance: its processes train one network together, each with its own share of the rows; see docs/scaling.md.
+    Attributes:
+        history: what the last `fit` did.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> import fastbp
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.random((200, 4), np.float32)
+        >>> t = (x[:, 0] > x[:, 1]).astype(int)
+        >>> network = fastbp.MLP((4, 16, 2), seed=0)
+        >>> trainer = fastbp.Trainer(network, fastbp.Adam(0.01), batch_size=20)
+        >>> history = trainer.fit(x, t, epochs=50, evaluate_every=None, progress=False)
+        >>> len(history.losses), network.accuracy(x, t) > 0.95
+        (500, True)
     """
 
     def __init__(
@@ -107,28 +129,42 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> History:
-        """Train on x (N, ...) and t; returns the history of this call.
+        """Train on x and t.
 
-        t: class indices (N,) or one-hot (N, classes); for networks that do not classify, targets (N, outputs).
+        Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`. With a
+        communicator, all its processes call fit, each with its own shard of the rows, of the validation data too.
 
-        iterations or epochs, one of them: how long. An epoch is N // batch_size batches drawn with replacement, or,
-        with shuffle=True, every sample once in a new random order, the last batch being what is left.
-        sample_weight (N,): how much each row counts; a batch's loss is the mean weighted by them.
-        validation: another (x, t) for the test accuracy. evaluate_every: measure the accuracies on all data after the
-        update of iterations 0, evaluate_every, 2 * evaluate_every, ...; None never does. divide_by: of images x of
-        uint8, 255 for instance: they are kept as they are, and read as np.float32(x) / np.float32(divide_by).
-        on_nonfinite: where a loss is NaN or infinite, "raise" FloatingPointError, the network and the optimizer being as
-        at the last evaluation, or at the start; or "ignore" it, as NumPy would. checkpoint: a file that takes the whole
-        run after every `checkpoint_every` iterations and at its end (extra `save`); with resume=True and the same
-        arguments, a run that was killed goes on from there, if the file exists, and ends bit for bit as if it had never
-        stopped. callbacks: see fastbp.training, EarlyStopping for instance. progress: show a bar (with the extra `cli`
-        installed).
+        Args:
+            x: the inputs (N, ...).
+            t: class indices (N,) or one-hot (N, classes); for networks that do not classify, targets (N, outputs).
+            iterations: how long, in updates; or
+            epochs: how long, in epochs. An epoch is N // batch_size batches drawn with replacement, or, with shuffle=True,
+                every sample once in a new random order, the last batch being what is left.
+            sample_weight: how much each row counts (N,); a batch's loss is the mean weighted by them.
+            validation: another (x, t) for the test accuracy.
+            evaluate_every: measure the accuracies on all data after the update of iterations 0, evaluate_every,
+                2 * evaluate_every, ...; None never does.
+            shuffle: how an epoch is drawn, see there.
+            divide_by: of images x of uint8, 255 for instance: they are kept as they are, and read as
+                np.float32(x) / np.float32(divide_by).
+            on_nonfinite: where a loss is NaN or infinite, "raise" FloatingPointError, the network and the optimizer being as
+                at the last evaluation, or at the start; or "ignore" it, as NumPy would.
+            checkpoint: a file that takes the whole run after every `checkpoint_every` iterations and at its end (extra
+                `save`).
+            checkpoint_every: in iterations.
+            resume: with the same arguments, a run that was killed goes on from its checkpoint, if the file exists, and ends
+                bit for bit as if it had never stopped.
+            callbacks: instances of fastbp.training.Callback, EarlyStopping for instance.
+            progress: show a bar (with the extra `cli` installed).
 
-        Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`.
-        With a communicator, all its processes call fit, each with its own share of the rows, of the validation data too.
+        Returns:
+            The history of this call.
 
-        Raises TypeError and ValueError for bad arguments, before anything is changed; SavedFileError for a checkpoint that
-        is damaged or of another run; FloatingPointError, see on_nonfinite.
+        Raises:
+            TypeError: for arguments of another type, before anything is changed.
+            ValueError: for shapes and numbers that do not fit, before anything is changed.
+            SavedFileError: for a checkpoint that is damaged or of another run.
+            FloatingPointError: see on_nonfinite.
         """
         checks.one_of("on_nonfinite", on_nonfinite, ("raise", "ignore"))
         callbacks = checked_callbacks(callbacks)
