@@ -1,18 +1,45 @@
-"""A progress bar for long work, where rich is installed (the extra `cli`) and somebody watches."""
+"""A progress bar for long work: in notebooks, and in terminals where rich is installed (the extra `cli`)."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+from . import _notebook
+
+Advance = Callable[[int, str], None]
+
 
 @contextmanager
-def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Advance]:
     """Yields advance(done, status): `done` of `total` is reached, and `status` is shown beside the bar."""
-    if not shown or find_spec("rich") is None:
+    if not shown:
         yield lambda done, status: None
-        return
+    elif _notebook.in_notebook():
+        yield _in_notebook(description, total)
+    elif find_spec("rich") is not None:
+        with _in_terminal(description, total) as advance:
+            yield advance
+    else:
+        yield lambda done, status: None
+
+
+def _in_notebook(description: str, total: int) -> Advance:
+    from IPython.display import HTML, display
+
+    start = time.perf_counter()
+    shown = display(HTML(_notebook.bar(description, 0, total, 0, "")), display_id=True)
+
+    def advance(done: int, status: str) -> None:
+        shown.update(HTML(_notebook.bar(description, done, total, time.perf_counter() - start, status)))
+
+    return advance
+
+
+@contextmanager
+def _in_terminal(description: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -29,7 +29,7 @@ def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[
 
 def load_cached(dtypes: Sequence[str]) -> None:
     """Load the kernels of training for these dtypes, if the cache has them."""
-    if dtypes and _training_is_cached(dtypes):
+    if dtypes and training_is_cached(dtypes):
         list(warm_up(dtypes, layers=False))
 
 
@@ -39,7 +39,7 @@ def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes
     Numba compiles one function at a time in a process. Where a process fails, or the cache cannot be written, the
     caller compiles for itself, as it would have done.
     """
-    if len(dtypes) < 2 or _training_is_cached(dtypes):
+    if len(dtypes) < 2 or training_is_cached(dtypes):
         return {}
     command = [sys.executable, "-c", "import sys, fastbp._warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
     return {
@@ -48,7 +48,8 @@ def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes
     }
 
 
-def _training_is_cached(dtypes: Sequence[str]) -> bool:
+def training_is_cached(dtypes: Sequence[str]) -> bool:
+    """Whether the kernel cache has the training steps of so many dtypes. Imports Numba."""
     return cached_training() >= len(dtypes)
 
 
@@ -172,3 +173,4 @@ WORK: dict[str, Callable[[str], None]] = {
     "optimizers": _optimizers,
 }
 STEPS = len(WORK) * len(DTYPES)
+TRAINING_FUNCTIONS = 118  # compiled for the training steps of one dtype: how far a progress bar goes

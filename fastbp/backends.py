@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -122,6 +122,13 @@ def compile_pool() -> None:
 def cached_training() -> int:
     """For how many dtypes the kernel cache has training steps. Imports Numba."""
     return importlib.import_module("fastbp.kernels.engine.step").cached_dtypes()
+
+
+@contextmanager
+def compiled_functions(told: Callable[[int], None]) -> Iterator[None]:
+    """Within the `with` block, `told` has how many functions of the kernels were compiled so far, after each of them."""
+    with _runtime("compiler").compiled_functions(told):
+        yield
 
 
 def _runtime(room: str) -> ModuleType:

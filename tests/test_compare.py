@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import fastbp
 from fastbp import __version__, kernels
 from fastbp.cli._app import app
-from fastbp.cli._compare import Comparison, Recipe, Run, RunSpec, compare, compare_runs
+from fastbp.comparison import Comparison, Recipe, Run, RunSpec, compare, compare_runs
 from fastbp.datasets import load_mnist
 from fastbp.training._trainer import Evaluation, History
 

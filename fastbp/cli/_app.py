@@ -17,11 +17,11 @@ from .. import _checks as checks
 from .._activations import ACTIVATIONS
 from .._warmup import load_cached
 from ..backends import BACKENDS, get_backend
+from ..comparison import Comparison, Recipe, RunSpec, compare
 from ..dropin import command
 from ..networks._mlp import DTYPES
 from ..training._distributed import shard, world
 from ..training._optimizers import OPTIMIZERS
-from ._compare import Comparison, Recipe, RunSpec, compare
 from ._demo_commands import demo, graph
 from ._model_commands import cache, evaluate, predict
 from ._options import (
@@ -256,7 +256,7 @@ def sweep(
 
 @app.command()
 def bench(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each contender is measured, in turns.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender is measured, alternately.")] = 5,
     only: Annotated[str | None, typer.Option(help="One part: recipe, grid or kernels.", show_default="all")] = None,
     plot: PlotFile = None,
     json: JsonFile = None,

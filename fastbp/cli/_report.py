@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .._files import write_atomically
+from ..comparison import Comparison, Parity, Run
 from ._check import Check
-from ._compare import Comparison, Parity, Run
 
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
@@ -64,12 +64,8 @@ def _timings(comparison: Comparison) -> list[tuple[str, list[str]]]:
 
 
 def parity_line(parity: Parity) -> RenderableType:
-    """One sentence: how far two runs are apart, in red with the first iteration where it is too much."""
-    pair = f"{parity.first} and {parity.second}"
-    difference = f"largest loss difference {parity.max_loss_difference:.1e}, tolerance {parity.tolerance:.0e}"
-    if parity.ok:
-        return Text(f"parity ok: {pair}: {difference}", style="green")
-    return Text(f"parity BROKEN at iteration {parity.first_break}: {pair}: {difference}", style="bold red")
+    """One sentence: how far two runs are apart, in red where it is too much."""
+    return Text(str(parity), style="green" if parity.ok else "bold red")
 
 
 def checks_table(checks: Sequence[Check]) -> Table:

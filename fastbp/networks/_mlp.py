@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _checks as checks
+from .. import _notebook
 from .._checks import Array
 from .._version import __version__
 from ..backends import get_backend
@@ -234,6 +235,24 @@ class MLP:
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
         return {key: layer.gradient_of(name) for key, layer, name in self._declared()}
+
+    def __repr__(self) -> str:
+        hidden = self.activations[:-1]
+        activation = hidden[0] if len(set(hidden)) == 1 else hidden
+        return (
+            f"{type(self).__name__}({self.sizes}, activation={activation!r}, loss={self.loss_name!r}, "
+            f"dtype={self.dtype.name!r}, backend={self.backend!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a layer a row, with the shapes of its parameters."""
+        shapes: dict[int, list[str]] = {}
+        for key, layer, _ in self._declared():
+            shapes.setdefault(id(layer), []).append(f"{key} {self.params[key].shape}")
+        rows = [(name, ", ".join(shapes.get(id(layer), []))) for name, layer in self.layers.items()]
+        rows.append((type(self.last_layer).__name__, ""))
+        caption = f"{len(self.parameters):,} parameters, {self.dtype.name}, backend {self.backend}"
+        return _notebook.table(caption, ("layer", "parameters"), rows)
 
     def _declared(self) -> Iterator[tuple[str, Any, str]]:
         """Each key of `params`, its layer, and what the layer calls it: as the layers declare their parameters."""

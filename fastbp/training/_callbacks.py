@@ -17,6 +17,7 @@ import numpy as np
 from .. import _checks as checks
 from .._checks import Array
 from .._progress import progress_bar
+from ..backends import cached_training
 
 if TYPE_CHECKING:
     from ._run import Evaluation, Run
@@ -460,6 +461,8 @@ class ProgressBar(Callback):
     def on_start(self, run: Run) -> None:
         self._bar = progress_bar(self.description, run.total, shown=self.shown and not run.rank)
         self._advance = self._bar.__enter__()
+        if run.network.backend == "numba" and not cached_training():
+            self._advance(0, "compiling kernels, which happens once")
 
     def on_progress(self, run: Run) -> None:
         self._advance(run.iteration, run.status())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _notebook
 from .._checks import Array
 from ..networks._mlp import MLP, Terms
 from ._callbacks import Callback
@@ -75,6 +76,18 @@ class History:
     evaluate_seconds: float = 0.0
     interrupted: bool = False
     stopped: str | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the curve of the losses, and the last evaluations."""
+        seconds = self.train_seconds + self.evaluate_seconds
+        ended = f", {self.stopped}" if self.stopped else ", interrupted" if self.interrupted else ""
+        caption = f"{len(self.losses)} iterations, {seconds:.2f} s{ended}"
+        rows = [asdict(evaluation) for evaluation in self.evaluations[-5:]]
+        columns = [name for name in asdict(Evaluation(0)) if any(row[name] is not None for row in rows)]
+        cells = [
+            [f"{row[name]:.4f}" if isinstance(row[name], float) else row[name] for name in columns] for row in rows
+        ]
+        return _notebook.curve(self.losses, "loss") + _notebook.table(caption, columns, cells)
 
 
 @dataclass(frozen=True)

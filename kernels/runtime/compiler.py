@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import numba
-from numba.core import codegen, compiler
+from numba.core import codegen, compiler, event
 
 from .cache import KernelCache, cache_directory
 from .private import DEVICE_PIECES, has_pieces
@@ -57,6 +57,29 @@ def _options(function, exact):
 def _compile(dispatcher, signature):
     with _shown_warnings_kept():
         return type(dispatcher).compile(dispatcher, signature)
+
+
+class _Counting(event.Listener):
+    def __init__(self, told):
+        self.told, self.count = told, 0
+
+    def on_start(self, event):
+        pass
+
+    def on_end(self, event):
+        self.count += 1
+        self.told(self.count)
+
+
+@contextmanager
+def compiled_functions(told):
+    """`told` has how many functions, device functions too, Numba has compiled in the `with` block, after each of them."""
+    listener = _Counting(told)
+    event.register("numba:compile", listener)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)
 
 
 @contextmanager

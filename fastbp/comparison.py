@@ -1,7 +1,16 @@
-"""The main job: one recipe on several backends and dtypes, same weights, same batches, and the verdict on parity."""
+"""One recipe of training on several backends and dtypes: same weights, same batches, every loss compared.
+
+    from fastbp.comparison import Recipe, compare
+
+    comparison = compare(Recipe(iterations=1000))  # of MNIST
+    print(comparison.ok, comparison.speedups)
+
+`fastbp compare` shows the same in a terminal.
+"""
 
 from __future__ import annotations
 
+import html
 import itertools
 import subprocess
 import time
@@ -12,17 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks as checks
-from .._warmup import compile_meanwhile
-from ..backends import BACKENDS
-from ..datasets.mnist import Part
-from ..networks._mlp import DTYPES, MLP
-from ..training._optimizers import OPTIMIZERS
-from ..training._trainer import History, Trainer
+from . import _checks as checks
+from . import _notebook
+from ._progress import progress_bar
+from ._warmup import TRAINING_FUNCTIONS, compile_meanwhile, training_is_cached
+from .backends import BACKENDS, compiled_functions
+from .datasets.mnist import Part, load_mnist
+from .networks._mlp import DTYPES, MLP
+from .training._optimizers import OPTIMIZERS
+from .training._trainer import History, Trainer
 
 # Of the largest difference between two losses. Two orders of summation differ in their rounding; in float32 that soon
 # puts some input of a ReLU on the other side of 0, and over the 10,000 iterations of the recipe it grows to 6e-3.
 TOLERANCES = {"float64": 1e-9, "float32": 0.05}
+RUNS = ("numpy:float64", "numba:float64", "numba:float32")
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Run:
         return self.history.train_seconds + self.history.evaluate_seconds
 
     def to_json(self) -> dict[str, Any]:
+        """Its part of `Comparison.to_json`."""
         history = self.history
         return {
             "backend": self.spec.backend,
@@ -100,7 +113,15 @@ class Parity:
 
     @property
     def ok(self) -> bool:
+        """Whether there is no break."""
         return self.first_break is None
+
+    def __str__(self) -> str:
+        verdict = "parity ok" if self.ok else f"parity BROKEN at iteration {self.first_break}"
+        return (
+            f"{verdict}: {self.first} and {self.second}: largest loss difference {self.max_loss_difference:.1e}, "
+            f"tolerance {self.tolerance:.0e}"
+        )
 
 
 @dataclass
@@ -119,6 +140,7 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
+        """Whether every two runs of one dtype agree."""
         return all(parity.ok for parity in self.parities)
 
     @property
@@ -126,7 +148,21 @@ class Comparison:
         """How many times as fast as the first run each other one was, compile time excluded."""
         return {str(run.spec): self.runs[0].seconds / run.seconds for run in self.runs[1:]}
 
+    def _repr_html_(self) -> str:
+        """For notebooks: a run a row, and below the table how far runs of one dtype are apart."""
+        rows = []
+        for run in self.runs:
+            last = run.history.evaluations[-1] if run.history.evaluations else None
+            accuracies = "-" if last is None else f"{last.train_accuracy:.4f} / {last.test_accuracy:.4f}"
+            speed = f"{self.runs[0].seconds / max(run.seconds, 1e-9):.1f}"
+            rows.append((run.spec, f"{run.compile_seconds:.2f}", f"{run.seconds:.2f}", speed, accuracies))
+        columns = ("run", "compiling (s)", "training (s)", "speed-up", "train / test accuracy")
+        lines = "".join(f"<div>{html.escape(str(parity))}</div>" for parity in self.parities)
+        caption = f"{self.recipe.iterations} iterations of {self.recipe.batch_size} samples"
+        return _notebook.table(caption, columns, rows) + lines
+
     def to_json(self) -> dict[str, Any]:
+        """What `fastbp compare --json` writes."""
         parities = self.parities
         worst = max(parities, key=lambda parity: parity.max_loss_difference / parity.tolerance, default=None)
         difference = None if worst is None else worst.max_loss_difference
@@ -161,10 +197,10 @@ def compare_runs(a: Run, b: Run) -> Parity:
 
 
 def compare(
-    recipe: Recipe,
-    specs: Sequence[RunSpec],
-    train: Part,
-    test: Part,
+    recipe: Recipe | None = None,
+    runs: Sequence[RunSpec | str] = RUNS,
+    train: Part | None = None,
+    test: Part | None = None,
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -179,9 +215,13 @@ def compare(
     Ctrl-C ends the run at hand and leaves out those after it.
     Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
     """
+    recipe = Recipe() if recipe is None else recipe
+    specs = [run if isinstance(run, RunSpec) else RunSpec.parse(run) for run in runs]
+    if train is None or test is None:
+        train, test = load_mnist(normalize=False)
     comparison = Comparison(recipe)
     try:
-        compile_seconds = _compile_all(recipe, specs, train, test)
+        compile_seconds = _compile_all(recipe, specs, train, test, progress=progress)
     except KeyboardInterrupt:
         comparison.interrupted = True
     for spec in specs:
@@ -223,12 +263,21 @@ def _divisor(train: Part) -> float | None:
     return 255 if train[0].dtype == np.uint8 else None
 
 
-def _compile_all(recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part) -> dict[RunSpec, float]:
-    """The seconds that compiling took, for each run that needs it."""
+def _compile_all(
+    recipe: Recipe, specs: Sequence[RunSpec], train: Part, test: Part, *, progress: bool
+) -> dict[RunSpec, float]:
+    """The seconds that compiling took, for each run that needs it. A progress bar tells of what the cache has not."""
     compiled = [spec for spec in specs if spec.backend == "numba"]
-    helpers = compile_meanwhile([spec.dtype for spec in compiled]) if compiled else {}
+    if not compiled:
+        return {}
+    needed = not training_is_cached([spec.dtype for spec in compiled])
+    helpers = compile_meanwhile([spec.dtype for spec in compiled])
     try:
-        return {spec: _compile(recipe, spec, train, test, helpers.get(spec.dtype)) for spec in compiled}
+        with (
+            progress_bar("compiling, once", TRAINING_FUNCTIONS, shown=progress and needed) as advance,
+            compiled_functions(lambda done: advance(min(done, TRAINING_FUNCTIONS), "functions of the kernels")),
+        ):
+            return {spec: _compile(recipe, spec, train, test, helpers.get(spec.dtype)) for spec in compiled}
     finally:
         for helper in helpers.values():
             helper.kill()
