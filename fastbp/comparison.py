@@ -39,7 +39,23 @@ RUNS = ("numpy:float64", "numba:float64", "numba:float32")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every run does; the defaults are the book's for MNIST (chapter 5)."""
+    """What every run does; the defaults are the book's for MNIST (chapter 5).
+
+    Attributes:
+        iterations: updates.
+        batch_size: rows for each of them.
+        hidden: widths of the hidden layers.
+        learning_rate: of the optimizer.
+        activation: as MLP takes it.
+        evaluate_every: in iterations.
+        seed: of the weights and of the batches.
+        optimizer: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or "adamw".
+
+    Examples:
+        >>> from fastbp.comparison import Recipe
+        >>> Recipe(iterations=1000).hidden
+        (50,)
+    """
 
     iterations: int = 10_000
     batch_size: int = 100
@@ -53,7 +69,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A backend and a dtype, written "numba:float32"."""
+    """A backend and a dtype, written "numba:float32".
+
+    Attributes:
+        backend: "numba" or "numpy".
+        dtype: "float32" or "float64".
+
+    Examples:
+        >>> from fastbp.comparison import RunSpec
+        >>> RunSpec.parse("numba:float32")
+        RunSpec(backend='numba', dtype='float32')
+    """
 
     backend: str
     dtype: str
@@ -72,7 +98,19 @@ class RunSpec:
 
 @dataclass
 class Run:
-    """One run that was made, and where its time went."""
+    """One run that was made, and where its time went.
+
+    Attributes:
+        spec: the backend and dtype.
+        compile_seconds: 0 for NumPy; next to nothing where the kernels were compiled before.
+        history: as Trainer.fit returns it.
+
+    Examples:
+        >>> from fastbp import History
+        >>> from fastbp.comparison import Run, RunSpec
+        >>> Run(RunSpec("numba", "float32"), 9.0, History(train_seconds=2.0, evaluate_seconds=0.5)).seconds
+        2.5
+    """
 
     spec: RunSpec
     compile_seconds: float
@@ -101,8 +139,19 @@ class Run:
 class Parity:
     """How far two runs of one dtype are apart.
 
-    first_break is the first iteration whose losses differ by more than the tolerance, or whose evaluation differs at
-    all in float64; None where there is none.
+    Attributes:
+        first: the one.
+        second: the other.
+        max_loss_difference: the largest, of all iterations.
+        tolerance: what it may be: 1e-9 in float64, 0.05 in float32.
+        first_break: the first iteration whose losses differ by more than the tolerance, or whose evaluation differs at all
+            in float64; None where there is none.
+
+    Examples:
+        >>> from fastbp.comparison import Parity, RunSpec
+        >>> parity = Parity(RunSpec("numpy", "float64"), RunSpec("numba", "float64"), 4e-16, 1e-9, None)
+        >>> parity.ok
+        True
     """
 
     first: RunSpec
@@ -126,7 +175,21 @@ class Parity:
 
 @dataclass
 class Comparison:
-    """All runs of one recipe."""
+    """All runs of one recipe. A notebook shows them as a table.
+
+    Attributes:
+        recipe: what they did.
+        runs: in the order in which they were made.
+        interrupted: Ctrl-C ended it; `runs` has what was done.
+
+    Examples:
+        >>> from fastbp import History
+        >>> from fastbp.comparison import Comparison, Recipe, Run, RunSpec
+        >>> numpy = Run(RunSpec("numpy", "float64"), 0.0, History(train_seconds=8.0))
+        >>> numba = Run(RunSpec("numba", "float64"), 9.0, History(train_seconds=2.0))
+        >>> Comparison(Recipe(), [numpy, numba]).speedups
+        {'numba:float64': 4.0}
+    """
 
     recipe: Recipe
     runs: list[Run] = field(default_factory=list)
@@ -180,7 +243,24 @@ class Comparison:
 
 
 def compare_runs(a: Run, b: Run) -> Parity:
-    """The parity of two runs of the same dtype and recipe."""
+    """Compare every loss and evaluation of two runs.
+
+    Args:
+        a: a run.
+        b: another, of the same dtype and recipe.
+
+    Returns:
+        How far they are apart.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import History
+        >>> from fastbp.comparison import Run, RunSpec, compare_runs
+        >>> numpy = Run(RunSpec("numpy", "float64"), 0.0, History(np.array([2.0, 1.0])))
+        >>> numba = Run(RunSpec("numba", "float64"), 0.0, History(np.array([2.0, 1.5])))
+        >>> compare_runs(numpy, numba).first_break
+        1
+    """
     tolerance = TOLERANCES[a.spec.dtype]
     losses = [run.history.losses for run in (a, b)]
     length = min(map(len, losses))
@@ -208,12 +288,36 @@ def compare(
     communicator: Any = None,
     progress: bool = True,
 ) -> Comparison:
-    """Make every run of `specs` on the images and labels of `train` and `test`, from the same weights and batches.
+    """Make the same training run on several backends and dtypes, from the same weights with the same batches.
 
-    Images of uint8 are divided by 255. checkpoint, resume: as for Trainer.fit; save: where the last network goes.
-    communicator: as for Trainer; train and test are then this process's share.
     Ctrl-C ends the run at hand and leaves out those after it.
-    Raises TypeError and ValueError for a recipe that does not fit the data, before the first run.
+
+    Args:
+        recipe: what to do; None for the book's recipe.
+        runs: such as "numba:float32"; the first one is what the speed of the others is compared with.
+        train: images and labels; None, for this or `test`, for MNIST. Images of uint8 are divided by 255.
+        test: likewise.
+        checkpoint: as for Trainer.fit; for a single run.
+        resume: likewise.
+        save: where the last network goes, a .safetensors file.
+        communicator: as for Trainer; train and test are then this process's shard.
+        progress: show bars.
+
+    Returns:
+        The runs, how far they are apart, and how fast they were.
+
+    Raises:
+        TypeError: for a recipe of another kind, before the first run.
+        ValueError: for a recipe that does not fit the data, and for unknown runs; before the first one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp.comparison import Recipe, compare
+        >>> rng = np.random.default_rng(0)
+        >>> data = rng.random((200, 20), np.float32), rng.integers(0, 10, 200)
+        >>> comparison = compare(Recipe(iterations=50), ["numpy:float64", "numba:float64"], data, data, progress=False)
+        >>> comparison.ok, [str(run.spec) for run in comparison.runs]
+        (True, ['numpy:float64', 'numba:float64'])
     """
     recipe = Recipe() if recipe is None else recipe
     specs = [run if isinstance(run, RunSpec) else RunSpec.parse(run) for run in runs]

@@ -339,7 +339,7 @@ class Operation:
     owner: Any = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Graph:
     """What a `trace` recorded, in the order of the forward calls. A notebook shows it as a drawing.
 
@@ -358,6 +358,9 @@ class Graph:
     """
 
     operations: list[Operation] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Graph({' '.join(operation.label for operation in self.operations)})"
 
     @property
     def values(self) -> list[Value]:

@@ -165,7 +165,22 @@ def killed(fault: Fault | None, cache: str, timeout: float) -> bool:
         every = " ".join(sorted({name for fault in FAULTS for name in fault.tests.partition(" -k ")[0].split()}))
         names, _, word = (fault.tests if fault else every).partition(" -k ")
         files = [f"tests/test_{name}.py" for name in names.split()]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", word]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-n",
+            "0",
+            "-m",
+            "",
+            "-p",
+            "no:cacheprovider",
+            *files,
+            "-k",
+            word,
+        ]
         try:
             done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:

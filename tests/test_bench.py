@@ -35,6 +35,7 @@ def test_the_best_peer_counts_and_the_mean_is_geometric():
 
 
 @pytest.mark.parametrize("part", ["grid", "kernels"])
+@pytest.mark.slow
 def test_the_command_measures_shows_and_saves(part, tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "CELLS", [("sigmoid_forward", (9, 5)), ("affine_backward", (3, 20, 17))])
     monkeypatch.setattr(peers, "GRID", [((6, 5, 4), 3), ((6, 5, 5, 4), 2)])

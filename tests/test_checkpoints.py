@@ -90,6 +90,7 @@ np.savez(sys.argv[2], network.parameters, history.losses, [e.train_accuracy for 
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     """At random moments, also while it writes a checkpoint; a long run (conftest.py) kills it 100 times."""
 

@@ -67,6 +67,7 @@ def test_a_cache_that_others_may_write_is_not_used(tmp_path):
         lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_file_is_compiled_anew(tmp_path, damage):
     output(RELU, tmp_path)
     (file,) = files(tmp_path)
@@ -82,6 +83,7 @@ def test_where_nothing_can_be_written_kernels_are_compiled_in_memory(tmp_path):
     assert output(RELU, "/proc/nowhere" if Path("/proc").exists() else tmp_path / "file" / "x") == ["[0.0, 2.0]"]
 
 
+@pytest.mark.slow
 def test_processes_that_start_together(tmp_path):
     variables = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
     processes = [
@@ -93,6 +95,7 @@ def test_processes_that_start_together(tmp_path):
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
+@pytest.mark.slow
 def test_an_edit_to_a_function_in_another_file_is_seen(tmp_path):
     """Numba's own cache misses this one (numba #1833): layers/sigmoid.py calls runtime/exponential.py."""
     shutil.copytree(KERNELS, tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
@@ -111,6 +114,7 @@ def test_an_edit_to_a_function_in_another_file_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize("width", ["16", "32", "64"])
+@pytest.mark.slow
 def test_every_vector_width_gives_the_same_numbers(tmp_path, width):
     """The kernels that use vectors, against the reference; widths that the processor lacks are made of those it has."""
     code = """

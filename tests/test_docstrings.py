@@ -11,7 +11,7 @@ import pytest
 import fastbp
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
-MODULES = ("layers", "networks", "training", "functional", "graph", "sklearn", "datasets")
+MODULES = ("comparison", "layers", "networks", "training", "functional", "graph", "sklearn", "datasets")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 

@@ -40,6 +40,7 @@ print(loss.hex(), hash(params["W1"].tobytes()))
 """
 
 
+@pytest.mark.slow
 def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_process(folder):
     """The kernels begin in the middle of the script, at the same call every time, and how their threads take turns in the
     work does not show in the numbers."""
@@ -140,6 +141,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_warnings_are_those_of_python(folder, tmp_path):
     """The same ones, as often, at the same lines: none lost in kernels, none shown again because Numba compiled."""
     script = write(folder, "script.py", WARNING)

@@ -59,6 +59,7 @@ def files_of(folder):
     return sorted(folder.glob("*/*.kernel"))
 
 
+@pytest.mark.slow
 def test_twenty_processes_start_cold_at_once(tmp_path):
     count = 20 if LONG > 1 else 4
     processes = [start(tmp_path / "kernels") for _ in range(count)]
@@ -68,6 +69,7 @@ def test_twenty_processes_start_cold_at_once(tmp_path):
     assert_right(start(tmp_path / "kernels"))
 
 
+@pytest.mark.slow
 def test_every_file_damaged_in_turn(filled, tmp_path):
     """Cut off, a bit flipped, empty, another's content: compiled anew, and the answer is right."""
     kernels = files_of(filled)
@@ -89,6 +91,7 @@ def test_every_file_damaged_in_turn(filled, tmp_path):
         assert_right(start(tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_a_directory_that_is_a_file_and_one_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     assert_right(start(tmp_path / "file"))
@@ -97,6 +100,7 @@ def test_a_directory_that_is_a_file_and_one_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting and other users need root")
+@pytest.mark.slow
 def test_a_full_disk_and_another_users_directory(filled, tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
@@ -115,6 +119,7 @@ def test_a_full_disk_and_another_users_directory(filled, tmp_path):
     assert before == {file: file.stat().st_mtime_ns for file in files_of(tmp_path / "theirs")}
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_compiling_leaves_no_half_file(tmp_path):
     for delay in (0.8, 1.6, 2.4):
         process = start(tmp_path / "kernels")
@@ -135,6 +140,7 @@ os.fdopen = Interrupted
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_a_file_is_written_leaves_no_half_file(tmp_path):
     process = start(tmp_path / "kernels", INTERRUPTED)
     output, errors = process.communicate(timeout=60)
@@ -145,6 +151,7 @@ def test_an_interrupt_while_a_file_is_written_leaves_no_half_file(tmp_path):
     assert_right(start(tmp_path / "kernels"))
 
 
+@pytest.mark.slow
 def test_other_versions_and_processors_have_other_kernels(filled, tmp_path, monkeypatch):
     others = [
         (compiler.numba, "__version__", "0.999"), (compiler.np, "__version__", "9.9"), (compiler.sys, "version", "3.99"),
@@ -163,6 +170,7 @@ def test_other_versions_and_processors_have_other_kernels(filled, tmp_path, monk
     assert len({file.parent for file in files_of(tmp_path / "kernels")}) == 2
 
 
+@pytest.mark.slow
 def test_fastbp_cache(filled, tmp_path, monkeypatch):
     folder = tmp_path / "kernels"
     shutil.copytree(filled, folder)

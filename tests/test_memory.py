@@ -62,6 +62,7 @@ def test_layers_with_loss_keep_nothing(name):
     assert growth(work, 2000 * LONG) < 16
 
 
+@pytest.mark.slow
 def test_networks_keep_nothing():
     assert growth(lambda: MLP((20, 10, 3), seed=0).gradient(X, np.zeros(50, np.int64)), 2000 * LONG) < 16
 

@@ -46,6 +46,7 @@ def test_joblib(backend):
     not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("setpriv"),
     reason="only root can become another user",
 )
+@pytest.mark.slow
 def test_another_user_may_run_what_root_installed(tmp_path):
     """Who may read anything, wherever Python was installed, but has no place to write to: kernels are compiled in memory."""
     nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"

@@ -54,6 +54,7 @@ def test_what_differs_is_said(checkout):
     assert (one.same_text, one.same_warnings, one.identical_runs) == (False, False, False)
 
 
+@pytest.mark.slow
 def test_statuses_and_time_limits_are_said(checkout):
     (one,) = scripts.examine_all(checkout("raise KeyError(3)"), ["ch05/train.py"], rounds=1, limit=100)
     assert one.note == "status 1 under Python: KeyError: 3"

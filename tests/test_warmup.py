@@ -2,7 +2,9 @@ import os
 import subprocess
 import sys
 
-from fastbp._warmup import STEPS, warm_up
+import pytest
+
+from fastbp._warmup import STEPS, TRAINING_FUNCTIONS, warm_up
 from fastbp.networks._mlp import DTYPES
 
 CODE = """
@@ -12,6 +14,14 @@ print(sorted(helpers))
 for helper in helpers.values():
     helper.kill()
     helper.wait()
+"""
+COUNT = """
+from fastbp._warmup import warm_up
+from fastbp.backends import compiled_functions
+counts = []
+with compiled_functions(counts.append):
+    list(warm_up(["float32"], layers=False))
+print(counts[-1])
 """
 
 
@@ -24,18 +34,21 @@ def test_everything_is_compiled_for_both_dtypes():
     assert all(seconds > 0 for _, seconds in costs)
 
 
+@pytest.mark.slow
 def test_helpers_compile_only_what_is_not_cached(tmp_path):
     def helpers(code):
         environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
     assert helpers(CODE).stdout == "['float32']\n"
-    helpers("from fastbp._warmup import warm_up; list(warm_up(['float32'], layers=False))")
+    count = helpers(COUNT)
+    assert 0.95 * TRAINING_FUNCTIONS < int(count.stdout) <= 1.05 * TRAINING_FUNCTIONS  # where the bar ends
     assert helpers(CODE).stdout == "['float32']\n"
     helpers("from fastbp._warmup import warm_up; list(warm_up(['float64'], layers=False))")
     assert helpers(CODE).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_after_warming_up_training_compiles_nothing(tmp_path):
     code = """
 import numpy as np
@@ -60,6 +73,7 @@ print([len(kernel.signatures) for kernel in kernels])
         assert result.stdout == "[1, 1, 1]\n"
 
 
+@pytest.mark.slow
 def test_after_warming_up_the_drop_in_compiles_nothing(tmp_path):
     code = """
 import pathlib, numpy as np
