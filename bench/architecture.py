@@ -1,4 +1,4 @@
-"""`python -m bench.architecture`: the drawing of docs/architecture.md, made from the code's imports; --write puts it there.
+"""`python -m bench.architecture`: the drawing of docs/architecture.md, made from the code's imports; --write draws it.
 
 A room is a package or a file of fastbp/ and kernels/. An arrow is drawn where one imports the other, unless a longer way
 says so already. Nothing is imported: the files are read.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "architecture.ja.md"]
-BEGIN, END = "<!-- drawing: python -m bench.architecture --write -->\n", "<!-- end of the drawing -->\n"
+PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 LEFT_OUT = {
     "__init__",
     "__main__",
@@ -81,24 +81,34 @@ def reduced(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def drawing() -> str:
-    """A Mermaid flowchart, which GitHub and MkDocs draw."""
-    lines = [f'    {name(one)}["{one}"] --> {name(other)}["{other}"]' for one, other in reduced(arrows())]
-    return "```mermaid\nflowchart TD\n" + "\n".join(lines) + "\n```\n"
+    """The arrows in Graphviz's language, of rooms in two boxes: fastbp's and kernels'."""
+    found = reduced(arrows())
+    places = sorted({place for arrow in found for place in arrow})
+    lines = ['  node [shape=box, style="rounded,filled", fillcolor="#eef1f8", color="#4c72b0", fontname="Helvetica"]']
+    for building in ("fastbp", "kernels"):
+        inside = " ".join(
+            f'"{place}"' for place in places if (place.split("/")[0] == "kernels") == (building != "fastbp")
+        )
+        lines.append(f'  subgraph "cluster_{building}" {{ label="{building}" fontname="Helvetica" {inside} }}')
+    lines += [f'  "{one}" -> "{other}"' for one, other in found]
+    return "digraph {\n" + "\n".join(lines) + "\n}\n"
 
 
-def name(place: str) -> str:
-    return re.sub(r"\W", "_", place)
+def drawn() -> str:
+    """What PICTURE was drawn from."""
+    return html.unescape(PICTURE.read_text("utf-8").partition("<desc>")[2].partition("</desc>")[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.architecture", description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put it into docs/architecture.md")
+    parser.add_argument("--write", action="store_true", help="draw it (extra `graph`)")
     if not parser.parse_args().write:
         print(drawing(), end="")
         return
-    for page in PAGES:
-        before, _, rest = page.read_text("utf-8").partition(BEGIN)
-        page.write_text(before + BEGIN + drawing() + END + rest.partition(END)[2], "utf-8")
+    import pygraphviz
+
+    svg = pygraphviz.AGraph(string=drawing()).draw(format="svg", prog="dot").decode()
+    PICTURE.write_text(re.sub(r"(<svg[^>]*>)", rf"\1\n<desc>{html.escape(drawing())}</desc>", svg, count=1), "utf-8")
 
 
 if __name__ == "__main__":

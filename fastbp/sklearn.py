@@ -269,7 +269,7 @@ class _EpochEnd(Callback):
         per_epoch: int,
         held_out: tuple[Any, Array, Array | None] | None,
         incremental: bool,
-    ):
+    ) -> None:
         self.estimator, self.samples, self.incremental = estimator, samples, incremental
         self.every: int = per_epoch
         self.sizes = np.full(per_epoch, batch_size)
@@ -433,7 +433,7 @@ class MLPClassifier(_Training, _MLPClassifier):
         class_weight=None,
         dropout=0.0,
         callbacks=None,
-    ):
+    ) -> None:
         own = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         self.class_weight = own.pop("class_weight")
         self.dropout = own.pop("dropout")
@@ -522,7 +522,7 @@ class MLPRegressor(_Training, _MLPRegressor):
         max_fun=15000,
         dropout=0.0,
         callbacks=None,
-    ):
+    ) -> None:
         own = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         self.dropout = own.pop("dropout")
         self.callbacks = own.pop("callbacks")

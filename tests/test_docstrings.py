@@ -1,5 +1,6 @@
 """Every public name says what it takes, returns and raises, has an example that is run, and a place in the reference."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -73,3 +74,10 @@ def test_the_reference_has_every_public_name():
     shown = set(re.findall(r"^::: (\S+)", "".join(page.read_text("utf-8") for page in REFERENCE.glob("*.md")), re.M))
     assert {described(name) for name in shown} >= {described(name) for name in NAMES if name not in NOT_SHOWN}
     assert all(hasattr(described(name), "__doc__") for name in shown)
+
+
+def test_the_typed_program_uses_every_public_name():
+    tree = ast.parse((Path(__file__).parent / "typed_program.py").read_text("utf-8"))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {name.rpartition(".")[2] for name in NAMES if name not in NOT_SHOWN} <= used

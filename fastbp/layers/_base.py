@@ -23,6 +23,14 @@ class Layer:
     def __init__(self, backend: str | None = None):
         self.backend, self._kernels = get_backend(backend)
 
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        """See the layer."""
+        raise NotImplementedError
+
+    def backward(self, *arguments: Any, **options: Any) -> Any:
+        """See the layer."""
+        raise NotImplementedError
+
     def gradient_of(self, parameter: str) -> Any:
         """The gradient of one of `parameters`, after backward."""
         # interned: Python's cache of attributes would keep each new string
