@@ -35,7 +35,8 @@ def _rewritten(match):
     """A link as it is at the top of the project -> as it is on the site."""
     link, anchor = match[1], match[2] or ""
     pages = {_target(page.read_text(encoding="utf-8")): page.name for page in DOCS.glob("*.md")}
-    return f"]({pages.get(f'../{link}', link.removeprefix('docs/'))}{anchor})"
+    inside = link.removeprefix("docs/")
+    return f"]({pages.get(f'../{link}') or pages.get(inside, inside)}{anchor})"
 
 
 def _notebook(file):

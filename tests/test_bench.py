@@ -78,6 +78,7 @@ def test_the_drop_in_is_measured(monkeypatch, capsys):
     assert re.fullmatch(r"\| small \| \d+\.\d\d ms \| \d+\.\d\d ms \| \d+\.\d \|", rows[2])
 
 
+@pytest.mark.slow
 def test_steps_on_a_busy_machine_are_measured(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["busy", "--busy", "1", "--seconds", "0.01", "--rounds", "1"])
     busy.main()

@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from fastbp.sklearn import MLPClassifier
 
 
+@pytest.mark.slow
 def test_the_program_of_the_page(tmp_path):
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text("utf-8")
     (tmp_path / "script.py").write_text(re.findall(r"```py\n(.*?)```", page, re.DOTALL)[1])
@@ -25,6 +26,7 @@ def test_the_program_of_the_page(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_searches_on_dask():
     from dask.distributed import Client, LocalCluster
 

@@ -115,6 +115,7 @@ def test_several_give_what_one_gives(tmp_path, options):
 
 
 @pytest.mark.parametrize("how", ["kill", "raise"])
+@pytest.mark.slow
 def test_a_process_that_dies_ends_all_and_leaves_a_checkpoint(tmp_path, how):
     whole = trained(2, tmp_path, optimizer="Adam")
     options = {"optimizer": "Adam", "checkpoint": "run.ckpt"}
@@ -131,6 +132,7 @@ def test_a_process_that_dies_ends_all_and_leaves_a_checkpoint(tmp_path, how):
     assert resumed["parameters"] == whole["parameters"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_one_stops_all_after_the_same_step(tmp_path):
     process = started(2, tmp_path, "2.json", fail_at=23, how="interrupt", checkpoint="run.ckpt")
     _, errors = process.communicate(timeout=60)
@@ -175,6 +177,7 @@ def test_the_command_line(tmp_path):
     np.testing.assert_allclose(*networks, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_program_of_the_page(tmp_path):
     """docs/scaling.md's, in two processes; test_dask.py has its other one."""
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text("utf-8")

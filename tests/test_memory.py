@@ -39,6 +39,7 @@ def growth(work, times):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.slow
 def test_layers_keep_nothing(name):
     """50,000 of each are made and used in a long run."""
     x = X.reshape(10, 1, 10, 10) if name in ("Convolution", "Pooling") else X
@@ -51,6 +52,7 @@ def test_layers_keep_nothing(name):
 
 
 @pytest.mark.parametrize("name", WITH_LOSS)
+@pytest.mark.slow
 def test_layers_with_loss_keep_nothing(name):
     t = np.zeros(50, np.int64) if name == "SoftmaxWithLoss" else X
 
@@ -67,6 +69,7 @@ def test_networks_keep_nothing():
     assert growth(lambda: MLP((20, 10, 3), seed=0).gradient(X, np.zeros(50, np.int64)), 2000 * LONG) < 16
 
 
+@pytest.mark.slow
 def test_training_steps_keep_nothing():
     """Resident memory over 40,000 steps, a million in a long run, in calls of 2,000."""
     network, labels = MLP((20, 10, 3), seed=0), np.arange(50) % 3
