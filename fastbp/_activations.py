@@ -1,6 +1,6 @@
 """The activations that networks have between their layers: everything about each of them but its compiled form.
 
-A new one is an entry here, its compiled form in kernels/layers/activations.py, and a class in layers.py.
+A new one is an entry here, its compiled form in kernels/layers/activations.py, and a class in layers/_activations.py.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _known(name: object, source: str) -> str:
 
 
 def default_backend() -> str:
-    """The name of the backend that a layer or network made now, in this thread or task, is given.
+    """The name of the backend that new layers and networks get, in this thread or task.
 
     Returns:
         "numba" or "numpy".
@@ -125,14 +125,14 @@ def cached_training() -> int:
 
 
 @contextmanager
-def compiled_functions(told: Callable[[int], None]) -> Iterator[None]:
-    """Within the `with` block, `told` has how many functions of the kernels were compiled so far, after each of them."""
-    with _runtime("compiler").compiled_functions(told):
+def compiled_functions(callback: Callable[[int], None]) -> Iterator[None]:
+    """In the `with` block, calls `callback` with how many functions of the kernels were compiled so far, after each."""
+    with _runtime("compiler").compiled_functions(callback):
         yield
 
 
-def _runtime(room: str) -> ModuleType:
-    return importlib.import_module(f"fastbp.kernels.runtime.{room}")
+def _runtime(module: str) -> ModuleType:
+    return importlib.import_module(f"fastbp.kernels.runtime.{module}")
 
 
 def set_num_threads(count: int | None) -> None:

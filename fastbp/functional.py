@@ -1,6 +1,6 @@
 """A network as functions on the tuple (layers, weights, biases), W being (outputs, inputs): backpropagation from scratch.
 
-The style of full-scratch tutorials: `layers` are the widths, such as [2, 3, 1]; weights[l] is (layers[l + 1], layers[l]),
+The style of from-scratch tutorials: `layers` are the widths, such as [2, 3, 1]; weights[l] is (layers[l + 1], layers[l]),
 biases[l] (layers[l + 1],), as lists or arrays. Hidden layers have a sigmoid, the output is the identity, the loss of a
 sample is half the squared error, ½ Σ (y - t)². A sample is x (inputs,); a batch (N, inputs) is computed as one matrix, and
 its gradients are the sums over its samples. Nothing that is passed in is changed; new arrays are float64.
@@ -107,7 +107,7 @@ def back_prop(
     cached_sums: Sequence[ArrayLike],
     backend: str | None = None,
 ) -> tuple[list[Array], list[Array]]:
-    """The gradients of half the squared error by all weights and biases.
+    """The gradients of half the squared error with respect to all weights and biases.
 
     Args:
         layers: the widths.

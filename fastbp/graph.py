@@ -36,8 +36,8 @@ class Node:
     Attributes:
         x: the first operand of the last `forward`.
         y: the second one.
-        dx: the derivative by x, after `backward`.
-        dy: the derivative by y.
+        dx: the derivative with respect to x, after `backward`.
+        dy: the derivative with respect to y.
 
     Examples:
         >>> from fastbp.graph import Node
@@ -76,7 +76,7 @@ class Node:
         return self._value(*operands)
 
     def backward(self, dout: Any = 1) -> Any:
-        """dout, the derivative by the result -> dx, or dx and dy. Raises RuntimeError before any forward."""
+        """dout, the derivative with respect to the result -> dx, or dx and dy. Raises RuntimeError before any forward."""
         if not self._called:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
         derivatives = [

@@ -3,7 +3,7 @@
 Arguments are already checked: shapes fit, W and b share one floating dtype, labels are in range. Compiled loops do not
 look at bounds, so nothing else may reach them; people call fastbp.layers and fastbp.networks, which check.
 
-The rooms; each imports from those below it only:
+The packages; each imports from those below it only:
 
     engine/    many training steps in one call: layout of the arena, a layer's forward, backward and update, loss, dropout,
                optimizers' rules, evaluation

@@ -83,8 +83,8 @@ def test_stopping_keeps_what_was_done():
 
 def test_they_do_not_change_the_run():
     plain, alone = trained()
-    told, watched = trained(Witness(), EarlyStopping(patience=1000, restore_best=False))
-    np.testing.assert_array_equal(plain.parameters, told.parameters)
+    called, watched = trained(Witness(), EarlyStopping(patience=1000, restore_best=False))
+    np.testing.assert_array_equal(plain.parameters, called.parameters)
     np.testing.assert_array_equal(alone.losses, watched.losses)
 
 

@@ -140,7 +140,7 @@ def test_another_run_is_not_gone_on_with(changes, message, tmp_path):
 def test_damaged_checkpoints_and_missing_arguments(tmp_path):
     path = tmp_path / "run.ckpt"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(SavedFileError, match="is no whole safetensors file"):
+    with pytest.raises(SavedFileError, match="is not a complete safetensors file"):
         fit(checkpoint=path, resume=True)
     MLP((6, 3), seed=0).save(path)
     with pytest.raises(SavedFileError, match="it names fastbp network 1, expected 'fastbp checkpoint 2'"):

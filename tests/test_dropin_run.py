@@ -276,7 +276,7 @@ def test_a_script_in_which_nothing_is_accelerated_is_told_why(folder):
     result = run(folder, "-m", "fastbp", "run", write(folder, "script.py", own + "print(Scale().forward(3))\n"))
     assert result.stdout == "6\n"
     assert result.stderr == (
-        "fastbp: nothing was accelerated: Scale (script.py:1) was left, "
+        "fastbp: nothing was accelerated: Scale (script.py:1) was not patched: "
         "not tried: it did too little, or nothing; see --verbose\n"
     )
     result = run(folder, "-m", "fastbp", "run", write(folder, "script.py", "from common.layers import *\n"))

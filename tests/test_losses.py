@@ -1,4 +1,4 @@
-"""Regression and yes-or-no outputs: the layers, the networks and the trainer on them."""
+"""Regression and binary outputs: the layers, the networks and the trainer on them."""
 
 import numpy as np
 import pytest

@@ -163,9 +163,9 @@ def test_wrong_models_and_files(model, tmp_path):
     MLP((784, 3), loss="squared_error").save(tmp_path / "numbers.safetensors")
     for arguments, message in [
         (("predict", tmp_path / "none.safetensors", tmp_path / "digit.png"), "there is no such file"),
-        (("predict", tmp_path / "digit.png", tmp_path / "digit.png"), "is no whole safetensors file"),
+        (("predict", tmp_path / "digit.png", tmp_path / "digit.png"), "is not a complete safetensors file"),
         (("predict", tmp_path / "other.safetensors", tmp_path / "digit.png"), "takes rows of 20 numbers"),
-        (("predict", tmp_path / "numbers.safetensors", tmp_path / "digit.png"), "one that tells classes is needed"),
+        (("predict", tmp_path / "numbers.safetensors", tmp_path / "digit.png"), "a classifier is needed"),
         (("predict", model, tmp_path / "none.png"), "none.png: there is no such file"),
         (("evaluate", tmp_path / "other.safetensors"), "takes rows of 20 numbers, the images have 784"),
         (("evaluate", model, "--plot", tmp_path / "x.txt"), "--plot must end in"),

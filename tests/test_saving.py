@@ -91,7 +91,7 @@ def test_truncated_files_are_refused(keep, tmp_path):
     path = tmp_path / "model.safetensors"
     MLP((6, 5, 3), seed=0).save(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(SavedFileError, match="is no whole safetensors file"):
+    with pytest.raises(SavedFileError, match="is not a complete safetensors file"):
         load(path)
 
 
@@ -158,7 +158,7 @@ def test_files_that_are_not_there_and_other_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         load(tmp_path / "none.safetensors")
     (tmp_path / "text").write_text("hello, this is a text of some length")
-    with pytest.raises(SavedFileError, match="is no whole safetensors file"):
+    with pytest.raises(SavedFileError, match="is not a complete safetensors file"):
         load(tmp_path / "text")
 
 
@@ -204,11 +204,11 @@ class Evil:
         (pickle.dumps(Evil()), "it asks for (posix|nt).system"),
         (pickle.dumps({"W1": Evil()}), "it asks for"),
         (pickle.dumps(np.array([Evil()], dtype=object)), "it asks for"),
-        (pickle.dumps([1, 2]), "is no dict of arrays, but list"),
-        (pickle.dumps({"W1": "text"}), "is no dict of arrays"),
-        (b"nonsense", "is no dict of arrays"),
-        (b"", "is no dict of arrays"),
-        (save(WEIGHTS), "is no dict of arrays"),
+        (pickle.dumps([1, 2]), "is not a dict of arrays, but list"),
+        (pickle.dumps({"W1": "text"}), "is not a dict of arrays"),
+        (b"nonsense", "is not a dict of arrays"),
+        (b"", "is not a dict of arrays"),
+        (save(WEIGHTS), "is not a dict of arrays"),
     ],
 )
 def test_pickles_of_anything_else_are_refused(content, message, tmp_path, monkeypatch):

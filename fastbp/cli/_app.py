@@ -60,7 +60,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """What holds for all commands."""
@@ -139,7 +139,7 @@ def train(
 ) -> None:
     """Train one network and show its accuracies and times.
 
-    Started by mpiexec -n N (extra `mpi`), N processes train it together, each on its share of the images.
+    Started by mpiexec -n N (extra `mpi`), N processes train it together, each on its shard of the images.
     """
     communicator = user_errors(world)
     if resume and checkpoint is None:

@@ -57,7 +57,7 @@ def _traced(example: str, known: list[str]) -> Any:
     return traced
 
 
-demo = typer.Typer(no_args_is_help=True, help="Things to look at.")
+demo = typer.Typer(no_args_is_help=True, help="Demonstrations: the optimizers' paths, a learned plane.")
 
 
 @demo.command("optimizers")

@@ -42,7 +42,7 @@ def predict(
 
 
 def evaluate(model: ModelFile, data_dir: DataDir = None, plot: PlotFile = None, json: JsonFile = None) -> None:
-    """Show the accuracy on the test images and what was taken for what; --plot shows the most confident mistakes."""
+    """Show the accuracy on the test images and the confusion matrix; --plot shows the most confident mistakes."""
     from ..datasets import load_mnist
     from . import _report as report
     from ._model_plots import confusion_table, plot_mistakes

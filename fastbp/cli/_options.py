@@ -21,11 +21,11 @@ LearningRate = Annotated[float, typer.Option(min=0, help="Step of the optimizer.
 Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
 OptimizerName = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
 EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial weights and of the batches.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="A folder of four IDX files named as MNIST's.", show_default="MNIST itself")
 ]
-PlotFile = Annotated[Path | None, typer.Option(help="Save a picture of the curves and times here (.png, .svg, .pdf).")]
+PlotFile = Annotated[Path | None, typer.Option(help="Save a plot here (.png, .svg, .pdf).")]
 JsonFile = Annotated[Path | None, typer.Option(help="Save everything as JSON here; - prints it, and nothing else.")]
 
 

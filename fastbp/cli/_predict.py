@@ -96,6 +96,6 @@ def evaluate_on(network: MLP, images: Array, labels: Array) -> TestResult:
 
 def _check_classifier(network: MLP, features: int) -> None:
     if not network.classifies:
-        raise ValueError(f"the network has the loss {network.loss_name!r}; one that tells classes is needed")
+        raise ValueError(f"the network has the loss {network.loss_name!r}; a classifier is needed")
     if network.sizes[0] != features:
         raise ValueError(f"the network takes rows of {network.sizes[0]} numbers, the images have {features}")

@@ -130,7 +130,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """`%unload_ext fastbp`: leave alone what later cells import or define; what has been accelerated stays so.
+    """`%unload_ext fastbp`: do not patch what later cells import or define; what is patched stays patched.
 
     Args:
         shell: IPython's; not used.

@@ -42,7 +42,7 @@ class Audit(calls.Count):
 class Auditor:
     """Wraps methods so that both ways are taken. A difference beyond the tolerance raises DifferenceFound."""
 
-    watches = True  # what is left alone is timed, too
+    watches = True  # what is not patched is timed, too
 
     tolerance: float | None = None
     audits: dict[str, Audit] = field(default_factory=dict)

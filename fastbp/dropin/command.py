@@ -116,8 +116,9 @@ def _why_not(found: list[Found]) -> str:
     if not shown:
         return "no class with a forward and a backward was defined in Python code"
     first = shown[-1]
-    others = f"; so were {len(shown) - 1} others" if len(shown) > 1 else ""
-    return f"{first.name} ({os.path.basename(first.file)}:{first.line}) was left, {first.reason}{others}; see --verbose"
+    others = f"; nor were {len(shown) - 1} others" if len(shown) > 1 else ""
+    place = f"{os.path.basename(first.file)}:{first.line}"
+    return f"{first.name} ({place}) was not patched: {first.reason}{others}; see --verbose"
 
 
 def _verdicts(found: list[Found]) -> str:

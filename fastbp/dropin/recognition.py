@@ -1,4 +1,4 @@
-"""Which classes and functions are the book's own: told by their code, not by their name.
+"""Which classes and functions are the book's own: recognised by their code, not by their name.
 
 A definition is brought to a canonical text, whose digest is looked up in `known_versions`. Comments, docstrings, formatting,
 annotations, the order of methods, the name of the definition and those of local variables do not count; everything that

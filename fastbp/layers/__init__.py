@@ -1,6 +1,6 @@
 """The layers of the book ゼロから作るDeep Learning (common/layers.py), on either backend.
 
-A layer checks its arguments, remembers what backward needs, and calls one kernel forward and one backward. Results are
+A layer checks its arguments, caches what backward needs, and calls one kernel forward and one backward. Results are
 new arrays in the dtype that NumPy's own arithmetic would give. Departures from the book, on purpose:
 
 - `Relu.backward` leaves the caller's dout as it is; the book's sets it to 0 in place and returns it.

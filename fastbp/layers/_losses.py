@@ -117,7 +117,7 @@ class _TargetLoss(Layer):
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """dout * the derivative by x, (N, M), divided by N for the mean. Raises RuntimeError before any forward."""
+        """dout * d(loss)/dx (N, M), divided by N for the mean. Raises RuntimeError before any forward."""
         y, t = self._cached("y"), self._cached("t")
         derivative = self._kernels.target_loss_backward(y.astype(t.dtype, copy=False), t, self.name)
         return (derivative * (dout / self._divisor(y))).astype(y.dtype, copy=False)

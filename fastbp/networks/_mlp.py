@@ -79,7 +79,7 @@ class MLP:
         dtype: "float32" or "float64"; the same seed draws the same weights for both.
         backend: "numba" or "numpy"; None for the default.
         seed: for numpy.random.default_rng.
-        loss: "cross_entropy", after a softmax, for classes; "squared_error", half of it, of the outputs themselves, for
+        loss: "cross_entropy", after a softmax, for classes; "squared_error", half the squared error of the outputs, for
             regression; "absolute_error" or "huber", for data with outliers; "poisson", after exp, for counts;
             "binary_cross_entropy", after a sigmoid, for outputs of two classes each.
         reduction: the loss is the "mean" over the batch or the "sum".
@@ -180,7 +180,7 @@ class MLP:
         return out
 
     def predict_proba(self, x: ArrayLike) -> Array:
-        """x (N, ...) -> probabilities (N, outputs): the softmax of the scores, or their sigmoid for yes-or-no outputs.
+        """x (N, ...) -> probabilities (N, outputs): the softmax of the scores, or their sigmoid for binary outputs.
 
         Raises what predict raises, and ValueError for a network of regression.
         """

@@ -125,9 +125,9 @@ def load_book_params(path: str | os.PathLike[str]) -> dict[str, Array]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except Exception as error:
-        raise SavedFileError(f"{path}: is no dict of arrays as the book's scripts pickle it: {error}") from error
+        raise SavedFileError(f"{path}: is not a dict of arrays as the book's scripts pickle it: {error}") from error
     if not isinstance(params, dict) or not all(isinstance(value, np.ndarray) for value in params.values()):
-        raise SavedFileError(f"{path}: is no dict of arrays, but {type(params).__name__}")
+        raise SavedFileError(f"{path}: is not a dict of arrays, but {type(params).__name__}")
     for key, value in params.items():
         checks.floating_array(f"{path}: {key!r}", value)
     return params

@@ -23,7 +23,7 @@ class SavedFileError(ValueError):
         >>> open("broken.safetensors", "wb").close()
         >>> fastbp.load("broken.safetensors")
         Traceback (most recent call last):
-        fastbp.networks._tensor_files.SavedFileError: broken.safetensors: is no safetensors file, or damaged...
+        fastbp.networks._tensor_files.SavedFileError: broken.safetensors: is not a complete safetensors file: ...
     """
 
 
@@ -49,7 +49,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise SavedFileError(f"{path}: is no whole safetensors file: {error}") from error
+        raise SavedFileError(f"{path}: is not a complete safetensors file: {error}") from error
     if metadata.get("format") != kind:
         found = metadata.get("format", "no format of fastbp's")
         raise SavedFileError(f"{path}: it names {found}, expected {kind!r} of this version of fastbp")

@@ -1,4 +1,4 @@
-"""What is told of a training run as it goes on: stopping early, schedules, logs, plots. Progress bars are such, too."""
+"""Callbacks, called as a training run goes on: early stopping, schedules, logs, plots, progress bars."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Callback:
     training, all call the same; stop in on_iterations or on_evaluation, for all alike.
 
     Attributes:
-        every: on_iterations comes after each so many iterations exactly, and after the last. None: never.
+        every: the number of iterations between two calls of on_iterations; one more comes after the last. None: never.
 
     Examples:
         >>> import numpy as np
@@ -63,14 +63,14 @@ class Callback:
         """About ten times a second."""
 
     def on_end(self, run: Run) -> None:
-        """At the end, however it came: also after Ctrl-C and errors. The last callback is told first."""
+        """At the end, however it came: also after Ctrl-C and errors. The last callback comes first."""
 
     def state(self) -> dict[str, Array]:
         """What a checkpoint is to keep of this callback: arrays by name."""
         return {}
 
     def restore(self, state: dict[str, Array]) -> None:
-        """Take back what `state` gave, where a run goes on from a checkpoint; before on_start."""
+        """Restore what `state` returned, where a run is resumed from a checkpoint; called before on_start."""
 
 
 def checked_callbacks(callbacks: Any) -> list[Callback]:
@@ -236,7 +236,7 @@ def cosine_decay(iterations: int, warmup: int = 0) -> Callable[[int], float]:
 
 
 def step_decay(iterations: int, factor: float = 0.1) -> Callable[[int], float]:
-    """Times `factor` after every so many iterations.
+    """The rate times `factor` after every `iterations` iterations.
 
     Args:
         iterations: at least 1.
@@ -342,7 +342,7 @@ class CSVLog(_Log):
         path: the file.
 
     Raises:
-        OSError: as the disk does, when the run begins.
+        OSError: if the file cannot be written, when the run begins.
 
     Examples:
         >>> import numpy as np
@@ -379,7 +379,7 @@ class JSONLinesLog(_Log):
         path: the file.
 
     Raises:
-        OSError: as the disk does, when the run begins.
+        OSError: if the file cannot be written, when the run begins.
 
     Examples:
         >>> import json
@@ -411,7 +411,7 @@ class JSONLinesLog(_Log):
 
 
 class LivePlot(Callback):
-    """In a notebook: the losses and the evaluations so far as a picture, drawn anew at each evaluation.
+    """In a notebook: a plot of the losses and the evaluations so far, redrawn at each evaluation.
 
     Raises:
         ModuleNotFoundError: as the run begins, without matplotlib (extra `cli`) or IPython.

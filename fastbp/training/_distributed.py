@@ -92,7 +92,7 @@ class SeveralProcesses:
         for step, batch in enumerate(batches):
             self._own_gradient(run, batch, gradient, rest, rule.steps + step)
             rest[INTERRUPTED] = self.interrupted
-            self._add_up(buffer)
+            self._all_reduce(buffer)
             divisor = (float(rest[WEIGHT]) or 1.0) if run.network.reduction == "mean" else 1.0
             gradient /= parameters.dtype.type(divisor)
             losses[step] = float(rest[LOSS]) / divisor
@@ -115,7 +115,7 @@ class SeveralProcesses:
         rest[LOSS] = network._kernels.batch_gradient(*arguments)
         rest[WEIGHT] = len(own) if terms is None or terms.weights is None else terms.weights[own].sum()
 
-    def _add_up(self, buffer: Array) -> None:
+    def _all_reduce(self, buffer: Array) -> None:
         from mpi4py import MPI
 
         self.communicator.Allreduce(MPI.IN_PLACE, buffer, op=MPI.SUM)

@@ -1,4 +1,4 @@
-"""Who carries out a training run: this process, or several together (distributed.py). One interface for both."""
+"""Who carries out a training run: this process, or several together (_distributed.py). One interface for both."""
 
 from __future__ import annotations
 

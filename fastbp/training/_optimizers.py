@@ -24,9 +24,9 @@ class Rule(NamedTuple):
 class Optimizer:
     """What all optimizers share.
 
-    What an optimizer remembers (velocities, squares) belongs to the array it was for, or, where there are only numbers, to
-    the key; single values share one memory. An optimizer that is given another network's arrays under the keys of one that
-    still exists would mix their memories, and raises ValueError instead: make one for each network.
+    An optimizer's state (velocities, squares) belongs to the array it was for, or, where there are only numbers, to
+    the key; single values share one state. An optimizer that is given another network's arrays under the keys of one that
+    still exists would mix their states, and raises ValueError instead: make one for each network.
 
     Args:
         learning_rate: 0 or more.
@@ -212,7 +212,7 @@ class Momentum(Optimizer):
 
 
 class Nesterov(Momentum):
-    """Nesterov's accelerated gradient, in the form of Bengio et al. 2012, as in the book's current edition.
+    """Nesterov's accelerated gradient, in the form of Bengio et al. 2012, as in the book's current version.
 
     Args:
         learning_rate: 0 or more.
@@ -323,7 +323,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): also parameter -= learning_rate * weight_decay * it.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): also parameter *= 1 - learning_rate * weight_decay.
 
     Args:
         learning_rate: 0 or more.

@@ -158,7 +158,7 @@ class Run:
         return self.executor.rank
 
     def stop(self, reason: str) -> None:
-        """End the run when the callbacks of this moment have been told; `reason` goes to the history."""
+        """End the run when the callbacks of this moment have been called; `reason` goes to the history."""
         self.history.stopped = reason
 
     def restore(self, saved: Checkpoint) -> None:

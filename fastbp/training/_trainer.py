@@ -173,7 +173,7 @@ class Trainer:
         executor: Executor = OneProcess() if self.communicator is None else SeveralProcesses(self.communicator)
         data = executor.raise_on_all_ranks(lambda: self._checked(x, t, validation, sample_weight, divide_by))
         plan = self._plan(executor, data, iterations, epochs, shuffle=shuffle, evaluate_every=evaluate_every)
-        told = [*callbacks, ProgressBar(f"{self.network.backend}:{self.network.dtype}", progress)]
+        all_callbacks = [*callbacks, ProgressBar(f"{self.network.backend}:{self.network.dtype}", progress)]
         saved = None
         if checkpoint is not None:
             path, settings = Path(checkpoint), self._settings(executor, plan)
@@ -182,10 +182,10 @@ class Trainer:
                 saved = executor.from_first(lambda: read_checkpoint(path, settings) if path.exists() else None)
             if saved is not None:
                 self._random.set_state(saved.random)
-            told.append(CheckpointWriter(path, every, settings, self._random.get_state(legacy=True)))
+            all_callbacks.append(CheckpointWriter(path, every, settings, self._random.get_state(legacy=True)))
         else:
             checks.whole_number("checkpoint_every", checkpoint_every, at_least=1)
-        self._execute(executor, plan, told, saved, stop_at_nonfinite=on_nonfinite == "raise")
+        self._execute(executor, plan, all_callbacks, saved, stop_at_nonfinite=on_nonfinite == "raise")
         if self.history.interrupted:
             done = len(self.history.losses)
             message = f"Training was interrupted after {done} of {plan.total} iterations"
@@ -214,7 +214,13 @@ class Trainer:
         return Plan(train, test, terms, samples, total, shuffle, evaluate_every)
 
     def _execute(
-        self, executor: Executor, plan: Plan, told: list[Callback], saved: Checkpoint | None, *, stop_at_nonfinite: bool
+        self,
+        executor: Executor,
+        plan: Plan,
+        all_callbacks: list[Callback],
+        saved: Checkpoint | None,
+        *,
+        stop_at_nonfinite: bool,
     ) -> None:
         """Carry out a plan, from the start or from a checkpoint."""
         self.history = History(losses=np.empty(plan.total))
@@ -225,7 +231,7 @@ class Trainer:
             plan.test,
             self.history,
             evaluate_every=plan.evaluate_every,
-            callbacks=told,
+            callbacks=all_callbacks,
             stop_at_nonfinite=stop_at_nonfinite,
             terms=plan.terms,
             executor=executor,

@@ -76,10 +76,10 @@ def sparse_forward(x, W, b):
 
 
 def buffers(numbers, places, packed):
-    """Buffers for the flat x, with room for so many places."""
+    """Buffers for the flat x, with scratch for so many places."""
     bits = numbers.view(f"i{numbers.itemsize}")
-    room = workspace(2 * places, np.dtype(np.intp))  # there is one for each dtype: marks may have that of the places
-    return bits, room[places:].view(bits.dtype), room[:places], packed
+    scratch = workspace(2 * places, np.dtype(np.intp))  # there is one for each dtype: marks may have that of the places
+    return bits, scratch[places:].view(bits.dtype), scratch[:places], packed
 
 
 @kernel

@@ -1,7 +1,7 @@
 """The micro-kernel: six rows of c by one panel of columns, 12 sums that stay in registers while k runs.
 
-Each turn of its loop loads two vectors of b and six numbers of a, and does 12 multiply-adds. The blocks around it are Goto's
-(Anatomy of High-Performance Matrix Multiplication, 2008), named as in BLIS: see product.py.
+Each iteration of its loop loads two vectors of b and six numbers of a, and does 12 multiply-adds. The blocks around it
+are Goto's (Anatomy of High-Performance Matrix Multiplication, 2008), named as in BLIS: see product.py.
 
 Measured and rejected, float32, one AVX2 core, (96, 784) @ (784, 64), GFLOP/s: plain loops that Numba vectorises 20; the
 same micro-kernel with a's numbers converted from float64 or uint8 inside the loop 18 to 35, against 53 where that was done

@@ -84,10 +84,10 @@ def affine_backward(dout, x, W, needs_dx=True):
     each = max(plan_dx[0], plan_dW[0])
     plans = (each, *plan_dx[1:]), (each, *plan_dW[1:])
     size, packed_size = threads * each, threads * rows * ROWS
-    room = workspace(size + packed_size, dtype)
+    scratch = workspace(size + packed_size, dtype)
     run(
-        _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, room,
-        (compacted, *buffers(x_[0], threads * rows, room[size : size + packed_size])),
+        _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
+        (compacted, *buffers(x_[0], threads * rows, scratch[size : size + packed_size])),
     )  # fmt: skip
     return dx if needs_dx else None, dW, db[:columns].copy()
 

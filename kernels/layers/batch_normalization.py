@@ -44,9 +44,9 @@ def batch_normalization_backward(dout, gamma, xc, xn, std):
     """dout (N, D), gamma (D,), the rest from forward -> dx (N, D), dgamma, dbeta (D,)."""
     dx = np.empty(dout.shape, dout.dtype)
     columns = dout.shape[1]
-    dgamma, dbeta, room = (np.empty(LEVELS * columns, dout.dtype) for _ in range(3))
+    dgamma, dbeta, scratch = (np.empty(LEVELS * columns, dout.dtype) for _ in range(3))
     threads, forward = threads_for(dout.size, PARALLEL_THRESHOLD), (flat(gamma), flat(xc), flat(xn), flat(std))
-    run(_backward, threads, flat(dx), (dgamma, dbeta), flat(dout), forward, len(dout), room)
+    run(_backward, threads, flat(dx), (dgamma, dbeta), flat(dout), forward, len(dout), scratch)
     return dx, dgamma[:columns].copy(), dbeta[:columns].copy()
 
 
@@ -94,31 +94,31 @@ def _apply(work, out, x, parameters, rows):
 
 
 @kernel
-def _backward(work, dx, gradients, dout, forward, rows, room):
-    """The book's steps, column by column: dstd is summed up in `room`, and then dmu.
+def _backward(work, dx, gradients, dout, forward, rows, scratch):
+    """The book's steps, column by column: dstd is summed up in `scratch`, and then dmu.
 
     gradients: dgamma, dbeta; forward: gamma, xc, xn, std.
     """
     gamma, xc, _, std = forward
     columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
     for first, end in chunks(work, 1, columns):
-        sum_gradients(gradients, room, dout, forward, rows, first, end)
+        sum_gradients(gradients, scratch, dout, forward, rows, first, end)
         for j in range(first, end):
-            store_scalar(room, j, two / rows * (half * load_scalar(room, j) / load_scalar(std, j)))
+            store_scalar(scratch, j, two / rows * (half * load_scalar(scratch, j) / load_scalar(std, j)))
         for i in range(rows):
             for j in range(first, end):
                 place = i * columns + j
                 direct = load_scalar(gamma, j) * load_scalar(dout, place) / load_scalar(std, j)
-                store_scalar(dx, place, direct + load_scalar(xc, place) * load_scalar(room, j))
-        take_off_mean(dx, room, rows, columns, first, end)
+                store_scalar(dx, place, direct + load_scalar(xc, place) * load_scalar(scratch, j))
+        take_off_mean(dx, scratch, rows, columns, first, end)
 
 
 @device
-def sum_gradients(gradients, room, dout, forward, rows, first, end):
-    """dgamma, dbeta and, in `room`, dstd, of the columns from `first` to `end`."""
+def sum_gradients(gradients, scratch, dout, forward, rows, first, end):
+    """dgamma, dbeta and, in `scratch`, dstd, of the columns from `first` to `end`."""
     (dgamma, dbeta), (gamma, xc, xn, std) = gradients, forward
     columns = len(std)
-    for sums in (dgamma, dbeta, room):
+    for sums in (dgamma, dbeta, scratch):
         begin_sums(sums, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
@@ -127,24 +127,24 @@ def sum_gradients(gradients, room, dout, forward, rows, first, end):
             add_to_sum(dbeta, j, columns, number)
             add_to_sum(dgamma, j, columns, load_scalar(xn, place) * number)
             term = -load_scalar(gamma, j) * number * load_scalar(xc, place) / (spread * spread)
-            add_to_sum(room, j, columns, term)
-        for sums in (dgamma, dbeta, room):
+            add_to_sum(scratch, j, columns, term)
+        for sums in (dgamma, dbeta, scratch):
             end_row(sums, first, end, columns, i)
-    for sums in (dgamma, dbeta, room):
+    for sums in (dgamma, dbeta, scratch):
         end_sums(sums, first, end, columns)
 
 
 @device
-def take_off_mean(dx, room, rows, columns, first, end):
+def take_off_mean(dx, scratch, rows, columns, first, end):
     """dx -= the mean of each column, from `first` to `end`."""
-    begin_sums(room, first, end, columns)
+    begin_sums(scratch, first, end, columns)
     for i in range(rows):
         for j in range(first, end):
-            add_to_sum(room, j, columns, load_scalar(dx, i * columns + j))
-        end_row(room, first, end, columns, i)
-    end_sums(room, first, end, columns)
+            add_to_sum(scratch, j, columns, load_scalar(dx, i * columns + j))
+        end_row(scratch, first, end, columns, i)
+    end_sums(scratch, first, end, columns)
     for j in range(first, end):
-        store_scalar(room, j, load_scalar(room, j) / rows)
+        store_scalar(scratch, j, load_scalar(scratch, j) / rows)
     for i in range(rows):
         for j in range(first, end):
-            store_scalar(dx, i * columns + j, load_scalar(dx, i * columns + j) - load_scalar(room, j))
+            store_scalar(dx, i * columns + j, load_scalar(dx, i * columns + j) - load_scalar(scratch, j))

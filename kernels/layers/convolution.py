@@ -95,9 +95,19 @@ def convolution_backward(dout, padded, W, stride, pad, needs_dx=True):
     threads = threads_for(dout.size * W[0].size, PARALLEL_THRESHOLD)
     panel = 2 * VECTOR_BYTES // W.itemsize
     line = -(-dout.shape[3] // panel) * panel
-    room_size = line * (filters + W[0].size)
-    room = workspace(threads * room_size, W.dtype)
-    run(_scatter_add, threads, flat(dx), dx.shape, _images(dout), flat(W), (*W.shape[1:], stride, pad), room, room_size)
+    scratch_size = line * (filters + W[0].size)
+    scratch = workspace(threads * scratch_size, W.dtype)
+    run(
+        _scatter_add,
+        threads,
+        flat(dx),
+        dx.shape,
+        _images(dout),
+        flat(W),
+        (*W.shape[1:], stride, pad),
+        scratch,
+        scratch_size,
+    )
     return dx, dW, db
 
 
@@ -125,8 +135,8 @@ def _correlate(x, padded, pads, stride, rows, window, filters):
     out = np.empty((count, columns, *rows), weights.dtype)
     line = -(-columns * weights.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // weights.itemsize
     threads = min(threads_for(out.size * len(offsets), PARALLEL_THRESHOLD), max(count, 1))
-    room = workspace(line * (len(offsets) + threads * MC), weights.dtype)
-    run(_multiply_patches, threads, out.reshape(-1), _images(x), around, pads, patches, filters, room)
+    scratch = workspace(line * (len(offsets) + threads * MC), weights.dtype)
+    run(_multiply_patches, threads, out.reshape(-1), _images(x), around, pads, patches, filters, scratch)
     return out
 
 
@@ -144,21 +154,21 @@ def _in_order(count):
 
 @lru_cache(maxsize=256)
 def _flipped(filters, channels, high, wide):
-    """Where column k = (filter, y, x) of dout's patches finds its weight: the window turned by 180 degrees."""
+    """Where column k = (filter, y, x) of dout's patches finds its weight: the window flipped on both axes."""
     window = np.arange(high * wide, dtype=np.intp)[::-1]
     return (np.arange(filters, dtype=np.intp)[:, None] * (channels * high * wide) + window).reshape(-1)
 
 
 @kernel
-def _multiply_patches(work, out, x, padded, pads, patches, filters, room):
+def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
     """Image by image: padded, and MC rows at a time multiplied in this thread's `block` and transposed into `out`."""
     thread, threads, _ = work
     x, padded, filters = Images(*x), Images(*padded), Filters(*filters)
     width, depth, columns, rows = panel_width(out), len(filters.offsets), len(filters.bias), len(patches[0])
     panels = (columns + width - 1) // width
     line = panels * width
-    block = Panels(room, line * depth + thread * MC * line, line, width)
-    weights, chunk_count = panels_at(room, 0, depth), most_chunks(threads)
+    block = Panels(scratch, line * depth + thread * MC * line, line, width)
+    weights, chunk_count = panels_at(scratch, 0, depth), most_chunks(threads)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(panels, chunk, chunk_count)
         pack_filters(weights, filters, first, end)
@@ -170,7 +180,7 @@ def _multiply_patches(work, out, x, padded, pads, patches, filters, room):
                 count = min(MC, rows - top)
                 for r in range(count):
                     for j in range(columns):
-                        store_scalar(room, block.start + r * line + j, load_scalar(filters.bias, j))
+                        store_scalar(scratch, block.start + r * line + j, load_scalar(filters.bias, j))
                 start = n * padded.steps[0]
                 a = IndirectMatrix(padded.array, start, patches[0], top, patches[1], np.intp(0))
                 multiply_indirect(block, a, weights, count, depth, panels)
@@ -261,18 +271,18 @@ def _weights_gradient(dout, padded, W, stride):
     patches = _offsets((1, *dout.shape[2:]), steps[1:], stride), _offsets(W.shape[1:], steps[1:], 1)
     panel = 2 * VECTOR_BYTES // W.itemsize
     threads = min(threads_for(dout.size * depth, PARALLEL_THRESHOLD), max(len(dout), 1))
-    room_size = -(-filters // panel) * panel * (depth + 1) + panel * DEEP
-    room = workspace(threads * room_size, W.dtype)
+    scratch_size = -(-filters // panel) * panel * (depth + 1) + panel * DEEP
+    scratch = workspace(threads * scratch_size, W.dtype)
     dW, db = np.empty(W.shape, W.dtype), np.empty(filters, W.dtype)
     run(
-        _multiply_patches_transposed, threads, (dW.reshape(-1), db), _images(dout), (around, steps[0]), patches, room,
-        room_size,
+        _multiply_patches_transposed, threads, (dW.reshape(-1), db), _images(dout), (around, steps[0]), patches, scratch,
+        scratch_size,
     )  # fmt: skip
     return dW, db
 
 
 @kernel
-def _multiply_patches_transposed(work, gradients, dout, padded, patches, room, room_size):
+def _multiply_patches_transposed(work, gradients, dout, padded, patches, scratch, scratch_size):
     """dW[f, k] = the sum over images and pixels of patch number k times dout[f, pixel]; db[f] that of dout[f, pixel].
 
     gradients: dW, db; padded: an array, and from image to image. Each chunk has a panel of dout, [pixel][filter], and its
@@ -284,22 +294,22 @@ def _multiply_patches_transposed(work, gradients, dout, padded, patches, room, r
     width = panel_width(dW)
     panels = (filters + width - 1) // width
     for chunk in claimed(work, 1, threads):
-        own = chunk * room_size
+        own = chunk * scratch_size
         block = own + panels * width * (depth + 1)
         for i in range(own, block):
-            store_scalar(room, i, 0)
+            store_scalar(scratch, i, 0)
         first, end = chunk_bounds(dout.shape[0], chunk, threads)
         for n in range(first, end):
             for panel in range(panels):
-                sums = Panels(room, own + panel * width * (depth + 1), width, width)
+                sums = Panels(scratch, own + panel * width * (depth + 1), width, width)
                 add_image(sums, dout, n, panel, (padded[0], n * padded[1]), patches, block)
     for low, high in chunks(work, 2, filters):
         for f in range(low, high):
             place = f // width * width * (depth + 1) + f % width
             for k in range(depth + 1):
-                total = load_scalar(room, place + k * width)
+                total = load_scalar(scratch, place + k * width)
                 for other in range(1, threads):
-                    total += load_scalar(room, other * room_size + place + k * width)
+                    total += load_scalar(scratch, other * scratch_size + place + k * width)
                 if k < depth:
                     store_scalar(dW, f * depth + k, total)
                 else:
@@ -359,7 +369,7 @@ def add_rows(array, total, panel, count):
 
 
 @kernel
-def _scatter_add(work, dx, size, dout, weights, window, room, room_size):
+def _scatter_add(work, dx, size, dout, weights, window, scratch, scratch_size):
     """dx[c, oy * stride + fy - pad, ox * stride + fx - pad] += the sum over filters of W[f, c, fy, fx] * dout[f, oy, ox].
 
     Row by row of dout: its filters and pixels are packed, the products [k][ox] made, and added where they belong. window:
@@ -371,8 +381,8 @@ def _scatter_add(work, dx, size, dout, weights, window, room, room_size):
     width, chunk_count = panel_width(dx), most_chunks(threads)
     panels = (columns + width - 1) // width
     line = panels * width
-    packed = panels_at(room, thread * room_size, filters)
-    products = Panels(room, packed.start + filters * line, line, width)
+    packed = panels_at(scratch, thread * scratch_size, filters)
+    products = Panels(scratch, packed.start + filters * line, line, width)
     a = MicroPanels(weights, 0, np.intp(ROWS), np.intp(1), depth)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(dout.shape[0], chunk, chunk_count)
@@ -380,7 +390,7 @@ def _scatter_add(work, dx, size, dout, weights, window, room, room_size):
             for y in range(dout.shape[2]):
                 pack_line(packed, dout, n, y)
                 for i in range(products.start, products.start + depth * line):
-                    store_scalar(room, i, 0)
+                    store_scalar(scratch, i, 0)
                 multiply_block(products, a, packed, depth, filters, panels, dx.dtype.type(1))
                 add_patches(dx, n * size[1] * size[2] * size[3], size, products, columns, y, window)
 

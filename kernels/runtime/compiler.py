@@ -60,21 +60,21 @@ def _compile(dispatcher, signature):
 
 
 class _Counting(event.Listener):
-    def __init__(self, told):
-        self.told, self.count = told, 0
+    def __init__(self, callback):
+        self.callback, self.count = callback, 0
 
     def on_start(self, event):
         pass
 
     def on_end(self, event):
         self.count += 1
-        self.told(self.count)
+        self.callback(self.count)
 
 
 @contextmanager
-def compiled_functions(told):
-    """`told` has how many functions, device functions too, Numba has compiled in the `with` block, after each of them."""
-    listener = _Counting(told)
+def compiled_functions(callback):
+    """Calls `callback` with how many functions Numba has compiled in the `with` block, device functions too, after each."""
+    listener = _Counting(callback)
     event.register("numba:compile", listener)
     try:
         yield

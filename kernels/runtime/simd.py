@@ -298,7 +298,7 @@ def reduce_max(typing_context, vector):
 
 @intrinsic
 def as_number(typing_context, condition):
-    """A condition as 0 or 1, to compute with. LLVM is not told which values it has: it would make a branch of it."""
+    """A condition as 0 or 1, to compute with. LLVM does not learn which values it has: it would make a branch of it."""
 
     def codegen(context, builder, signature, arguments):
         number = builder.zext(arguments[0], ir.IntType(64))
