@@ -7,8 +7,19 @@ import numpy as np
 from ..runtime.arrays import flat, strided, workspace
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device, kernel
-from ..runtime.processors import threads_for
-from ..runtime.simd import deinterleave, fill, lanes, load, load_scalar, noinline, select_later, store, store_scalar
+from ..runtime.processors import VECTOR_BYTES, threads_for
+from ..runtime.simd import (
+    as_number,
+    deinterleave,
+    fill,
+    lanes,
+    load,
+    load_scalar,
+    noinline,
+    select_later,
+    store,
+    store_scalar,
+)
 from ..runtime.threads import run
 
 PARALLEL_THRESHOLD = 200_000  # numbers
@@ -26,9 +37,9 @@ def pooling_forward(x, pool_h, pool_w, stride, pad):
     arg_max = np.empty(out.size, np.int64)
     memory, steps = strided(x)
     threads = threads_for(x.size, PARALLEL_THRESHOLD)
-    places = workspace(threads * rows[1], x.dtype)
+    scratch = workspace(threads * max(rows[1], 2 * VECTOR_BYTES // x.itemsize), x.dtype)
     results, window = (flat(out), arg_max), (pool_h, pool_w, stride, pad)
-    run(_forward, threads, results, memory, steps, x.shape, rows, window, places)
+    run(_forward, threads, results, memory, steps, x.shape, rows, window, scratch)
     return out, arg_max
 
 
@@ -43,9 +54,10 @@ def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
 
 
 @kernel
-def _forward(work, results, x, steps, shape, rows, window, places):
-    """results: out, arg_max; window: its height and width, stride, pad."""
+def _forward(work, results, x, steps, shape, rows, window, scratch):
+    """results: out, arg_max; window: its height and width, stride, pad; scratch: `line_of` numbers for each thread."""
     (out, arg_max), (high, wide, stride, pad), thread = results, window, work[0]
+    own = thread * line_of(rows[1], x)
     for first, end in chunks(work, 1, shape[0] * rows[0]):
         pairs = pad == 0 and stride == 2 and high == 2 and wide == 2 and steps[3] == 1
         for line in range(first, end):
@@ -53,14 +65,11 @@ def _forward(work, results, x, steps, shape, rows, window, places):
             for c in range(shape[1]):
                 start = n * steps[0] + c * steps[1] + top * steps[2]
                 target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
-                place_at, done = line * rows[1] * shape[1] + c, 0
+                place_at = line * rows[1] * shape[1] + c
                 if pairs:
-                    done = pool_pairs(out, target, places, thread * rows[1], x, start, steps[2], rows[1])
-                    for i in range(done):
-                        store_scalar(
-                            arg_max, place_at + i * shape[1], np.int64(load_scalar(places, thread * rows[1] + i))
-                        )
-                for i in range(done, rows[1]):
+                    pool_pairs((out, target), (arg_max, place_at, shape[1]), (scratch, own), x, start, steps[2], rows[1])
+                    continue
+                for i in range(rows[1]):
                     left = i * stride - pad
                     window_start = start + left * steps[3]
                     largest, place = pool_window(x, window_start, steps, (top, left), shape, (high, wide))
@@ -69,28 +78,64 @@ def _forward(work, results, x, steps, shape, rows, window, places):
 
 
 @device
-def pool_pairs(out, target, places, p0, x, start, row_step, count):
-    """`count` windows of 2 x 2 side by side, if they fill a vector; how many were done. The last vector may overlap.
+def line_of(count, like):
+    """How many numbers of scratch `pool_pairs` needs for `count` windows."""
+    return max(count, 2 * lanes(like))
 
-    Scalar code mispredicts half of its branches: 30 ns a window, against 5.
+
+@device
+def pool_pairs(results, places, own, x, start, row_step, count):
+    """`count` windows of 2 x 2 side by side; results: out and where in it; places: arg_max, where in it, the step there.
+
+    By vectors: the last one may overlap the one before it, and where there are too few windows for one, its second half
+    overlaps the first. 100x30x24x24, float32 with 16 lanes, two threads, ms: XXX.
     """
-    width = lanes(x)
-    if count < width:
-        return 0
-    for i in range(0, count, width):
-        i = min(i, count - width)
-        upper, lower = start + 2 * i, start + 2 * i + row_step
-        a, b = load(x, upper), load(x, upper + width)
-        left, right = deinterleave(a, b, 0), deinterleave(a, b, 1)
-        a, b = load(x, lower), load(x, lower + width)
-        left_below, right_below = deinterleave(a, b, 0), deinterleave(a, b, 1)
-        top = select_later(right, left, right, left)
-        top_place = select_later(right, left, fill(x, 1), fill(x, 0))
-        below = select_later(right_below, left_below, right_below, left_below)
-        below_place = select_later(right_below, left_below, fill(x, 3), fill(x, 2))
-        store(out, target + i, select_later(below, top, below, top))
-        store(places, p0 + i, select_later(below, top, below_place, top_place))
-    return count
+    (out, target), (arg_max, place_at, step), (scratch, s0), width = results, places, own, lanes(x)
+    if count >= width:
+        for i in range(0, count, width):
+            i = min(i, count - width)
+            pool_vector((out, target + i), (scratch, s0 + i), x, start + 2 * i, row_step, width)
+        for i in range(count):
+            store_scalar(arg_max, place_at + i * step, np.int64(load_scalar(scratch, s0 + i)))
+    elif 2 * count >= width:
+        pool_vector((scratch, s0 + width), (scratch, s0), x, start, row_step, 2 * count - width)
+        for i in range(count):
+            lane = i if 2 * i < width else width - count + i
+            store_scalar(out, target + i, load_scalar(scratch, s0 + width + lane))
+            store_scalar(arg_max, place_at + i * step, np.int64(load_scalar(scratch, s0 + lane)))
+    else:
+        for i in range(count):
+            largest, place = pool_pair(x, start + 2 * i, row_step)
+            store_scalar(out, target + i, largest)
+            store_scalar(arg_max, place_at + i * step, place)
+
+
+@device
+def pool_vector(results, places, x, upper, row_step, second):
+    """As many windows as a vector has lanes, half of them from `upper` on, half from `second` numbers further."""
+    lower = upper + row_step
+    a, b = load(x, upper), load(x, upper + second)
+    left, right = deinterleave(a, b, 0), deinterleave(a, b, 1)
+    a, b = load(x, lower), load(x, lower + second)
+    left_below, right_below = deinterleave(a, b, 0), deinterleave(a, b, 1)
+    top = select_later(right, left, right, left)
+    top_place = select_later(right, left, fill(x, 1), fill(x, 0))
+    below = select_later(right_below, left_below, right_below, left_below)
+    below_place = select_later(right_below, left_below, fill(x, 3), fill(x, 2))
+    store(results[0], results[1], select_later(below, top, below, top))
+    store(places[0], places[1], select_later(below, top, below_place, top_place))
+
+
+@device
+def pool_pair(x, upper, row_step):
+    """The largest number of a window of 2 x 2, and its place, without branches, half of which would be mispredicted."""
+    left, right = load_scalar(x, upper), load_scalar(x, upper + 1)
+    left_below, right_below = load_scalar(x, upper + row_step), load_scalar(x, upper + row_step + 1)
+    is_right, is_right_below = is_larger(right, left), is_larger(right_below, left_below)
+    top, below = right if is_right else left, right_below if is_right_below else left_below
+    is_below = is_larger(below, top)
+    place, place_below = as_number(is_right), 2 + as_number(is_right_below)
+    return below if is_below else top, place + as_number(is_below) * (place_below - place)
 
 
 @device
