@@ -160,16 +160,17 @@ for function, *arguments in wrong:
     raise SystemExit(f"{function.__name__}{arguments} passed")
 assert number(strided(a[::2])[0], 38) == 38  # where the length is not known, nothing is checked
 
-@kernel
-def apart(work, a):
+@threads.parallel_kernel
+def apart(work, a, place):
     for chunk in chunks.claimed(work, 1, 2):
         if work[0] == 1:
-            simd.store_scalar(a, len(a), 1)
-        while chunks.atomic_load(work[2], chunks.CLAIMED + chunks.LINE) == 0:  # the first thread leaves it its chunk
+            simd.store_scalar(a, place, 1)
+        while place == len(a) and chunks.atomic_load(work[2], chunks.CLAIMED + chunks.LINE) == 0:  # the first thread leaves it its chunk
             chunks.yield_processor()
 
+threads.run(apart, 2, a, 0)  # compiled: the worker falls asleep meanwhile
 print("checked", flush=True)
-threads.run(apart, 2, a)  # in a worker: the process ends, instead of waiting for it for ever
+threads.run(apart, 2, a, len(a))  # in a worker: the process ends, instead of waiting for it for ever
 """
 
 

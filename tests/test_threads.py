@@ -11,7 +11,6 @@ import pytest
 from fastbp import MLP, Affine, Convolution, Trainer, set_num_threads
 from fastbp.kernels.runtime import processors, threads
 from fastbp.kernels.runtime.chunks import (
-    CLAIMED,
     atomic_load,
     chunk_bounds,
     chunks,
@@ -20,9 +19,11 @@ from fastbp.kernels.runtime.chunks import (
     yield_processor,
 )
 from fastbp.kernels.runtime.compiler import kernel
+from fastbp.kernels.runtime.mailbox import FREE, FUNCTION, INSIDE, LINE, STATE
+from fastbp.kernels.runtime.threads import parallel_kernel
 
 
-@kernel
+@parallel_kernel
 def _relay(work, turns):
     """One chunk adds its number in each phase; a phase that began too early would read what is not written yet."""
     count = work[1]
@@ -46,7 +47,7 @@ def test_a_phase_begins_when_the_one_before_it_is_done(count):
     np.testing.assert_array_equal(turns, relayed(3000, count))
 
 
-@kernel
+@parallel_kernel
 def _count(work, chunk_count, times):
     for phase in range(1, len(times) // chunk_count + 1):
         for chunk in claimed(work, phase, chunk_count):
@@ -62,7 +63,7 @@ def test_each_chunk_of_each_phase_is_done_once(count):
         np.testing.assert_array_equal(times, np.repeat(np.arange(1, 201), chunk_count))
 
 
-@kernel
+@parallel_kernel
 def _add_up(work, numbers, sums):
     for first, end in chunks(work, 1, len(numbers)):
         for i in range(first, end):
@@ -78,36 +79,43 @@ def test_chunks_cover_everything_once(count, length):
         np.testing.assert_array_equal(sums, times * numbers)
 
 
-def test_other_dtypes_inside_a_tuple_are_compiled_before_workers_are_called():
-    @kernel
+def test_a_kernel_is_compiled_for_each_dtype_inside_a_tuple():
+    @parallel_kernel
     def first(work, pair):
         for chunk in claimed(work, 1, 2):
             pair[0][chunk] = pair[1]
 
-    for dtype in (np.float32, np.float64):
+    for dtype in (np.float32, np.float64) * 2:
         out = np.zeros(2, dtype)
-        threads._compile_first(first, ((0, 2, np.zeros(100, np.int64)), (out, dtype(1))))
-        signatures = len(first.signatures)
         threads.run(first, 2, (out, dtype(1)))
-        assert len(first.signatures) == signatures
         assert out.tolist() == [1, 1]
-    assert signatures == 2
+    assert len(first.signatures) == 2
 
 
 @pytest.fixture
-def workers(monkeypatch):
-    """Workers that never come: what they were called for is in the list instead."""
-    calls = []
-    monkeypatch.setattr(threads._Worker, "call", lambda self, control, function, *task: calls.append((function, task)))
-    monkeypatch.setattr(threads._Worker, "cancel", lambda self: None)
-    return calls
+def absent(monkeypatch):
+    """Workers that never come; the addresses of the calls that were published for them."""
+    published = set()
+    original = threads.run
+
+    def call(self, count, original=threads._Pool.call):
+        published.update(self.mailboxes[FUNCTION::LINE].tolist())
+        return original(self, count)
+
+    monkeypatch.setattr(threads, "_work", lambda *_: None)
+    monkeypatch.setattr(threads._Pool, "call", call)
+    threads._pool.reset()
+    yield published
+    threads._pool.reset()
+    assert threads.run is original
 
 
-def test_a_worker_that_does_not_come_is_not_waited_for(workers):
+def test_a_worker_that_does_not_come_is_not_waited_for(absent):
     turns = np.zeros(100, np.uint64)
     threads.run(_relay, 3, turns)
     np.testing.assert_array_equal(turns, relayed(100, 3))
-    assert len(workers) == 2
+    assert threads._pool.mailboxes[FUNCTION::LINE].all()
+    assert (threads._pool.mailboxes[STATE::LINE] == FREE).all()
 
 
 def test_networks_and_layers_are_the_same_where_workers_do_not_come(request):
@@ -126,25 +134,33 @@ def test_networks_and_layers_are_the_same_where_workers_do_not_come(request):
     set_num_threads(3)
     try:
         expected = list(results())
-        calls = request.getfixturevalue("workers")
+        published = request.getfixturevalue("absent")
         found = list(results())
     finally:
         set_num_threads(None)
-    assert len({function for function, _ in calls}) >= 8
+    assert len(published) >= 8
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_worker_that_comes_late_does_nothing(workers):
-    turns = np.zeros(100, np.uint64)
-    threads.run(_relay, 2, turns)
+def test_a_worker_that_comes_late_does_nothing(monkeypatch):
+    late = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: late.append(self))
+        threads._pool.reset()
+        turns = np.zeros(100, np.uint64)
+        threads.run(_relay, 2, turns)
     turns[:] = 7
-    for function, task in workers:
-        function(*task)
+    for worker in late:
+        worker.start()
+    time.sleep(0.05)
     assert (turns == 7).all()
+    turns[0] = 0
+    threads.run(_relay, 2, turns)
+    np.testing.assert_array_equal(turns, relayed(100, 2))
 
 
-@kernel
+@parallel_kernel
 def _hold(work, flags):
     """Two phases: the worker does a chunk of the first, and then waits for flags[2]; the other does all the rest."""
     thread, count, _ = work
@@ -158,82 +174,87 @@ def _hold(work, flags):
 
 
 def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
-    flags, turns = np.zeros(3, np.int64), np.zeros(3000, np.uint64)
+    turns = np.zeros(3000, np.uint64)
+    threads._pool.reset()
+    threads.run(_hold, 3, np.ones(3, np.int64))  # compiled: workers fall asleep meanwhile, and this one has to come
     threads.run(_relay, 3, turns)
-    assert soon(lambda: all(worker.is_free for worker in threads._pool.workers))
+    pool, flags = threads._pool, np.zeros(3, np.int64)
+    assert soon(lambda: not any(worker.state == INSIDE for worker in pool.workers))
+    before = sys.getrefcount(flags)
     threads.run(_hold, 2, flags)  # its worker does not end
-    late = [worker for worker in threads._pool.workers if not worker.is_free]
+    late = [worker for worker in pool.workers if worker.state == INSIDE]
+    assert len(late) == 1
+    assert sys.getrefcount(flags) > before  # the worker still needs it
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
-    assert len(late) == 1
-    assert not late[0].is_free
+    assert late[0].state == INSIDE
     flags[2] = 1
-    assert soon(lambda: late[0].is_free)
+    assert soon(lambda: late[0].state != INSIDE)
     threads.run(_relay, 2, turns)
     np.testing.assert_array_equal(turns, relayed(3000, 2))
+    assert sys.getrefcount(flags) == before
 
 
-def test_a_call_that_was_not_begun_is_cancelled(monkeypatch):
-    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-    threads._pool.reset()
+def test_a_call_that_was_not_begun_keeps_nothing(absent):
     turns = np.zeros(100, np.uint64)
     before = sys.getrefcount(turns)
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(100, 3))
         assert sys.getrefcount(turns) == before
-        assert all(worker.is_free for worker in threads._pool.workers)
-    threads._pool.reset()
+        assert all(worker.state == FREE for worker in threads._pool.workers)
 
 
-def test_ctrl_c_in_the_middle_of_calling_a_worker(monkeypatch):
-    def call(self, *task):
-        self._task, self.is_free = task, False
-        raise KeyboardInterrupt
+@parallel_kernel
+def _fail(work, flags):
+    """The first thread raises once another one waits for it."""
+    if work[0] == 0:
+        while atomic_load(flags, 0) == 0:
+            yield_processor()
+        raise ValueError("out of luck")
+    for _ in claimed(work, 1, work[1]):
+        flags[0] = 1
 
-    turns, before = np.zeros(100, np.uint64), threading.active_count()
-    with monkeypatch.context() as patch:
-        patch.setattr(threads._Worker, "call", call)
-        with pytest.raises(KeyboardInterrupt):
-            threads.run(_relay, 2, turns)
+
+def test_threads_that_wait_for_one_that_never_comes_give_up():
+    before = threading.active_count()
+    for flags in (np.ones(1, np.int64), np.zeros(1, np.int64)):  # once to compile it: meanwhile workers fall asleep
+        with pytest.raises(ValueError, match="out of luck"):
+            threads.run(_fail, 3, flags)
+    assert not threads._pool.workers
     assert soon(lambda: threading.active_count() <= before)
-    assert not turns.any()
+    turns = np.zeros(100, np.uint64)
     threads.run(_relay, 2, turns)
     np.testing.assert_array_equal(turns, relayed(100, 2))
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_thread_may_end_while_its_worker_is_at_a_call(begun):
-    started, going_on, before = threading.Event(), threading.Event(), threading.active_count()
+def test_ctrl_c_after_a_call_leaves_nobody_inside():
+    def interrupted(call, *arguments):
+        _relay(call, *arguments)
+        raise KeyboardInterrupt
 
-    def task():
-        started.set()
-        going_on.wait(10)
-
-    worker = threads._Worker()
-    worker.call(np.ones(CLAIMED, np.int64), task)
-    if begun:
-        started.wait(10)
-    worker.end()
-    going_on.set()
-    assert soon(lambda: threading.active_count() <= before)
-
-
-def test_threads_that_wait_for_one_that_never_comes_give_up():
-    def interrupted(work, turns):
-        if work[0] == 0:
-            time.sleep(0.2)  # the others have come, and wait
-            raise KeyboardInterrupt
-        _relay(work, turns)
-
-    interrupted.overloads, interrupted.compile = {}, lambda signature: None  # as a kernel has them
-    before = threading.active_count()
-    turns = np.zeros(10, np.uint64)
+    before, turns = threading.active_count(), np.zeros(100, np.uint64)
     with pytest.raises(KeyboardInterrupt):
-        threads.run(interrupted, 3, turns)
+        threads.run(interrupted, 2, turns)
+    np.testing.assert_array_equal(turns, relayed(100, 2))
     assert soon(lambda: threading.active_count() <= before)
-    assert not turns.any()
+
+
+def test_a_thread_may_end_while_its_worker_is_at_a_call():
+    threads.run(_hold, 2, np.ones(3, np.int64))
+    flags, before = np.zeros(3, np.int64), threading.active_count()
+    references = sys.getrefcount(flags)
+    caller = threading.Thread(target=lambda: threads.run(_hold, 2, flags))
+    caller.start()
+    caller.join()
+    del caller
+    time.sleep(0.02)
+    assert threading.active_count() == before + 1
+    assert sys.getrefcount(flags) > references
+    flags[2] = 1
+    assert soon(lambda: threading.active_count() <= before)
+    assert soon(lambda: sys.getrefcount(flags) == references)
 
 
 def soon(condition):

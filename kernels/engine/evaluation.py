@@ -9,9 +9,9 @@ from ..gemm.packing import ROWS, panel_width
 from ..gemm.sparse_rows import Rows, Selection, copy_dense_row, multiply_sparse
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunk_bounds, claimed
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import threads_for
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 from .layer import Region, activate, activations, forward_layer, weights
 from .layout import INPUT, PADDED, SIZE, B, Network, Z, lay_out
 
@@ -28,7 +28,7 @@ def count_correct(parameters, architecture, x, t):
     return int(hits.sum())
 
 
-@kernel
+@parallel_kernel
 def _count_correct(work, hits, network, data, everything, t):
     thread, threads, _ = work
     network, data = Network(*network), Rows(*data)

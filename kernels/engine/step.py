@@ -27,10 +27,10 @@ from ..gemm.sparse_rows import Rows, Selection, copy_dense_row, multiply_sparse,
 from ..runtime.arrays import flat
 from ..runtime.cache import cached
 from ..runtime.chunks import chunk_bounds, claimed
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import threads_for
 from ..runtime.simd import noinline
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 from .data import first_layer_is_finite
 from .dropout import Dropout, drop
 from .layer import (
@@ -148,7 +148,7 @@ def _run(start, architecture, data, update, results, terms):
     )  # fmt: skip
 
 
-@kernel
+@parallel_kernel
 def _train_steps(work, results, network, data, targets, batches, settings, summed):
     """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update."""
     thread, threads, _ = work

@@ -27,7 +27,7 @@ from ..runtime.chunks import chunks
 from ..runtime.compiler import device, kernel
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 100_000  # numbers; below, a second thread costs more than it brings
 
@@ -108,13 +108,13 @@ def _adam_range(p, m, v, g, count, settings):
 adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=True)
 
 
-@kernel(exact=True)
+@parallel_kernel(exact=True)
 def _adam(work, p, m, v, g, settings):
     for first, end in chunks(work, 1, p.size):
         adam_range_exact(Span(p, first), Span(m, first), Span(v, first), Span(g, first), end - first, settings)
 
 
-@kernel(exact=True)
+@parallel_kernel(exact=True)
 def _one_slot(work, p, s, g, rule):
     for first, end in chunks(work, 1, p.size):
         one_slot_range_exact(Span(p, first), Span(s, first), Span(g, first), end - first, Rule(*rule))

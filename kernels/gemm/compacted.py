@@ -25,7 +25,7 @@ from ..runtime.compiler import device, kernel
 from ..runtime.magnitude import is_finite
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import lanes, load, load_scalar, noinline, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 from .matrices import Matrix, MicroPanel, SelectedRows, Span
 from .microkernel import AS_IT_IS, Epilogue, micro_kernel
 from .packing import ROWS, panel_width
@@ -91,7 +91,7 @@ def _sample(x):
     return found
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, x, W, bias, sizes, buffers):
     thread, threads, _ = work
     rows, depth, columns = sizes

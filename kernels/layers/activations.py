@@ -12,11 +12,11 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.exponential import exponential
 from ..runtime.processors import threads_for
 from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 from .leaky_relu import SLOPE
 from .sigmoid import sigmoid
 from .tanh import tanh
@@ -56,13 +56,13 @@ def activation_backward(dout, saved, name):
     return dx
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, x, code):
     for first, end in chunks(work, 1, x.size):
         activate_range(out, first, x, first, end - first, code)
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, saved, code):
     for first, end in chunks(work, 1, dx.size):
         derive_range(dx, first, saved, first, end - first, code, dx.dtype.type(1))

@@ -40,7 +40,7 @@ from ..runtime.magnitude import is_finite
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 3_000_000  # multiplications, 75 us on one core: below, a second thread costs more than it brings
 
@@ -131,14 +131,14 @@ def _product(a, b, bias, sizes):
     return out
 
 
-@kernel
+@parallel_kernel
 def _multiply(work, out, a, b, bias, sizes, plan, workspace):
     thread, threads, _ = work
     for chunk in claimed(work, 1, threads):
         multiply_chunk(out, Matrix(*a), Matrix(*b), bias, sizes, Plan(*plan), (chunk, threads, thread), workspace)
 
 
-@kernel
+@parallel_kernel
 def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compacting):
     """All three gradients at once: waking a thread costs as much as one of them may take.
 

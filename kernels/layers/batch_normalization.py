@@ -8,11 +8,11 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, store_scalar
 from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 150_000  # numbers
 
@@ -50,7 +50,7 @@ def batch_normalization_backward(dout, gamma, xc, xn, std):
     return dx, dgamma[:columns].copy(), dbeta[:columns].copy()
 
 
-@kernel
+@parallel_kernel
 def _forward(work, results, statistics, x, parameters, rows, sums):
     """results: out, xc, xn; statistics: std, mean, variance; parameters: gamma, beta, epsilon."""
     (out, xc, xn), (std, mean, variance), (gamma, beta, epsilon) = results, statistics, parameters
@@ -82,7 +82,7 @@ def _forward(work, results, statistics, x, parameters, rows, sums):
                 store_scalar(out, i * columns + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
 
 
-@kernel
+@parallel_kernel
 def _apply(work, out, x, parameters, rows):
     gamma, beta, mean, std = parameters
     columns = len(mean)
@@ -93,7 +93,7 @@ def _apply(work, out, x, parameters, rows):
                 store_scalar(out, i * columns + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, gradients, dout, forward, rows, scratch):
     """The book's steps, column by column: dstd is summed up in `scratch`, and then dmu.
 

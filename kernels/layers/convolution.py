@@ -28,10 +28,10 @@ from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
 from ..gemm.product import multiply_block
 from ..runtime.arrays import flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import add, lanes, load, load_scalar, noinline, store, store_scalar, zeros
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 1_000_000  # multiplications
 FEW_CHANNELS = 4
@@ -159,7 +159,7 @@ def _flipped(filters, channels, high, wide):
     return (np.arange(filters, dtype=np.intp)[:, None] * (channels * high * wide) + window).reshape(-1)
 
 
-@kernel
+@parallel_kernel
 def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
     """Image by image: padded, and MC rows at a time multiplied in this thread's `block` and transposed into `out`."""
     thread, threads, _ = work
@@ -281,7 +281,7 @@ def _weights_gradient(dout, padded, W, stride):
     return dW, db
 
 
-@kernel
+@parallel_kernel
 def _multiply_patches_transposed(work, gradients, dout, padded, patches, scratch, scratch_size):
     """dW[f, k] = the sum over images and pixels of patch number k times dout[f, pixel]; db[f] that of dout[f, pixel].
 
@@ -368,7 +368,7 @@ def add_rows(array, total, panel, count):
     store(array, total + half, add(load(array, total + half), right))
 
 
-@kernel
+@parallel_kernel
 def _scatter_add(work, dx, size, dout, weights, window, scratch, scratch_size):
     """dx[c, oy * stride + fy - pad, ox * stride + fx - pad] += the sum over filters of W[f, c, fy, fx] * dout[f, oy, ox].
 

@@ -6,10 +6,9 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import kernel
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 500_000  # numbers
 
@@ -30,7 +29,7 @@ def dropout_backward(dout, mask, scale):
     return dx
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, mask, x, draws, ratio, scale):
     zero = x.dtype.type(0)
     for first, end in chunks(work, 1, x.size):
@@ -40,7 +39,7 @@ def _forward(work, out, mask, x, draws, ratio, scale):
             store_scalar(out, i, load_scalar(x, i) * (scale if kept else zero))  # a product: NaN and -0.0 are NumPy's
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, dout, mask, scale):
     zero = dout.dtype.type(0)
     for first, end in chunks(work, 1, dout.size):

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..runtime.arrays import flat, strided
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 200_000  # numbers
 
@@ -39,7 +39,7 @@ def col2im(col, x_shape, filter_h, filter_w, stride, pad):
     return x
 
 
-@kernel
+@parallel_kernel
 def _im2col(work, col, x, steps, shape, rows, window):
     for first, end in chunks(work, 1, shape[0] * rows[0]):
         cut_patches(col, x, steps, shape, rows, window, first, end)
@@ -63,7 +63,7 @@ def cut_patches(col, x, steps, shape, rows, window, first, end):
                         target += 1
 
 
-@kernel
+@parallel_kernel
 def _col2im(work, x, col, shape, rows, window):
     """Patch position by patch position, in the order in which array code adds them: the same sums to the last bit."""
     for first, end in chunks(work, 1, shape[0]):

@@ -6,10 +6,9 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import kernel
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 SLOPE = 0.01  # in networks
 PARALLEL_THRESHOLD = 1_000_000  # numbers; below, a second thread costs more than it brings
@@ -29,7 +28,7 @@ def leaky_relu_backward(dout, mask, slope):
     return dx
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, mask, x, slope):
     for first, end in chunks(work, 1, x.size):
         for i in range(first, end):
@@ -38,7 +37,7 @@ def _forward(work, out, mask, x, slope):
             store_scalar(out, i, slope * load_scalar(x, i) if masked else load_scalar(x, i))
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, dout, mask, slope):
     for first, end in chunks(work, 1, dout.size):
         for i in range(first, end):

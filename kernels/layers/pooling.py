@@ -6,7 +6,7 @@ import numpy as np
 
 from ..runtime.arrays import flat, strided, workspace
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import (
     as_number,
@@ -20,7 +20,7 @@ from ..runtime.simd import (
     store,
     store_scalar,
 )
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 200_000  # numbers
 
@@ -53,7 +53,7 @@ def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
     return dx
 
 
-@kernel
+@parallel_kernel
 def _forward(work, results, x, steps, shape, rows, window, scratch):
     """results: out, arg_max; window: its height and width, stride, pad; scratch: `line_of` numbers for each thread."""
     (out, arg_max), (high, wide, stride, pad), thread = results, window, work[0]
@@ -67,7 +67,9 @@ def _forward(work, results, x, steps, shape, rows, window, scratch):
                 target = ((n * shape[1] + c) * rows[0] + line % rows[0]) * rows[1]
                 place_at = line * rows[1] * shape[1] + c
                 if pairs:
-                    pool_pairs((out, target), (arg_max, place_at, shape[1]), (scratch, own), x, start, steps[2], rows[1])
+                    pool_pairs(
+                        (out, target), (arg_max, place_at, shape[1]), (scratch, own), x, start, steps[2], rows[1]
+                    )
                     continue
                 for i in range(rows[1]):
                     left = i * stride - pad
@@ -158,7 +160,7 @@ def is_larger(number, other):
     return (number > other) | ((number != number) & (other == other))
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, size, dout, steps, shape, arg_max, window):
     for first, end in chunks(work, 1, shape[0]):
         scatter_images(dx, size, dout, steps, shape, arg_max, window, (first, end))

@@ -10,10 +10,9 @@ import numpy as np
 
 from ..runtime.arrays import flat, strided
 from ..runtime.chunks import chunks
-from ..runtime.compiler import kernel
 from ..runtime.processors import threads_for
 from ..runtime.simd import as_number, load_scalar, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than it brings
 
@@ -49,7 +48,7 @@ def _bits(memory):
     return memory.view(f"i{memory.itemsize}")
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, mask, x, x_bits):
     for first, end in chunks(work, 1, x.size):
         for i in range(first, end):
@@ -58,7 +57,7 @@ def _forward(work, out, mask, x, x_bits):
             store_scalar(out, i, load_scalar(x_bits, i) & (masked - out.dtype.type(1)))
 
 
-@kernel
+@parallel_kernel
 def _forward_strided(work, out, mask, x, x_bits, steps, shape):
     """x (N, C, H, W) in any layout, out and mask in C order: what a convolution gives lies as (N, H, W, C)."""
     for first, end in chunks(work, 1, shape[0] * shape[2]):
@@ -73,14 +72,14 @@ def _forward_strided(work, out, mask, x, x_bits, steps, shape):
                     store_scalar(out, target + i, load_scalar(x_bits, start + i * steps[3]) & (masked - 1))
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, dout, mask):
     for first, end in chunks(work, 1, dout.size):
         for i in range(first, end):
             store_scalar(dx, i, load_scalar(dout, i) & (dx.dtype.type(load_scalar(mask, i)) - dx.dtype.type(1)))
 
 
-@kernel
+@parallel_kernel
 def _backward_strided(work, dx, dx_steps, dout, steps, mask, shape):
     """dout and dx (N, C, H, W) in any layout, the mask in C order."""
     for first, end in chunks(work, 1, shape[0] * shape[2]):

@@ -6,12 +6,12 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunk_bounds, chunks, claimed
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.exponential import exponential
 from ..runtime.processors import threads_for
 from ..runtime.simd import add, lanes, load, load_scalar, maximum, reduce_add, reduce_max, store_scalar, zeros
 from ..runtime.sums import accumulate
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 300_000  # numbers; below, starting a thread costs more than it brings
 EPSILON = 1e-7  # the book's: -log(y + 1e-7) is finite where y is 0
@@ -81,7 +81,7 @@ def row_sum(x, start, count):
     return total
 
 
-@kernel
+@parallel_kernel
 def _forward(work, y, losses, x, labels, rows, classes):
     threads = work[1]
     for chunk in claimed(work, 1, threads):
@@ -94,7 +94,7 @@ def _forward(work, y, losses, x, labels, rows, classes):
         losses[8 * chunk] = loss[0] + loss[1] + loss[2]
 
 
-@kernel
+@parallel_kernel
 def _backward_indices(work, dx, y, labels, rows, classes):
     for first, end in chunks(work, 1, rows):
         scale = y.dtype.type(1) / y.dtype.type(rows)
@@ -106,7 +106,7 @@ def _backward_indices(work, dx, y, labels, rows, classes):
             dx[label] = (y[label] - y.dtype.type(1)) * scale
 
 
-@kernel
+@parallel_kernel
 def _backward_one_hot(work, dx, y, t, rows):
     for first, end in chunks(work, 1, y.size):
         scale = y.dtype.type(1) / y.dtype.type(rows)

@@ -6,11 +6,11 @@ import numpy as np
 
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import device
 from ..runtime.exponential import exponential
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
-from ..runtime.threads import run
+from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than it brings
 
@@ -44,7 +44,7 @@ def tanh(x):
     return near if size < kind(0.05) else far
 
 
-@kernel
+@parallel_kernel
 def _forward(work, out, x):
     for first, end in chunks(work, 1, x.size):
         tanh_range(out, x, first, end)
@@ -58,7 +58,7 @@ def tanh_range(out, x, first, end):
         store_scalar(out, i, tanh(load_scalar(x, i)))
 
 
-@kernel
+@parallel_kernel
 def _backward(work, dx, dout, out):
     one = out.dtype.type(1)
     for first, end in chunks(work, 1, out.size):

@@ -13,7 +13,8 @@ So nobody waits for a thread that does not come: on a busy machine it may not ru
 barriers for all threads a step of 784-50-10 took 20 ms beside four busy processes on two cores; so it takes 0.6 to 1.2,
 and 0.9 in one thread (bench/busy.py). Alone it is as fast or 5 % faster.
 
-`control` is a shared int64 array: chunks done, cancelled, begun, and for each chunk the last phase in which it was claimed.
+`control` is a shared int64 array: the call's arguments (mailbox.py), chunks done, cancelled, and for each chunk the last
+phase in which it was claimed.
 """
 
 from __future__ import annotations
@@ -30,15 +31,21 @@ from .simd import element_pointer, noinline
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
 LINE = 8  # numbers of a cache line; what different threads write is so far apart
-DONE, CANCELLED, BEGUN, CLAIMED = 0, LINE, 2 * LINE, 3 * LINE
+ARGUMENTS_SIZE = 512
+DONE, CANCELLED, CLAIMED = ARGUMENTS_SIZE, ARGUMENTS_SIZE + LINE, ARGUMENTS_SIZE + 2 * LINE
 CHUNKS_PER_THREAD = 16  # at the most
 
-ALONE = np.zeros(CLAIMED, np.int64)  # `control` where there is one thread: not looked at
+
+def control_of(threads):
+    """A new one, for calls of at most so many threads."""
+    return np.zeros(CLAIMED + (LINE * CHUNKS_PER_THREAD * threads if threads > 1 else 0), np.int64)
 
 
-def new_controls(threads):
-    """Two, for the calls of so many threads in turn."""
-    return np.zeros((2, CLAIMED + LINE * CHUNKS_PER_THREAD * threads), np.int64)
+@device
+def reset_control(control):
+    """For the next call."""
+    for i in range(ARGUMENTS_SIZE, len(control)):
+        control[i] = 0
 
 
 @device
@@ -72,8 +79,6 @@ def claim_chunk(work, phase, chunk_count, last):
         return last + 1 if last + 1 < chunk_count else -1
     if last >= 0:
         atomic_increment(control, DONE)
-    elif phase == 1 and not has_begun(control, thread):
-        return -1
     first = last if last >= 0 else thread * chunk_count // threads
     for i in range(chunk_count):
         chunk = first + i if first + i < chunk_count else first + i - chunk_count
@@ -87,21 +92,6 @@ def claim_chunk(work, phase, chunk_count, last):
         if spins > SPINS:
             yield_processor()
     return -1
-
-
-@device
-def has_begun(control, thread):
-    """Whether the first thread has come so far; the others wait for it, and until then Ctrl-C leaves everything undone."""
-    if thread == 0:
-        atomic_increment(control, BEGUN)
-    spins = 0
-    while atomic_load(control, BEGUN) == 0:
-        if atomic_load(control, CANCELLED) != 0:
-            return False
-        spins += 1
-        if spins > SPINS:
-            yield_processor()
-    return True
 
 
 @device
@@ -144,6 +134,18 @@ def atomic_load(typing_context, array, index):
         return builder.load_atomic(element_pointer(context, builder, signature.args[0], *arguments), "seq_cst", 8)
 
     return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def atomic_store(typing_context, array, index, value):
+    """array[index] = value, after all that was written before it."""
+
+    def codegen(context, builder, signature, arguments):
+        pointer = element_pointer(context, builder, signature.args[0], *arguments[:2])
+        builder.store_atomic(arguments[2], pointer, "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
 
 
 @intrinsic

@@ -17,7 +17,7 @@ HAS_DEVICE_PIECES = has_pieces(DEVICE_PIECES, "kernels take longer to compile")
 _FILTERS_CHANGED = ("_filters_mutated", "_filters_mutated_lock_held")  # of Python up to 3.13, and from 3.14 on
 
 
-def kernel(function=None, *, exact=False):
+def kernel(function=None, *, exact=False, stands_for=None):
     """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
 
     Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
@@ -26,14 +26,17 @@ def kernel(function=None, *, exact=False):
 
     Arrays that travel together come from Python as a plain tuple, and the kernel makes a NamedTuple of it, which costs
     nothing there: taking a NamedTuple from Python costs 1.1 us more than a tuple's 0.25.
+
+    stands_for: the function of a kernel file that `function` was made for; the cache has it under that name.
     """
     if function is None:
         return partial(kernel, exact=exact)
-    dispatcher = numba.njit(**_options(function, exact), no_cfunc_wrapper=True)(function)
+    named = function if stands_for is None else stands_for
+    dispatcher = numba.njit(**_options(named, exact), no_cfunc_wrapper=True)(function)
     dispatcher.compile = partial(_compile, dispatcher)
     directory = cache_directory()
     if directory is not None:
-        dispatcher._cache = KernelCache(directory, f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
+        dispatcher._cache = KernelCache(directory, f"{named.__module__.rpartition('.')[2]}.{named.__qualname__}")
     return dispatcher
 
 

@@ -4,71 +4,109 @@ Each Python thread has workers of its own, so two that call kernels at once do n
 begins with none. No threading layer is needed: Numba's own would cost 2 s of compiling for each parallel function, and
 its `workqueue` layer ends the process when two threads enter it.
 
-Starting a thread costs 0.3 ms, waking one 0.1 ms. So a worker stays, and after a call spins for the next one for
-another 1 to 3 ms before it sleeps: as long as what a script does between two calls. A phase takes 0.2 us.
+A call is published in memory (mailbox.py), and a worker takes it and runs it without leaving compiled code: Python's
+lock, for which it would wait while the caller holds it, is not needed. After a call a worker spins for the next one for
+another 1 to 3 ms before it sleeps: as long as what a script does between two calls. Starting a thread costs 0.3 ms,
+waking one 0.1 ms, a phase 0.2 us.
 
-Measured and rejected: waking a worker for each call by a lock alone (a product of 175 us took 180 to 210 in two threads), or
+Measured and rejected: workers that went back to Python for each call: one that had to wait for Python's lock was not
+there for the next call (of 300 calls in a row of `affine_forward`, 100x4320 by 4320x100, float64, a quarter took 2.5 ms
+instead of 1.3). Waking a worker for each call by a lock alone (a product of 175 us took 180 to 210 in two threads), or
 by a queue (twice the lock's time); waiting 15 times as long before the processor is offered to other threads; calling no
 workers for a while after a call was held up.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 import threading
-import traceback
+import time
 
-import numba
 import numpy as np
 
-from .chunks import ALONE, BEGUN, CANCELLED, SPINS, atomic_load, new_controls, yield_processor
-from .compiler import kernel
+from .chunks import CANCELLED, control_of
+from .compiler import device, kernel
+from .mailbox import (
+    ASLEEP,
+    ENDED,
+    FAILED,
+    FREE,
+    INSIDE,
+    LINE,
+    OPEN,
+    SHOULD_END,
+    SLEEPS,
+    STATE,
+    close_call,
+    open_call,
+    publish,
+    serve,
+)
 
-LOOKS = 1_000_000  # at the next call's `control`, 1 to 3 ms, before a worker sleeps
+ALONE = 1, control_of(1), np.zeros(0, np.int64)  # a call of one thread: `control` and the mailboxes are not looked at
+
+
+def parallel_kernel(function=None, *, exact=False):
+    """A kernel for several threads, to be called by `run`: its first argument is `work`, see chunks.py.
+
+    The function itself becomes a device function; what is called from Python publishes the call for the workers, if
+    there are to be any, and makes the first thread's part of it. It returns how many workers have not left it yet.
+    """
+    if function is None:
+        return lambda function: parallel_kernel(function, exact=exact)
+    body = device(function, exact=exact)
+
+    def launch(call, *arguments):
+        threads, control, mailboxes = call
+        if threads == 1:
+            body((0, threads, control), *arguments)
+            return 0
+        open_call(mailboxes, control, threads, publish(body, control, arguments))
+        body((0, threads, control), *arguments)
+        return close_call(mailboxes, threads)
+
+    return kernel(launch, exact=exact, stands_for=function)
 
 
 class _Worker:
-    """A thread that spins for calls for a while, and then sleeps until there is one.
+    """A thread that serves one mailbox: spins for calls, and sleeps where none comes."""
 
-    It has `_given` while it sleeps or works; a call that waits for it there releases that. Its callers never wait for it.
-    """
+    def __init__(self, mailboxes, number, held):
+        self._mailboxes, self._line, self._awake = mailboxes, number * LINE, threading.Lock()
+        self._awake.acquire()
+        arguments = mailboxes, self._line, self._awake, held
+        threading.Thread(target=_work, args=arguments, name="fastbp", daemon=True).start()
 
-    def __init__(self):
-        self._given, self._task, self.is_free = threading.Lock(), None, True
-        self._given.acquire()
-        threading.Thread(target=self._work, name="fastbp", daemon=True).start()
+    @property
+    def state(self):
+        return self._mailboxes[self._line + STATE]
 
-    def call(self, next_control, function, *arguments):
-        self._task, self.is_free = (next_control, function, arguments), False
-        self._given.release()
+    def wake(self):
+        if self.state == ASLEEP:
+            self._mailboxes[self._line + STATE] = FREE
+            self._awake.release()
 
     def cancel(self):
-        """The last call, if it has not begun: late, it must not keep arrays alive."""
-        if self._given.acquire(blocking=False):
-            self._task, self.is_free = None, True
+        """The call that it has not begun."""
+        if self.state == OPEN:
+            self._mailboxes[self._line + STATE] = FREE
 
     def end(self):
         """After the call that it has begun, if it has."""
-        self.cancel()
-        self._task = None
-        with contextlib.suppress(RuntimeError):  # it is about to look for its task, and finds none
-            self._given.release()
+        self._mailboxes[self._line + SHOULD_END] = 1
+        if self.state == ASLEEP:
+            self._awake.release()
 
-    def _work(self):
-        self._given.acquire()
-        while (task := self._task) is not None:
-            next_control, function, arguments = task
-            self._task = task = None
-            try:
-                function(*arguments)
-            except BaseException:  # an index out of bounds, where those are checked: the others would wait for ever
-                traceback.print_exc()
-                os.abort()
-            del function, arguments  # asleep, it must not keep arrays alive
-            self.is_free = True
-            spin_wait(next_control)
-            self._given.acquire()
+
+def _work(mailboxes, line, awake, held):
+    """`held` is what the pool keeps for workers that are late: here it outlives the pool."""
+    while (reason := serve(mailboxes, line)) != ENDED:
+        if reason == FAILED:  # an index out of bounds, where those are checked: the others would wait for ever
+            print("fastbp: IndexError: index is out of bounds, in a thread of a kernel", file=sys.stderr, flush=True)
+            os.abort()
+        if reason == SLEEPS:
+            awake.acquire()
 
 
 class _Workers(list):
@@ -80,31 +118,45 @@ class _Workers(list):
 
 
 class _Pool(threading.local):
-    """The workers of one Python thread, and the `control` of its calls.
+    """The workers of one Python thread, their mailboxes, and the `control` of its calls.
 
-    There are two, in turn: a worker looks at the next call's while it waits for it. One that is late, and still at an
-    earlier call when the next begins, is left out of that, and keeps its `control` for itself.
+    A worker that has not left a call when the next one begins keeps that call's `control` and arguments, and is left out.
     """
 
     def __init__(self):
         self.reset()
 
-    def reset(self):
-        self.workers, self.calls, self.controls = _Workers(), 0, new_controls(1)
+    def reset(self, workers=0):
+        """Begin anew, with so many workers."""
+        if workers:
+            serve(np.full(LINE, SHOULD_END), 0)  # compiled in this thread alone: Ctrl-C then ends it
+        self.mailboxes = np.zeros(LINE * workers, np.int64)
+        self.control, self.held = control_of(workers + 1), []
+        self.workers = _Workers(_Worker(self.mailboxes, number, self.held) for number in range(workers))
 
-    def next_call(self, workers):
-        """The workers that are free, of so many, and the controls of this call and of the one after it."""
-        while len(self.workers) < workers:
-            _compile_first(spin_wait, (self.controls[0],))
-            self.workers.append(_Worker())
-            self.controls = new_controls(len(self.workers) + 1)
-        free = [worker for worker in self.workers if worker.is_free]
-        if len(free) < len(self.workers):
-            self.controls = new_controls(len(self.workers) + 1)
-        self.calls += 1
-        now, after = self.controls[self.calls % 2], self.controls[1 - self.calls % 2]
-        after[:] = 0
-        return free[:workers], now, after
+    def call(self, threads):
+        """The next call of so many threads, as `parallel_kernel` takes it."""
+        if len(self.workers) < threads - 1:
+            self.reset(threads - 1)
+        if self.held and not any(worker.state == INSIDE for worker in self.workers):
+            self.held.clear()
+        for worker in self.workers:
+            worker.wake()
+        return threads, self.control, self.mailboxes
+
+    def hold(self, arguments):
+        """Somebody has not left the call that was made just now."""
+        self.held.append((self.control, arguments))
+        self.control = control_of(len(self.workers) + 1)
+
+    def cancel(self):
+        """The call that was made just now: who waits in it gives up, and nobody begins it."""
+        self.control[CANCELLED] = 1
+        for worker in self.workers:
+            worker.cancel()
+        while any(worker.state == INSIDE for worker in self.workers):
+            time.sleep(0.001)
+        self.reset()
 
 
 _pool = _Pool()
@@ -112,60 +164,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.reset)  # a child has no threads but the one that forked
 
 
-_ALONE = 0, 1, ALONE
-
-
 def run(function, threads, *arguments):
-    """Call function(work, *arguments) in `threads` threads at once, one of them this one; work: see chunks.py."""
+    """Call function(work, *arguments), a `parallel_kernel`, in `threads` threads at once, one of them this one."""
     if threads == 1:
-        function(_ALONE, *arguments)
+        function(ALONE, *arguments)
         return
-    workers, control, next_control = _pool.next_call(threads - 1)
-    _compile_first(function, ((0, threads, control), *arguments))
+    call = _pool.call(threads)
     try:
-        for number, worker in enumerate(workers, 1):
-            worker.call(next_control, function, (number, threads, control), *arguments)
-        function((0, threads, control), *arguments)
-        for worker in workers:
-            worker.cancel()
+        if function(call, *arguments):
+            _pool.hold(arguments)
     except BaseException:
-        control[CANCELLED] = 1  # Ctrl-C before our own call: those who wait for it give up
-        _pool.reset()
+        _pool.cancel()
         raise
 
 
 def compile_pool():
     """Compile what workers do between calls."""
-    spin_wait(np.ones(BEGUN + 1, np.int64))
-
-
-_compiled = set()
-
-
-def _compile_first(function, arguments):
-    """Compile in this thread alone: Ctrl-C then ends it, and no worker goes on with it."""
-    signature = function, _kinds(arguments)
-    if signature not in _compiled:
-        function.compile(tuple(map(numba.typeof, arguments)))
-        _compiled.add(signature)
-
-
-def _kinds(arguments):
-    """What distinguishes the types of kernels' arguments: arrays are flat, contiguous and writable, numbers of one type."""
-    return tuple(map(_kind, arguments))
-
-
-def _kind(argument):
-    if type(argument) is np.ndarray:
-        return argument.dtype.num
-    return _kinds(argument) if isinstance(argument, tuple) else type(argument)
-
-
-@kernel
-def spin_wait(control):
-    """Wait a while for a call to begin: it is heard of here sooner than by waking up, and not before its GIL is free."""
-    looks = 0
-    while atomic_load(control, BEGUN) == 0 and looks < LOOKS:
-        looks += 1
-        if looks % SPINS == 0:
-            yield_processor()
+    serve(np.full(LINE, SHOULD_END), 0)
