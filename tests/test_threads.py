@@ -180,8 +180,9 @@ def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
     threads.run(_relay, 3, turns)
     pool, flags = threads._pool, np.zeros(3, np.int64)
     assert soon(lambda: not any(worker.state == INSIDE for worker in pool.workers))
-    before = sys.getrefcount(flags)
+    before, control = sys.getrefcount(flags), pool.control
     threads.run(_hold, 2, flags)  # its worker does not end
+    found = control.copy()
     late = [worker for worker in pool.workers if worker.state == INSIDE]
     assert len(late) == 1
     assert sys.getrefcount(flags) > before  # the worker still needs it
@@ -189,11 +190,12 @@ def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
     assert late[0].state == INSIDE
+    np.testing.assert_array_equal(control, found)  # later calls have another one
     flags[2] = 1
     assert soon(lambda: late[0].state != INSIDE)
     threads.run(_relay, 2, turns)
     np.testing.assert_array_equal(turns, relayed(3000, 2))
-    assert sys.getrefcount(flags) == before
+    assert soon(lambda: threads.run(_relay, 2, turns) or sys.getrefcount(flags) == before)
 
 
 def test_a_call_that_was_not_begun_keeps_nothing(absent):
@@ -208,12 +210,12 @@ def test_a_call_that_was_not_begun_keeps_nothing(absent):
 
 @parallel_kernel
 def _fail(work, flags):
-    """The first thread raises once another one waits for it."""
-    if work[0] == 0:
-        while atomic_load(flags, 0) == 0:
-            yield_processor()
-        raise ValueError("out of luck")
+    """The first thread has a chunk, and raises once another one has come, which then waits for it."""
     for _ in claimed(work, 1, work[1]):
+        while work[0] == 0 and atomic_load(flags, 0) == 0:
+            yield_processor()
+        if work[0] == 0:
+            raise ValueError("out of luck")
         flags[0] = 1
 
 
