@@ -28,7 +28,7 @@ from .chunks import (
     yield_processor,
 )
 from .compiler import device, kernel
-from .simd import element_pointer
+from .simd import element_pointer, noinline
 
 STATE, FUNCTION, ARGUMENTS, THREAD, THREADS, SHOULD_END = range(6)
 FREE, OPEN, INSIDE, ASLEEP = range(4)
@@ -63,6 +63,7 @@ def serve(mailboxes, line):
 @device
 def open_call(mailboxes, control, threads, entry):
     """Have the workers that are free take part in a call; entry: what `publish` returned."""
+    noinline()
     reset_control(control)
     for thread in range(1, threads):
         line = (thread - 1) * LINE
@@ -75,6 +76,7 @@ def open_call(mailboxes, control, threads, entry):
 @device
 def close_call(mailboxes, threads):
     """Take the call back from those who have not begun it; how many have not left it, or an earlier one, after a while."""
+    noinline()
     inside = 0
     for thread in range(1, threads):
         line = (thread - 1) * LINE
@@ -109,19 +111,36 @@ def publish(typing_context, function, control, arguments):
     return types.UniTuple(types.int64, 2)(function, control, arguments), codegen
 
 
-def _entry(context, builder, compiled, work, packed):
+@intrinsic
+def call_outlined(typing_context, function, work, arguments):
+    """function(work, *arguments), of a device function that stays a function: `publish` has a call of it, too."""
+    inner = typing_context.resolve_function_type(function, (work, *arguments.types), {})
+
+    def codegen(context, builder, signature, values):
+        compiled = function.dispatcher.overloads[tuple(inner.args)]
+        status = _call(context, builder, compiled, [values[1], *cgutils.unpack_tuple(builder, values[2])])
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(function, work, arguments), codegen
+
+
+def _call(context, builder, compiled, values):
     context.add_linking_libs((compiled.library,))
+    described = compiled.fndesc
+    callee = context.declare_function(builder.module, described)
+    arguments = described.restype, described.argtypes, values
+    return context.call_conv.call_function(builder, callee, *arguments, attrs=("noinline",))[0]
+
+
+def _entry(context, builder, compiled, work, packed):
     entry = ir.Function(builder.module, _ENTRY, builder.module.get_unique_name("entry"))
     entry.linkage = "internal"
     body = ir.IRBuilder(entry.append_basic_block())
     control, arguments = cgutils.unpack_tuple(body, body.load(body.bitcast(entry.args[0], packed.as_pointer())))
     first = context.make_tuple(body, work, [*entry.args[1:], control])
-    described = compiled.fndesc
-    callee = context.declare_function(builder.module, described)
-    status, _ = context.call_conv.call_function(
-        body, callee, described.restype, described.argtypes, [first, *cgutils.unpack_tuple(body, arguments)]
-    )
-    body.ret(status.code)
+    body.ret(_call(context, body, compiled, [first, *cgutils.unpack_tuple(body, arguments)]).code)
     return entry
 
 

@@ -38,6 +38,7 @@ from .mailbox import (
     SHOULD_END,
     SLEEPS,
     STATE,
+    call_outlined,
     close_call,
     open_call,
     publish,
@@ -60,10 +61,10 @@ def parallel_kernel(function=None, *, exact=False):
     def launch(call, *arguments):
         threads, control, mailboxes = call
         if threads == 1:
-            body((0, threads, control), *arguments)
+            call_outlined(body, (0, threads, control), arguments)
             return 0
         open_call(mailboxes, control, threads, publish(body, control, arguments))
-        body((0, threads, control), *arguments)
+        call_outlined(body, (0, threads, control), arguments)
         return close_call(mailboxes, threads)
 
     return kernel(launch, exact=exact, stands_for=function)
