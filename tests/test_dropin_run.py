@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 
@@ -319,3 +320,29 @@ def test_nothing_is_left_behind():
     assert acceleration._state.depth == 0
     assert builtins.__build_class__ is acceleration._build_class
     assert running
+
+
+FAULTS = """
+import resource, numpy as np
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        np.empty(200_000).fill(1.0)  # 1.6 MB, 390 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="for glibc")
+def test_freed_memory_is_used_again_unless_the_environment_says_otherwise(folder):
+    def counted(**limits):
+        environment = {**os.environ, **limits}
+        command = [sys.executable, "-m", "fastbp", "run", write(folder, "script.py", FAULTS)]
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        pytest.skip("for glibc")
+    assert counted() < 1000
+    assert counted(MALLOC_MMAP_THRESHOLD_="1000000", MALLOC_TRIM_THRESHOLD_="1000000") > 10_000

@@ -17,6 +17,7 @@ from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain
 from .known_versions import COMPAT
+from .memory import keep_freed_memory
 from .running import CannotRun, run_module, run_script
 
 RUN = "Run a script with the book's layers accelerated, wherever it defines or imports them; nothing in it is changed."
@@ -33,6 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     counter = Counter() if options.verbose or options.json else None
     found = start_accelerating(counter or plain, options.only_known)
     operations.kernels.announces = True
+    keep_freed_memory()
     start = time.perf_counter()
     try:
         _run_it(options)
