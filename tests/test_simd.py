@@ -165,7 +165,8 @@ def apart(work, a, place):
     for chunk in chunks.claimed(work, 1, 2):
         if work[0] == 1:
             simd.store_scalar(a, place, 1)
-        while place == len(a) and chunks.atomic_load(work[2], chunks.CLAIMED + chunks.LINE) == 0:  # the first thread leaves it its chunk
+        # the first thread leaves it its chunk
+        while place == len(a) and chunks.atomic_load(work[2], chunks.CLAIMED + chunks.LINE) == 0:
             chunks.yield_processor()
 
 threads.run(apart, 2, a, 0)  # compiled: the worker falls asleep meanwhile
