@@ -88,6 +88,12 @@ def close_call(mailboxes, threads):
     return inside
 
 
+@kernel
+def withdraw(mailboxes, threads):
+    """`close_call`, from Python."""
+    return close_call(mailboxes, threads)
+
+
 @intrinsic
 def publish(typing_context, function, control, arguments):
     """Put `arguments` where workers find them, at the beginning of `control`; the addresses of the entry and of that.

@@ -34,7 +34,6 @@ from .mailbox import (
     FREE,
     INSIDE,
     LINE,
-    OPEN,
     SHOULD_END,
     SLEEPS,
     STATE,
@@ -43,6 +42,7 @@ from .mailbox import (
     open_call,
     publish,
     serve,
+    withdraw,
 )
 
 ALONE = 1, control_of(1), np.zeros(0, np.int64)  # a call of one thread: `control` and the mailboxes are not looked at
@@ -87,11 +87,6 @@ class _Worker:
         if self.state == ASLEEP:
             self._mailboxes[self._line + STATE] = FREE
             self._awake.release()
-
-    def cancel(self):
-        """The call that it has not begun."""
-        if self.state == OPEN:
-            self._mailboxes[self._line + STATE] = FREE
 
     def end(self):
         """After the call that it has begun, if it has."""
@@ -153,9 +148,7 @@ class _Pool(threading.local):
     def cancel(self):
         """The call that was made just now: who waits in it gives up, and nobody begins it."""
         self.control[CANCELLED] = 1
-        for worker in self.workers:
-            worker.cancel()
-        while any(worker.state == INSIDE for worker in self.workers):
+        while withdraw(self.mailboxes, len(self.workers) + 1):
             time.sleep(0.001)
         self.reset()
 
