@@ -252,8 +252,7 @@ def test_a_thread_may_end_while_its_worker_is_at_a_call():
     caller.join()
     del caller
     time.sleep(0.02)
-    assert threading.active_count() == before + 1
-    assert sys.getrefcount(flags) > references
+    assert sys.getrefcount(flags) > references  # the worker's, which is still at it
     flags[2] = 1
     assert soon(lambda: threading.active_count() <= before)
     assert soon(lambda: sys.getrefcount(flags) == references)
