@@ -23,7 +23,7 @@ class Activation(NamedTuple):
     init: the weight_init_std that suits it, "he" or "xavier".
     onnx: its operator, where all runtimes have that for both dtypes; else a function of `node`, which adds an operator and
     gives the name of its result, and of the name of x (networks/_onnx.py). Runtimes have LeakyRelu and Elu for float32
-    alone, and Gelu came with opset 20.
+    alone, Gelu came with opset 20, and onnxruntime 1.23 makes of x * Sigmoid(x) an operator that it has for float32 alone.
     sklearn: scikit-learn's name for it.
     """
 
@@ -107,7 +107,9 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda dout, x: dout * _silu_derivative(x),
         "he",
         needs_input=True,
-        onnx=lambda node, x: node("Mul", x, node("Sigmoid", x)),
+        onnx=lambda node, x: _onnx_half(
+            node, x, node("Tanh", node("Mul", x, 0.5))
+        ),  # x * Sigmoid(x) is fused: see above
     ),
     "gelu": Activation(
         lambda x: x * _normal_cdf(x),
