@@ -24,14 +24,14 @@ def in_notebook() -> bool:
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; the first column is to the left, the others to the right."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row, [True, *[False] * len(row)]))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cell(*cell) for cell in enumerate(row))}</tr>" for row in rows)
     return (
         f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _cell(value: Any, first: bool) -> str:
-    return f'<td style="text-align: {"left" if first else "right"}">{html.escape(str(value))}</td>'
+def _cell(column: int, value: Any) -> str:
+    return f'<td style="text-align: {"right" if column else "left"}">{html.escape(str(value))}</td>'
 
 
 def curve(values: Array, label: str) -> str:

@@ -9,17 +9,16 @@ from importlib.util import find_spec
 
 from . import _notebook
 
+SECONDS_APART = 0.1  # of what a notebook is sent: each time is a message to the browser
 Advance = Callable[[int, str], None]
 
 
 @contextmanager
 def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Advance]:
     """Yields advance(done, status): `done` of `total` is reached, and `status` is shown beside the bar."""
-    if not shown:
-        yield lambda done, status: None
-    elif _notebook.in_notebook():
+    if shown and _notebook.in_notebook():
         yield _in_notebook(description, total)
-    elif find_spec("rich") is not None:
+    elif shown and find_spec("rich") is not None:
         with _in_terminal(description, total) as advance:
             yield advance
     else:
@@ -29,11 +28,15 @@ def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterato
 def _in_notebook(description: str, total: int) -> Advance:
     from IPython.display import HTML, display
 
-    start = time.perf_counter()
+    start = last = time.perf_counter()
     shown = display(HTML(_notebook.bar(description, 0, total, 0, "")), display_id=True)
 
     def advance(done: int, status: str) -> None:
-        shown.update(HTML(_notebook.bar(description, done, total, time.perf_counter() - start, status)))
+        nonlocal last
+        now = time.perf_counter()
+        if done >= total or now - last > SECONDS_APART:
+            last = now
+            shown.update(HTML(_notebook.bar(description, done, total, now - start, status)))
 
     return advance
 

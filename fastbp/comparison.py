@@ -295,8 +295,8 @@ def compare(
     Args:
         recipe: what to do; None for the book's recipe.
         runs: such as "numba:float32"; the first one is what the speed of the others is compared with.
-        train: images and labels; None, for this or `test`, for MNIST. Images of uint8 are divided by 255.
-        test: likewise.
+        train: images and labels; None for MNIST's. Images of uint8 are divided by 255.
+        test: likewise; both or none.
         checkpoint: as for Trainer.fit; for a single run.
         resume: likewise.
         save: where the last network goes, a .safetensors file.
@@ -308,7 +308,8 @@ def compare(
 
     Raises:
         TypeError: for a recipe of another kind, before the first run.
-        ValueError: for a recipe that does not fit the data, and for unknown runs; before the first one.
+        ValueError: for a recipe that does not fit the data, for unknown runs, and for one of train and test without the
+            other; before the first run.
 
     Examples:
         >>> import numpy as np
@@ -321,6 +322,8 @@ def compare(
     """
     recipe = Recipe() if recipe is None else recipe
     specs = [run if isinstance(run, RunSpec) else RunSpec.parse(run) for run in runs]
+    if (train is None) != (test is None):
+        raise ValueError("train and test must both be given, or neither, for MNIST")
     if train is None or test is None:
         train, test = load_mnist(normalize=False)
     comparison = Comparison(recipe)

@@ -16,6 +16,7 @@ The words:
     kernel, device function    compiled code that Python calls; compiled code that kernels call
     work, phase, chunk         what a kernel is to do; a step of it that begins when the one before it is done; a part of a
                                phase, done by the thread that claims it (runtime/chunks.py)
+    worker, mailbox            a thread that takes part in calls; the line of memory in which it finds them
     lanes                      the numbers of one vector register
     panel, micro-panel         two vectors' width of columns of a right-hand side; six rows of a left-hand side
     KC, MC                     depth and rows of a block, as in BLIS

@@ -83,7 +83,7 @@ FAULTS = [
     Fault("fastbp/datasets/idx.py", "len(content) < header", "len(content) < 0", "datasets"),
     # estimators, several processes
     Fault("fastbp/sklearn.py", "l2_divided=True", "l2_divided=False", "sklearn"),
-    Fault("fastbp/sklearn.py", "/ (one.t_ + 1) ** one.power_t", "/ one.t_ ** one.power_t", "sklearn"),
+    Fault("fastbp/_sklearn_epochs.py", "/ (one.t_ + 1) ** one.power_t", "/ one.t_ ** one.power_t", "sklearn"),
     Fault("fastbp/sklearn.py", "self._random_state.shuffle(places)", "np.random.RandomState(0).shuffle(places)", "sklearn"),
     Fault("fastbp/training/_distributed.py", "batch < self.first_row + self.samples", "batch <= self.first_row + self.samples", "distributed"),
     Fault("fastbp/training/_distributed.py", "gradient /= parameters.dtype.type(divisor)", "gradient /= 1", "distributed"),

@@ -217,3 +217,8 @@ def test_train_saves_and_goes_on(small_data, tmp_path):
     other = small(small_data, *options, "--resume", "--seed", "9")
     assert other.exit_code == 2
     assert "is of a run with seed=0, this one has seed=9" in other.stderr
+
+
+def test_data_to_train_with_need_data_to_test_with():
+    with pytest.raises(ValueError, match="train and test must both be given, or neither"):
+        compare(train=(np.zeros((20, 4)), np.zeros(20, int)))

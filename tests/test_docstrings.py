@@ -41,11 +41,10 @@ def described(name):
 
 
 NAMES = public_names()
-NOT_SHOWN = {"fastbp.graph.describe", "fastbp.graph.network_batch", "fastbp.graph.square_sum"}  # of `fastbp graph`
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", sorted({*NAMES} - NOT_SHOWN))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = inspect.getdoc(described(name)) or ""
@@ -57,7 +56,7 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
     assert not report, "".join(report)
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - NOT_SHOWN))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_argument_is_described(name):
     thing = described(name)
     text = inspect.getdoc(thing) or ""
@@ -72,7 +71,7 @@ def test_every_argument_is_described(name):
 
 def test_the_reference_has_every_public_name():
     shown = set(re.findall(r"^::: (\S+)", "".join(page.read_text("utf-8") for page in REFERENCE.glob("*.md")), re.M))
-    assert {described(name) for name in shown} >= {described(name) for name in NAMES if name not in NOT_SHOWN}
+    assert {described(name) for name in shown} >= {described(name) for name in NAMES}
     assert all(hasattr(described(name), "__doc__") for name in shown)
 
 
@@ -80,4 +79,4 @@ def test_the_typed_program_uses_every_public_name():
     tree = ast.parse((Path(__file__).parent / "typed_program.py").read_text("utf-8"))
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert {name.rpartition(".")[2] for name in NAMES if name not in NOT_SHOWN} <= used
+    assert {name.rpartition(".")[2] for name in NAMES} <= used

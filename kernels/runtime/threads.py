@@ -22,6 +22,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def parallel_kernel(function=None, *, exact=False):
     there are to be any, and makes the first thread's part of it. It returns how many workers have not left it yet.
     """
     if function is None:
-        return lambda function: parallel_kernel(function, exact=exact)
+        return partial(parallel_kernel, exact=exact)
     body = device(function, exact=exact)
 
     def launch(call, *arguments):
@@ -125,7 +126,7 @@ class _Pool(threading.local):
     def reset(self, workers=0):
         """Begin anew, with so many workers."""
         if workers:
-            serve(np.full(LINE, SHOULD_END), 0)  # compiled in this thread alone: Ctrl-C then ends it
+            compile_pool()  # in this thread alone: Ctrl-C then ends it
         self.mailboxes = np.zeros(LINE * workers, np.int64)
         self.control, self.held = control_of(workers + 1), []
         self.workers = _Workers(_Worker(self.mailboxes, number, self.held) for number in range(workers))
@@ -173,5 +174,7 @@ def run(function, threads, *arguments):
 
 
 def compile_pool():
-    """Compile what workers do between calls."""
-    serve(np.full(LINE, SHOULD_END), 0)
+    """Compile what workers do between calls, by serving a mailbox that says to leave."""
+    mailbox = np.zeros(LINE, np.int64)  # its state is FREE: there is no call to enter
+    mailbox[SHOULD_END] = 1
+    serve(mailbox, 0)
