@@ -1,5 +1,6 @@
 """fastbp: backpropagation written by hand in NumPy, at compiled speed, with proof that the answers did not change."""
 
+from . import nn
 from ._version import __version__
 from .backends import default_backend, set_default_backend, set_num_threads, use_backend
 from .dropin import accelerate, accelerated, load_ipython_extension, unload_ipython_extension
@@ -7,10 +8,12 @@ from .gradients import check_gradients, numerical_gradient
 from .layers import (
     AbsoluteErrorWithLoss,
     Affine,
+    AveragePooling,
     BatchNormalization,
     Convolution,
     Dropout,
     Elu,
+    Flatten,
     Gelu,
     GeluTanh,
     HuberWithLoss,
@@ -27,7 +30,17 @@ from .layers import (
     Softplus,
     Tanh,
 )
-from .networks import MLP, SavedFileError, TwoLayerNet, load, load_book_params
+from .networks import (
+    MLP,
+    DeepConvNet,
+    MultiLayerNet,
+    SavedFileError,
+    Sequential,
+    SimpleConvNet,
+    TwoLayerNet,
+    load,
+    load_book_params,
+)
 from .training import SGD, AdaGrad, Adam, AdamW, Evaluation, History, Momentum, Nesterov, RMSprop, Trainer
 
 __all__ = [
@@ -38,11 +51,14 @@ __all__ = [
     "Adam",
     "AdamW",
     "Affine",
+    "AveragePooling",
     "BatchNormalization",
     "Convolution",
+    "DeepConvNet",
     "Dropout",
     "Elu",
     "Evaluation",
+    "Flatten",
     "Gelu",
     "GeluTanh",
     "History",
@@ -51,15 +67,18 @@ __all__ = [
     "IdentityWithLoss",
     "LeakyRelu",
     "Momentum",
+    "MultiLayerNet",
     "Nesterov",
     "PoissonWithLoss",
     "Pooling",
     "RMSprop",
     "Relu",
     "SavedFileError",
+    "Sequential",
     "Sigmoid",
     "SigmoidWithLoss",
     "Silu",
+    "SimpleConvNet",
     "SoftmaxWithLoss",
     "Softplus",
     "Tanh",
@@ -73,6 +92,7 @@ __all__ = [
     "load",
     "load_book_params",
     "load_ipython_extension",
+    "nn",
     "numerical_gradient",
     "set_default_backend",
     "set_num_threads",

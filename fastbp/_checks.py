@@ -99,6 +99,28 @@ def rows(name: str, value: ArrayLike, features: int) -> Array:
     return array
 
 
+def samples(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """`value` (N, *shape); where `shape` is (features,), rows of any shape with so many numbers.
+
+    Raises TypeError for other dtypes, ValueError for other shapes, saying what to do about images in another layout.
+    """
+    if len(shape) == 1:
+        return rows(name, value, shape[0])
+    array = real_array(name, value)
+    if array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        return array
+    expected = f"{name} must have shape (N, {', '.join(map(str, shape))})"
+    hint = ""
+    if len(shape) == 3:
+        expected += ", images as (N, channels, height, width)"
+        channels, height, width = shape
+        if array.shape[1:] == (height, width, channels):
+            hint = f": the channels come last, {name}.transpose(0, 3, 1, 2) puts them first"
+        elif array.ndim > 1 and math.prod(array.shape[1:]) == math.prod(shape):
+            hint = f": {name}.reshape(-1, {', '.join(map(str, shape))}) has it, if its rows are in that order"
+    raise ValueError(f"{expected}, got {array.shape}{hint}")
+
+
 def labels(t: ArrayLike, rows: int, classes: int) -> Array:
     """Labels for scores (rows, classes): class indices (rows,) as int64, or one-hot (rows, classes) as they are.
 

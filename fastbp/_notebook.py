@@ -55,8 +55,9 @@ def curve(values: Array, label: str) -> str:
 
 
 def bar(description: str, done: int, total: int, seconds: float, status: str) -> str:
-    """A progress bar as it stands."""
+    """A progress bar as it stands, with the seconds so far and, some way on, those that are left."""
+    left = f", {seconds * (total - done) / done:.0f} s left" if done and seconds > 2 else ""
     return (
         f'<div>{html.escape(description)} <progress value="{done}" max="{total}"></progress> '
-        f"{done}/{total} {seconds:.0f} s {html.escape(status)}</div>"
+        f"{done}/{total} {seconds:.0f} s{left} {html.escape(status)}</div>"
     )

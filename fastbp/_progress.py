@@ -3,56 +3,84 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 from . import _notebook
 
 SECONDS_APART = 0.1  # of what a notebook is sent: each time is a message to the browser
-Advance = Callable[[int, str], None]
+
+
+class Advance:
+    """advance(done, status): `done` of the total is reached, and `status` is shown beside the bar."""
+
+    def __call__(self, done: int, status: str) -> None:
+        """Where no bar is shown."""
+
+    def note(self, text: str) -> None:
+        """A line that stays, above the bar."""
 
 
 @contextmanager
 def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Advance]:
-    """Yields advance(done, status): `done` of `total` is reached, and `status` is shown beside the bar."""
+    """Yields an Advance, which moves the bar."""
     if shown and _notebook.in_notebook():
-        yield _in_notebook(description, total)
+        yield _InNotebook(description, total)
     elif shown and find_spec("rich") is not None:
         with _in_terminal(description, total) as advance:
             yield advance
     else:
-        yield lambda done, status: None
+        yield Advance()
 
 
-def _in_notebook(description: str, total: int) -> Advance:
-    from IPython.display import HTML, display
+class _InNotebook(Advance):
+    def __init__(self, description: str, total: int):
+        from IPython.display import HTML, display
 
-    start = last = time.perf_counter()
-    shown = display(HTML(_notebook.bar(description, 0, total, 0, "")), display_id=True)
+        self.html, self.description, self.total = HTML, description, total
+        self.start = self.last = time.perf_counter()
+        self.shown = display(HTML(_notebook.bar(description, 0, total, 0, "")), display_id=True)
 
-    def advance(done: int, status: str) -> None:
-        nonlocal last
+    def __call__(self, done: int, status: str) -> None:
         now = time.perf_counter()
-        if done >= total or now - last > SECONDS_APART:
-            last = now
-            shown.update(HTML(_notebook.bar(description, done, total, now - start, status)))
+        if done >= self.total or now - self.last > SECONDS_APART:
+            self.last = now
+            self.shown.update(self.html(_notebook.bar(self.description, done, self.total, now - self.start, status)))
 
-    return advance
+
+class _InTerminal(Advance):
+    def __init__(self, progress: Any, task: Any):
+        self.progress, self.task = progress, task
+
+    def __call__(self, done: int, status: str) -> None:
+        self.progress.update(self.task, completed=done, status=status)
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False)
 
 
 @contextmanager
 def _in_terminal(description: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, status="")
-        yield lambda done, status: progress.update(task, completed=done, status=status)
+        yield _InTerminal(progress, progress.add_task(description, total=total, status=""))

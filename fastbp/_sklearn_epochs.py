@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPRegressor
 
 from ._checks import Array
 from ._losses import row_losses
-from .networks._mlp import MLP
+from .networks._network import Network
 from .training._callbacks import Callback
 from .training._run import Evaluation, Run
 
@@ -39,7 +39,7 @@ class EpochEnd(Callback):
         if held_out is not None:
             _, y, weights = held_out
             self.weights = weights
-            network: MLP = estimator._network
+            network: Network = estimator._network
             self.targets = y.argmax(axis=1) if network.classifies else np.asarray(y, network.dtype)
             self.labels = estimator._labels(y)
             accuracy = [] if isinstance(estimator, MLPRegressor) else ["test_accuracy"]
@@ -73,7 +73,7 @@ class EpochEnd(Callback):
                 stacklevel=2,
             )
 
-    def _held_out_loss(self, network: MLP, x: Any) -> float:
+    def _held_out_loss(self, network: Network, x: Any) -> float:
         x = x.toarray() if issparse(x) else x
         if network.classifies:
             picked = network.predict_proba(x)[np.arange(len(x)), self.targets]

@@ -13,7 +13,8 @@ from .backends import cached_training, compile_pool
 from .layers import Affine, Identity, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .layers._images import Convolution, Pooling
 from .layers._regularization import BatchNormalization, Dropout
-from .networks._mlp import DTYPES, MLP
+from .networks._mlp import MLP
+from .networks._network import DTYPES
 from .training._optimizers import SGD
 from .training._trainer import Trainer
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from . import _checks as checks
 
@@ -101,6 +102,14 @@ def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
     """
     name = default_backend() if name is None else _known(name, "backend")
     return name, importlib.import_module(BACKENDS[name])
+
+
+def memory_pool(backend: str) -> Any:
+    """A context manager in which this thread's results of `backend` get memory that is used again.
+
+    Only where nothing refers to a result any more its memory becomes another's. The backend "numpy" makes new arrays.
+    """
+    return _runtime("arrays").MemoryPool() if backend == "numba" else nullcontext()
 
 
 def available_threads() -> int:

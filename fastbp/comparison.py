@@ -27,7 +27,8 @@ from ._progress import progress_bar
 from ._warmup import TRAINING_FUNCTIONS, compile_meanwhile, training_is_cached
 from .backends import BACKENDS, compiled_functions
 from .datasets.mnist import Part, load_mnist
-from .networks._mlp import DTYPES, MLP
+from .networks._named import make_network
+from .networks._network import DTYPES, Network
 from .training._optimizers import OPTIMIZERS
 from .training._trainer import History, Trainer
 
@@ -44,12 +45,13 @@ class Recipe:
     Attributes:
         iterations: updates.
         batch_size: rows for each of them.
-        hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers; for a convolutional network, of the one behind its convolutions.
         learning_rate: of the optimizer.
         activation: as MLP takes it.
         evaluate_every: in iterations.
         seed: of the weights and of the batches.
         optimizer: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or "adamw".
+        network: "mlp", or the book's "simple-conv" (chapter 7) or "deep-conv" (chapter 8).
 
     Examples:
         >>> from fastbp.comparison import Recipe
@@ -65,6 +67,7 @@ class Recipe:
     evaluate_every: int = 600
     seed: int = 0
     optimizer: str = "sgd"
+    network: str = "mlp"
 
 
 @dataclass(frozen=True)
@@ -336,9 +339,9 @@ def compare(
             break
         trainer = _trainer(recipe, spec, train, communicator)
         history = trainer.fit(
-            *train,
+            *_shaped(train, trainer.network),
             iterations=recipe.iterations,
-            validation=test,
+            validation=_shaped(test, trainer.network),
             evaluate_every=recipe.evaluate_every,
             divide_by=_divisor(train),
             on_nonfinite="ignore",
@@ -355,15 +358,22 @@ def compare(
 
 
 def _trainer(recipe: Recipe, spec: RunSpec, train: Part, communicator: Any = None) -> Trainer:
-    network = MLP(
-        (train[0][0].size, *recipe.hidden, 10),
-        activation=recipe.activation,
+    network = make_network(
+        recipe.network,
+        train[0][0].size,
+        recipe.hidden,
+        recipe.activation,
         dtype=spec.dtype,
         backend=spec.backend,
         seed=recipe.seed,
     )
     optimizer = OPTIMIZERS[checks.one_of("optimizer", recipe.optimizer, OPTIMIZERS)](recipe.learning_rate)
     return Trainer(network, optimizer, recipe.batch_size, recipe.seed, communicator=communicator)
+
+
+def _shaped(part: Part, network: Network) -> Part:
+    """Images in the shape that the network takes."""
+    return part[0].reshape(-1, *network.input_shape), part[1]
 
 
 def _divisor(train: Part) -> float | None:
@@ -398,7 +408,9 @@ def _compile(recipe: Recipe, spec: RunSpec, train: Part, test: Part, helper: sub
         helper.wait()
     size = recipe.batch_size
     trainer = _trainer(recipe, spec, train)
-    batch, sample = (train[0][:size], train[1][:size]), (test[0][:1], test[1][:1])
+    batch, sample = (
+        _shaped((part[0][:count], part[1][:count]), trainer.network) for part, count in ((train, size), (test, 1))
+    )
     history = trainer.fit(
         *batch, iterations=1, validation=sample, evaluate_every=1, divide_by=_divisor(train), progress=False
     )

@@ -117,6 +117,12 @@ def dropout_forward(x, draws, ratio, scale):
     return x * mask * x.dtype.type(scale), mask
 
 
+def seeded_dropout_forward(x, draw, ratio, scale):
+    """x (N, D), draw: seed, step, layer, rows (N,) -> out, mask: out = x * scale where mask is set, 0 elsewhere."""
+    mask = _dropout_mask(draw.seed, draw.step, draw.layer, draw.rows, 1 - float(ratio), x.shape[1])
+    return np.where(mask, x * x.dtype.type(scale), x.dtype.type(0)), mask
+
+
 def dropout_backward(dout, mask, scale):
     """dout (any shape), mask (the same) -> dx = dout * mask * scale."""
     return dout * mask * dout.dtype.type(scale)
@@ -235,6 +241,17 @@ def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
     places = np.arange(pool_h * pool_w) == arg_max.reshape(numbers.shape)[..., None]
     col = np.where(places, numbers[..., None], dout.dtype.type(0))
     return col2im(col, x_shape, pool_h, pool_w, stride, pad)
+
+
+def average_pooling_forward(x, pool_h, pool_w, stride, pad):
+    """x (N, C, H, W) -> out (N, C, OH, OW): the mean of each window, with zeros around the images."""
+    return _windows(_with_zeros(x, pad), (pool_h, pool_w), stride).mean(axis=(4, 5))
+
+
+def average_pooling_backward(dout, x_shape, pool_h, pool_w, stride, pad):
+    """dout (N, C, OH, OW) -> dx (x_shape): each number of dout shared out to its window."""
+    shares = (dout / dout.dtype.type(pool_h * pool_w)).transpose(0, 2, 3, 1)[..., None]
+    return col2im(np.repeat(shares, pool_h * pool_w, -1), x_shape, pool_h, pool_w, stride, pad)
 
 
 def optimizer_update(rule, parameters, gradients, state):
@@ -405,7 +422,7 @@ def _gradient(parameters, architecture, x, t, rows, gradient, terms, step):
 
 
 def _dropout_mask(seed, step, layer, rows, keep, columns):
-    """Which numbers are kept: (rows, columns) from splitmix64, as kernels/engine/dropout.py has it."""
+    """Which numbers are kept: (rows, columns) from splitmix64, as kernels/layers/dropout.py has it."""
 
     def splitmix64(state):
         state = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)

@@ -33,7 +33,8 @@ from ._activations import ACTIVATIONS
 from ._checks import Array
 from ._sklearn_epochs import EpochEnd
 from ._sklearn_private import Base, Plain, changed
-from .networks._mlp import MLP, Terms
+from .networks._engines import Terms
+from .networks._mlp import MLP
 from .training._callbacks import checked_callbacks
 from .training._optimizers import SGD, Adam, Momentum, Nesterov, Optimizer
 from .training._run import Data, History, Run, in_batches

@@ -17,7 +17,8 @@ import numpy as np
 from . import _checks as checks
 from ._activations import ACTIVATIONS
 from .datasets import load_mnist
-from .networks._mlp import MLP
+from .networks._named import make_network
+from .networks._network import Network
 from .training._optimizers import OPTIMIZERS
 from .training._trainer import Trainer
 
@@ -26,7 +27,7 @@ VALIDATION_SHARE = 6  # every sixth of the training images is kept for validatio
 
 @dataclass(frozen=True)
 class Trial:
-    """One training's settings. hidden: widths joined by "-", such as "100-50"."""
+    """One training's settings. hidden: widths joined by "-", such as "100-50"; network: as in comparison.Recipe."""
 
     learning_rate: float
     hidden: str
@@ -35,6 +36,7 @@ class Trial:
     optimizer: str
     epochs: int
     seed: int
+    network: str = "mlp"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def plan(
     grid: bool,
     epochs: int,
     seed: int,
+    network: str = "mlp",
 ) -> list[Trial]:
     """The trials: drawn at random, the same for the same seed, or with grid=True every combination, `trials` at the most.
 
@@ -119,14 +122,25 @@ def plan(
                 "a grid needs values, such as 0.01,0.1,1, for every setting; a range can be drawn from only"
             )
         found: Iterator[tuple[Any, ...]] = itertools.product(*(choices.values for choices in settings))
-        return [_trial(values, epochs, seed) for values in itertools.islice(found, trials)]
-    rng = np.random.default_rng(seed)
-    return [_trial(tuple(choices.draw(rng) for choices in settings), epochs, seed) for _ in range(trials)]
+        drawn = list(itertools.islice(found, trials))
+    else:
+        rng = np.random.default_rng(seed)
+        drawn = [tuple(choices.draw(rng) for choices in settings) for _ in range(trials)]
+    planned = [_trial(values, epochs, seed, network) for values in drawn]
+    if network != "mlp":  # which takes whatever got so far
+        for trial in planned:
+            _network(trial, 784, "numpy")
+    return planned
 
 
-def _trial(values: tuple[Any, ...], epochs: int, seed: int) -> Trial:
+def _trial(values: tuple[Any, ...], epochs: int, seed: int, network: str) -> Trial:
     learning_rate, hidden, batch_size, activation, optimizer = values
-    return Trial(learning_rate, hidden, int(batch_size), activation, optimizer, epochs, seed)
+    return Trial(learning_rate, hidden, int(batch_size), activation, optimizer, epochs, seed, network)
+
+
+def _network(trial: Trial, features: int, backend: str | None = None) -> Network:
+    std, widths = ACTIVATIONS[trial.activation].init, [*map(int, trial.hidden.split("-"))]
+    return make_network(trial.network, features, widths, trial.activation, std, backend=backend, seed=trial.seed)
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
@@ -207,8 +221,8 @@ def _load(data_dir: str | None, threads: int | None) -> None:
 
 def _train(trial: Trial) -> Outcome:
     (x, t), validation = _data["train"], _data["validation"]
-    sizes = (x.shape[1], *map(int, trial.hidden.split("-")), 10)
-    network = MLP(sizes, trial.activation, ACTIVATIONS[trial.activation].init, seed=trial.seed)
+    network = _network(trial, x.shape[1])
+    x, held_out = (images.reshape(-1, *network.input_shape) for images in (x, validation[0]))
     trainer = Trainer(network, OPTIMIZERS[trial.optimizer](trial.learning_rate), trial.batch_size, trial.seed)
     per_epoch = max(1, len(x) // trial.batch_size)
     accuracies, losses = [], []
@@ -218,5 +232,5 @@ def _train(trial: Trial) -> Outcome:
         )
         loss = float(np.mean(history.losses))
         losses.append(loss if math.isfinite(loss) else None)
-        accuracies.append(network.accuracy(validation[0].astype(np.float32) / np.float32(255), validation[1]))
+        accuracies.append(network.accuracy(held_out.astype(np.float32) / np.float32(255), validation[1]))
     return Outcome(trial, accuracies, losses)  # type: ignore[arg-type]

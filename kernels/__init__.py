@@ -40,10 +40,10 @@ from .layers.batch_normalization import (
     batch_normalization_forward,
 )
 from .layers.convolution import convolution_backward, convolution_forward
-from .layers.dropout import dropout_backward, dropout_forward
+from .layers.dropout import dropout_backward, dropout_forward, seeded_dropout_forward
 from .layers.im2col import col2im, im2col
 from .layers.leaky_relu import leaky_relu_backward, leaky_relu_forward
-from .layers.pooling import pooling_backward, pooling_forward
+from .layers.pooling import average_pooling_backward, average_pooling_forward, pooling_backward, pooling_forward
 from .layers.relu import relu_backward, relu_forward
 from .layers.sigmoid import sigmoid_backward, sigmoid_forward
 from .layers.sigmoid_cross_entropy import sigmoid_cross_entropy_forward
@@ -58,6 +58,8 @@ __all__ = [
     "adam_update",
     "affine_backward",
     "affine_forward",
+    "average_pooling_backward",
+    "average_pooling_forward",
     "batch_gradient",
     "batch_normalization_apply",
     "batch_normalization_backward",
@@ -79,6 +81,7 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "rule_update",
+    "seeded_dropout_forward",
     "sigmoid_backward",
     "sigmoid_cross_entropy_forward",
     "sigmoid_forward",

@@ -143,7 +143,7 @@ def test_damaged_checkpoints_and_missing_arguments(tmp_path):
     with pytest.raises(SavedFileError, match="is not a complete safetensors file"):
         fit(checkpoint=path, resume=True)
     MLP((6, 3), seed=0).save(path)
-    with pytest.raises(SavedFileError, match="it names fastbp network 1, expected 'fastbp checkpoint 2'"):
+    with pytest.raises(SavedFileError, match="it names fastbp network 1, expected 'fastbp checkpoint 3'"):
         fit(checkpoint=path, resume=True)
     with pytest.raises(ValueError, match="resume needs checkpoint"):
         fit(resume=True)

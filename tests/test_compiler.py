@@ -120,7 +120,7 @@ def test_every_vector_width_gives_the_same_numbers(tmp_path, width):
     code = """
 import numpy as np
 from fastbp import kernels, reference
-from fastbp.networks._mlp import Architecture
+from fastbp.networks._engines import Architecture
 from fastbp.training._optimizers import SGD
 rng = np.random.default_rng(0)
 x, W, b = (rng.standard_normal(shape) for shape in ((17, 40), (40, 37), (37,)))

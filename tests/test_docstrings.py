@@ -12,7 +12,7 @@ import pytest
 import fastbp
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
-MODULES = ("comparison", "layers", "networks", "training", "functional", "graph", "sklearn", "datasets")
+MODULES = ("comparison", "layers", "networks", "training", "functional", "graph", "sklearn", "datasets", "nn")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 

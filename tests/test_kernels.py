@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastbp
 from fastbp import kernels, reference
-from fastbp.networks._mlp import Architecture
+from fastbp.networks._engines import Architecture
 from fastbp.training._optimizers import Rule
 
 DTYPES = ("float64", "float32")

@@ -164,14 +164,14 @@ def test_wrong_models_and_files(model, tmp_path):
     for arguments, message in [
         (("predict", tmp_path / "none.safetensors", tmp_path / "digit.png"), "there is no such file"),
         (("predict", tmp_path / "digit.png", tmp_path / "digit.png"), "is not a complete safetensors file"),
-        (("predict", tmp_path / "other.safetensors", tmp_path / "digit.png"), "takes rows of 20 numbers"),
+        (("predict", tmp_path / "other.safetensors", tmp_path / "digit.png"), "takes 20 numbers for each image"),
         (("predict", tmp_path / "numbers.safetensors", tmp_path / "digit.png"), "a classifier is needed"),
         (("predict", model, tmp_path / "none.png"), "none.png: there is no such file"),
-        (("evaluate", tmp_path / "other.safetensors"), "takes rows of 20 numbers, the images have 784"),
+        (("evaluate", tmp_path / "other.safetensors"), "takes 20 numbers for each image, the images have 784"),
         (("evaluate", model, "--plot", tmp_path / "x.txt"), "--plot must end in"),
     ]:
         result = run(*arguments)
         assert result.exit_code == 2
         assert message in result.output
-    with pytest.raises(ValueError, match="takes rows of 20"):
+    with pytest.raises(ValueError, match="takes 20"):
         evaluate_on(load(tmp_path / "other.safetensors"), IMAGES, LABELS)

@@ -62,8 +62,8 @@ def write(path, weights, described):
         (WEIGHTS, None, "it names no format of fastbp's"),
         (
             WEIGHTS,
-            {**metadata(), "format": "fastbp network 2"},
-            "it names fastbp network 2, expected 'fastbp network 1'",
+            {**metadata(), "format": "fastbp network 3"},
+            "it names fastbp network 3, expected 'fastbp network 1' or 'fastbp network 2'",
         ),
         (WEIGHTS, {"format": "fastbp network 1"}, "describes no network that exists: 'architecture'"),
         (WEIGHTS, metadata(activations=["swish"]), "activation must name one for each|must be one of"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastbp import Affine, BatchNormalization, Convolution, SigmoidWithLoss, SoftmaxWithLoss, kernels, reference
 from fastbp.layers._regularization import EPSILON
-from fastbp.networks._mlp import Architecture, Terms
+from fastbp.networks._engines import Architecture, Terms
 
 DTYPES = ("float32", "float64")
 

@@ -13,7 +13,7 @@ import fastbp
 from fastbp import AbsoluteErrorWithLoss, HuberWithLoss, PoissonWithLoss, kernels, reference
 from fastbp.layers._activations import ACTIVATION_LAYERS as ACTIVATIONS
 from fastbp.layers._losses import LOSS_LAYERS as LOSSES
-from fastbp.networks._mlp import Architecture, Terms
+from fastbp.networks._engines import Architecture, Terms
 from fastbp.training._optimizers import OPTIMIZERS, SGD
 
 BACKENDS = {"numpy": reference, "numba": kernels}

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fastbp._warmup import STEPS, TRAINING_FUNCTIONS, warm_up
-from fastbp.networks._mlp import DTYPES
+from fastbp.networks._network import DTYPES
 
 CODE = """
 from fastbp._warmup import compile_meanwhile

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastbp
-from fastbp import comparison, datasets, functional, graph, training
+from fastbp import comparison, datasets, functional, graph, networks, nn, training
 from fastbp.sklearn import MLPClassifier, MLPRegressor
 
 Array = NDArray[Any]
@@ -24,7 +24,10 @@ def layers(x: Array, t: Array) -> list[Array]:
     ]  # fmt: skip
     outs: list[Array] = [layer.forward(x) for layer in made]
     outs += [layer.backward(out) for layer, out in zip(made, outs, strict=True)]
-    image_layers = [fastbp.Convolution(np.ones((1, 1, 2, 2)), np.zeros(1), stride=1, pad=0), fastbp.Pooling(2, 2)]
+    image_layers = [
+        fastbp.Convolution(np.ones((1, 1, 2, 2)), np.zeros(1), stride=1, pad=0), fastbp.Pooling(2, 2),
+        fastbp.AveragePooling(2, 2), fastbp.Flatten(),
+    ]  # fmt: skip
     outs += [layer.forward(x.reshape(1, 1, 2, 2)) for layer in image_layers]
     losses = [
         fastbp.SoftmaxWithLoss(), fastbp.SigmoidWithLoss("sum"), fastbp.IdentityWithLoss(), fastbp.PoissonWithLoss(),
@@ -40,7 +43,7 @@ def network(x: Array, t: Array, path: Path) -> fastbp.MLP:
     slope: Array = fastbp.numerical_gradient(lambda x: np.sum(x), x)
     made.save(path)
     try:
-        loaded: fastbp.MLP = fastbp.load(path, backend="numpy")
+        loaded: networks.Network = fastbp.load(path, backend="numpy")
         loaded.params["W1"][...] = fastbp.load_book_params("params.pkl")["W1"]
     except fastbp.SavedFileError:
         loaded = book
@@ -48,6 +51,23 @@ def network(x: Array, t: Array, path: Path) -> fastbp.MLP:
     scores: Array = loaded.predict(x) + made.predict_proba(x) + slope
     print(fastbp.__version__, errors["W1"], scores.shape, made.accuracy(x, t))
     return made
+
+
+def of_any_layers(x: Array, t: Array, path: Path) -> list[networks.Network]:
+    described = [
+        nn.Conv(8, 3, stride=1, pad=1), nn.BatchNorm(momentum=0.9), nn.Relu(), nn.MaxPool(2), nn.AveragePool((2, 1)),
+        nn.Conv(4, (1, 1)), nn.Sigmoid(), nn.Tanh(), nn.LeakyRelu(0.1), nn.Elu(), nn.Silu(), nn.Gelu(), nn.GeluTanh(),
+        nn.Softplus(), nn.Identity(), nn.Flatten(), nn.Dropout(0.2), nn.Affine(10),
+    ]  # fmt: skip
+    made = fastbp.Sequential((1, 28, 28), described, dtype="float32", seed=0, l2=1e-4)
+    gradient: dict[str, Array] = made.gradient(x, t)
+    loss: Any = made.training_loss(x, t)
+    made.save(path)
+    print(gradient["W1"].shape, loss, fastbp.load(path, own_layers={}))
+    return [
+        made, fastbp.SimpleConvNet(hidden_size=50, seed=0), fastbp.DeepConvNet(dtype="float32"),
+        fastbp.MultiLayerNet(784, [100], 10, use_batchnorm=True),
+    ]  # fmt: skip
 
 
 def train(made: fastbp.MLP, x: Array, t: Array) -> fastbp.History:

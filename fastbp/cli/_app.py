@@ -19,7 +19,8 @@ from .._warmup import load_cached
 from ..backends import BACKENDS, get_backend
 from ..comparison import Comparison, Recipe, RunSpec, compare
 from ..dropin import command
-from ..networks._mlp import DTYPES
+from ..networks._named import NETWORKS
+from ..networks._network import DTYPES
 from ..training._distributed import shard, world
 from ..training._optimizers import OPTIMIZERS
 from ._demo_commands import demo, graph
@@ -34,6 +35,7 @@ from ._options import (
     Iterations,
     JsonFile,
     LearningRate,
+    NetworkName,
     OptimizerName,
     PlotFile,
     Seed,
@@ -90,11 +92,12 @@ def audit(context: typer.Context) -> None:
 
 @app.command("compare")
 def compare_command(
-    iterations: Iterations = 10_000,
+    network: NetworkName = "mlp",
+    iterations: Iterations = None,
     batch_size: BatchSize = 100,
-    hidden: Hidden = "50",
-    optimizer: OptimizerName = "sgd",
-    learning_rate: LearningRate = 0.1,
+    hidden: Hidden = None,
+    optimizer: OptimizerName = None,
+    learning_rate: LearningRate = None,
     activation: Activation = "relu",
     evaluate_every: EvaluateEvery = 600,
     seed: Seed = 0,
@@ -109,7 +112,8 @@ def compare_command(
 
     Exits with 1 where two runs of the same dtype do not agree.
     """
-    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
+    chosen = {"iterations": iterations, "hidden": hidden, "optimizer": optimizer, "learning_rate": learning_rate}
+    recipe = _recipe(network, chosen, batch_size, activation, evaluate_every, seed)
     specs = user_errors(lambda: [RunSpec.parse(text) for text in runs.split(",")])
     if repeated := {str(spec) for spec in specs if specs.count(spec) > 1}:
         fail(f"--runs names {', '.join(sorted(repeated))} more than once")
@@ -122,11 +126,12 @@ def compare_command(
 def train(
     backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "numba",
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
-    iterations: Iterations = 10_000,
+    network: NetworkName = "mlp",
+    iterations: Iterations = None,
     batch_size: BatchSize = 100,
-    hidden: Hidden = "50",
-    optimizer: OptimizerName = "sgd",
-    learning_rate: LearningRate = 0.1,
+    hidden: Hidden = None,
+    optimizer: OptimizerName = None,
+    learning_rate: LearningRate = None,
     activation: Activation = "relu",
     evaluate_every: EvaluateEvery = 600,
     seed: Seed = 0,
@@ -148,7 +153,8 @@ def train(
         check_file(option, path)
         if path is not None and importlib.util.find_spec("safetensors") is None:
             fail(f"{option} needs safetensors: pip install 'fastbp[save]'")
-    recipe = _recipe(iterations, batch_size, hidden, learning_rate, activation, evaluate_every, seed, optimizer)
+    chosen = {"iterations": iterations, "hidden": hidden, "optimizer": optimizer, "learning_rate": learning_rate}
+    recipe = _recipe(network, chosen, batch_size, activation, evaluate_every, seed)
     spec = user_errors(lambda: RunSpec.parse(f"{backend}:{dtype}"))
     keeping = {"checkpoint": checkpoint, "resume": resume, "save": save}
     _carry_out(recipe, [spec], data_dir, plot, json, communicator=communicator, **keeping)
@@ -195,6 +201,7 @@ def warmup() -> None:
 
 @app.command()
 def sweep(
+    network: NetworkName = "mlp",
     learning_rate: Annotated[str, typer.Option(help="Values 0.01,0.1 or a range 0.001:1:log.")] = "0.001:1:log",
     hidden: Annotated[str, typer.Option(help="Values such as 20,50,100-50.")] = "20,50,100",
     batch_size: Annotated[str, typer.Option(help="Values.")] = "100",
@@ -228,7 +235,7 @@ def sweep(
             Choices.parse("--optimizer", optimizer, str),
         )
     )
-    planned = user_errors(lambda: plan(*chosen, trials=trials, grid=grid, epochs=epochs, seed=seed))
+    planned = user_errors(lambda: plan(*chosen, trials=trials, grid=grid, epochs=epochs, seed=seed, network=network))
     best = 0.0
     folder = None if data_dir is None else str(data_dir)
     with progress_bar("trials", len(planned)) as advance:
@@ -270,20 +277,26 @@ def bench(
 
 
 def _recipe(
-    iterations: int,
-    batch_size: int,
-    hidden: str,
-    learning_rate: float,
-    activation: str,
-    evaluate_every: int,
-    seed: int,
-    optimizer: str,
+    network: str, chosen: dict[str, Any], batch_size: int, activation: str, evaluate_every: int, seed: int
 ) -> Recipe:
-    try:
-        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
-    except ValueError:
-        fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {hidden!r}")
-    return Recipe(iterations, batch_size, widths, learning_rate, activation, evaluate_every, seed, optimizer)
+    """chosen: iterations, hidden, optimizer and learning_rate; what is None becomes the network's default."""
+    defaults = NETWORKS[user_errors(lambda: checks.one_of("--network", network, NETWORKS))]
+    settings = {name: getattr(defaults, name) if value is None else value for name, value in chosen.items()}
+    if chosen["hidden"] is not None:
+        try:
+            settings["hidden"] = tuple(int(width) for width in chosen["hidden"].split(",") if width.strip())
+        except ValueError:
+            fail(f"--hidden must be widths separated by commas, such as 50 or 100,50, got {chosen['hidden']!r}")
+    if chosen["optimizer"] not in (None, defaults.optimizer) and chosen["learning_rate"] is None and network != "mlp":
+        fail(f"--optimizer {chosen['optimizer']} needs --learning-rate: 0.001 is for {defaults.optimizer}")
+    return Recipe(
+        batch_size=batch_size,
+        activation=activation,
+        evaluate_every=evaluate_every,
+        seed=seed,
+        network=network,
+        **settings,
+    )
 
 
 def _carry_out(

@@ -11,7 +11,7 @@ import typer
 
 from ._options import DataDir, JsonFile, PlotFile, check_files, fail, user_errors
 
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="As MLP.save or `fastbp train --save` wrote it.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="As network.save or `fastbp train --save` wrote it.")]
 
 
 def predict(
@@ -42,8 +42,12 @@ def predict(
 
 
 def evaluate(model: ModelFile, data_dir: DataDir = None, plot: PlotFile = None, json: JsonFile = None) -> None:
-    """Show the accuracy on the test images and the confusion matrix; --plot shows the most confident mistakes."""
+    """Show the accuracy on the test images and the confusion matrix.
+
+    --plot shows the most confident mistakes, and the filters of a first layer that is a convolution.
+    """
     from ..datasets import load_mnist
+    from ..layers import Convolution
     from . import _report as report
     from ._model_plots import confusion_table, plot_mistakes
     from ._predict import evaluate_on
@@ -57,7 +61,8 @@ def evaluate(model: ModelFile, data_dir: DataDir = None, plot: PlotFile = None, 
     if str(json) != "-":
         report.print_all(confusion_table(result))
     if plot is not None:
-        plot_mistakes(result, images, plot)
+        first = next(iter(network.layers.values()))
+        plot_mistakes(result, images, plot, first.W if isinstance(first, Convolution) else None)
 
 
 def cache(

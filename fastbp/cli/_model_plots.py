@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -75,11 +76,19 @@ def cache_table(root: Path, versions: Sequence[CachedVersion]) -> Table:
     return table
 
 
-def plot_mistakes(result: TestResult, images: Array, path: Path) -> None:
-    """The most confident mistakes: each image (28, 28), what it is, and what it was taken for."""
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
+def plot_mistakes(result: TestResult, images: Array, path: Path, filters: Array | None = None) -> None:
+    """The most confident mistakes: each image (28, 28), what it is, and what it was taken for.
+
+    Below them the filters (FN, C, FH, FW) of a first layer that is a convolution, their first channel.
+    """
+    figure = Figure(figsize=(11, 6.4 if filters is None else 9), layout="constrained")
+    upper: Any = figure
+    if filters is not None:
+        halves: Any = figure.subfigures(2, 1, height_ratios=(6.4, 2.6))
+        upper = halves[0]
+        plot_filters(halves[1], filters)
     side = int(images.shape[1] ** 0.5)
-    axes = list(figure.subplots(4, 6).flat)
+    axes = list(upper.subplots(4, 6).flat)
     for axis in axes:
         axis.set_axis_off()
     for number, axis in zip(result.mistakes[:MISTAKES], axes, strict=False):
@@ -88,5 +97,17 @@ def plot_mistakes(result: TestResult, images: Array, path: Path) -> None:
         axis.set_title(
             f"{result.labels[number]}, taken for {taken}: {result.probabilities[number, taken]:.1%}", fontsize=8
         )
-    figure.suptitle(f"The most confident of {len(result.mistakes)} mistakes in {len(result.labels):,} images")
+    upper.suptitle(f"The most confident of {len(result.mistakes)} mistakes in {len(result.labels):,} images")
     figure.savefig(path, dpi=110)
+
+
+def plot_filters(figure: Any, filters: Array) -> None:
+    """Up to 64 filters, all on one scale of grey: white is the largest weight."""
+    shown = filters[:64, 0]
+    columns = min(len(shown), 16)
+    axes = list(figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for one, axis in zip(shown, axes, strict=False):
+        axis.imshow(one, cmap="gray", vmin=shown.min(), vmax=shown.max())
+    figure.suptitle(f"The {len(filters)} filters of the first layer")

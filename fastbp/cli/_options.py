@@ -9,17 +9,32 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .._activations import ACTIVATIONS
+from ..networks._named import NETWORKS
 from ..training._optimizers import OPTIMIZERS
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 INTERRUPTED = 130
 
-Iterations = Annotated[int, typer.Option(min=1, help="Number of updates.")]
+OWN_DEFAULT = "the network's"  # of options that each kind of network has its own default for
+Iterations = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of updates.", show_default=OWN_DEFAULT),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples in each update.")]
-Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="Step of the optimizer.")]
+Hidden = Annotated[
+    str | None,
+    typer.Option(help="Widths of the hidden layers, e.g. 50 or 100,50.", show_default=OWN_DEFAULT),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(min=0, help="Step of the optimizer.", show_default=OWN_DEFAULT),
+]
 Activation = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
-OptimizerName = Annotated[str, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.", show_default=OWN_DEFAULT),
+]
+NetworkName = Annotated[str, typer.Option(help=f"One of {', '.join(NETWORKS)}; the book's of chapters 7 and 8.")]
 EvaluateEvery = Annotated[int, typer.Option(min=1, help="Iterations from one evaluation to the next.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 DataDir = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from .._checks import Array
 from ..datasets.pictures import SIDE, read_digit
-from ..networks._mlp import MLP, ROWS_AT_A_TIME
+from ..networks._network import Network
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Prediction:
         }
 
 
-def predict_pictures(network: MLP, paths: Sequence[Path]) -> list[Prediction]:
+def predict_pictures(network: Network, paths: Sequence[Path]) -> list[Prediction]:
     """Raises ValueError for a network that does not classify images of 28 x 28, else what read_digit raises."""
     _check_classifier(network, SIDE * SIDE)
     images = [read_digit(path) for path in paths]
-    x = np.stack(images).reshape(len(images), -1) / np.float32(255)
+    x = np.stack(images).reshape(len(images), *network.input_shape) / np.float32(255)
     return [
         Prediction(path, probabilities, image)
         for path, probabilities, image in zip(paths, network.predict_proba(x), images, strict=True)
@@ -81,21 +82,20 @@ class TestResult:
         }
 
 
-def evaluate_on(network: MLP, images: Array, labels: Array) -> TestResult:
+def evaluate_on(network: Network, images: Array, labels: Array) -> TestResult:
     """images (n, features), uint8, 0 to 255; labels (n,). Raises ValueError for a network of another kind or size."""
-    classes = max(network.sizes[-1], int(labels.max()) + 1)
+    classes = max(network.outputs, int(labels.max()) + 1)
     _check_classifier(network, images.shape[1])
-    parts = [
-        network.predict_proba(images[first : first + ROWS_AT_A_TIME] / np.float32(255))
-        for first in range(0, len(images), ROWS_AT_A_TIME)
-    ]
+    x, size = images.reshape(-1, *network.input_shape), network.rows_at_a_time
+    parts = [network.predict_proba(x[first : first + size] / np.float32(255)) for first in range(0, len(x), size)]
     probabilities, confusion = np.concatenate(parts), np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     return TestResult(confusion, labels, probabilities)
 
 
-def _check_classifier(network: MLP, features: int) -> None:
+def _check_classifier(network: Network, features: int) -> None:
     if not network.classifies:
         raise ValueError(f"the network has the loss {network.loss_name!r}; a classifier is needed")
-    if network.sizes[0] != features:
-        raise ValueError(f"the network takes rows of {network.sizes[0]} numbers, the images have {features}")
+    if math.prod(network.input_shape) != features:
+        shape = " x ".join(map(str, network.input_shape))
+        raise ValueError(f"the network takes {shape} numbers for each image, the images have {features}")

@@ -36,11 +36,11 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def _title(comparison: Comparison) -> str:
     recipe = comparison.recipe
-    hidden = "-".join(map(str, recipe.hidden))
-    return (
-        f"{recipe.iterations} iterations of {recipe.batch_size} samples, hidden {hidden}, {recipe.activation}, "
-        f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}"
-    )
+    network = [] if recipe.network == "mlp" else [recipe.network]
+    hidden = f"hidden {'-'.join(map(str, recipe.hidden))}"
+    updates = f"{recipe.iterations} iterations of {recipe.batch_size} samples"
+    rate = f"learning rate {recipe.learning_rate:g}"
+    return ", ".join([*network, updates, hidden, recipe.activation, recipe.optimizer, rate])
 
 
 def _accuracies(run: Run, number: int) -> str:

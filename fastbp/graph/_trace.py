@@ -275,7 +275,7 @@ def _recording(original: Any, name: str, recorder: _Recorder, depth: list[int]) 
         finally:
             depth[0] -= 1
         if depth[0] == 0:  # a method that calls its parent's is one call
-            operands = (*arguments, *named.values())
+            operands = (*arguments, *(value for key, value in named.items() if key != "train_flg"))
             if name == "forward":
                 recorder.forward(self, operands, result)
             else:

@@ -11,7 +11,7 @@ new arrays in the dtype that NumPy's own arithmetic would give. Departures from 
 
 from ._activations import Elu, Gelu, GeluTanh, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh
 from ._affine import Affine
-from ._images import Convolution, Pooling
+from ._images import AveragePooling, Convolution, Flatten, Pooling
 from ._losses import (
     AbsoluteErrorWithLoss,
     HuberWithLoss,
@@ -25,10 +25,12 @@ from ._regularization import BatchNormalization, Dropout
 __all__ = [
     "AbsoluteErrorWithLoss",
     "Affine",
+    "AveragePooling",
     "BatchNormalization",
     "Convolution",
     "Dropout",
     "Elu",
+    "Flatten",
     "Gelu",
     "GeluTanh",
     "HuberWithLoss",

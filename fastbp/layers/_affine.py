@@ -75,6 +75,12 @@ class Affine(Layer):
 
         Raises RuntimeError before any forward, TypeError and ValueError as forward does.
         """
+        return self._gradients(dout, needs_dx=True)
+
+    def parameter_gradients(self, dout: ArrayLike) -> None:
+        self._gradients(dout, needs_dx=False)
+
+    def _gradients(self, dout: ArrayLike, *, needs_dx: bool) -> Any:
         x = self._cached("x")
         W, _ = checks.weights_and_bias(self.W, self.b)
         checks.same_shape("W", W, (x.shape[1], W.shape[1]), "the W that forward was called with")
@@ -83,9 +89,11 @@ class Affine(Layer):
         whole = dout.dtype.kind in "iub"  # sums of whole numbers stay exact, up to 2**53
         dtype = checks.compute_dtype(np.dtype(np.float64) if whole else np.result_type(x, W, dout))
         W_, dout_ = W.astype(dtype, copy=False), dout.astype(dtype, copy=False)
-        dx, dW, db = self._kernels.affine_backward(dout_, _operand(x, dtype), W_)
+        dx, dW, db = self._kernels.affine_backward(dout_, _operand(x, dtype), W_, needs_dx)
         self.dW = dW.astype(np.result_type(x, dout), copy=False)
         self.db = db.astype(np.sum(dout[:0], axis=0).dtype, copy=False)
+        if not needs_dx:
+            return None
         return dx.astype(np.result_type(dout, W), copy=False).reshape(self.original_x_shape)
 
 

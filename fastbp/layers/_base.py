@@ -14,11 +14,13 @@ class Layer:
     """What all layers share: the backend that they were made with, by name and as a module of kernels.
 
     parameters: the names of the attributes that training changes; after backward, each has its gradient in the attribute
-    "d" + name. decayed: those of them that weight decay shrinks.
+    "d" + name. decayed: those of them that weight decay shrinks. statistics: the names of the attributes that a forward
+    measures while training, and that predicting needs.
     """
 
     parameters: tuple[str, ...] = ()
     decayed: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
 
     def __init__(self, backend: str | None = None):
         self.backend, self._kernels = get_backend(backend)
@@ -30,6 +32,10 @@ class Layer:
     def backward(self, *arguments: Any, **options: Any) -> Any:
         """See the layer."""
         raise NotImplementedError
+
+    def parameter_gradients(self, dout: Any) -> None:
+        """As backward, but the gradient of the input is left out: nobody needs that of the images."""
+        self.backward(dout)
 
     def gradient_of(self, parameter: str) -> Any:
         """The gradient of one of `parameters`, after backward."""

@@ -1,6 +1,9 @@
-"""Layers over images (N, C, H, W), of the book ゼロから作るDeep Learning: Convolution and Pooling, on either backend."""
+"""Layers over images (N, C, H, W), on either backend: the book's Convolution and Pooling; AveragePooling and Flatten."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -88,6 +91,12 @@ class Convolution(Layer):
 
         Raises RuntimeError before any forward, TypeError and ValueError as forward does.
         """
+        return self._gradients(dout, needs_dx=True)
+
+    def parameter_gradients(self, dout: ArrayLike) -> None:
+        self._gradients(dout, needs_dx=False)
+
+    def _gradients(self, dout: ArrayLike, *, needs_dx: bool) -> Any:
         padded, x = self._cached("_padded"), self._cached("x")
         W, _ = checks.filters_and_bias(self.W, self.b)
         checks.images("x", x, W.shape[1])
@@ -100,11 +109,11 @@ class Convolution(Layer):
         dtype = checks.compute_dtype(np.result_type(padded, W, dout))
         dx, dW, db = self._kernels.convolution_backward(
             dout.astype(dtype, copy=False), padded.astype(dtype, copy=False), W.astype(dtype, copy=False),
-            self.stride, self.pad,
+            self.stride, self.pad, needs_dx,
         )  # fmt: skip
         self.dW = dW.astype(np.result_type(x, dout), copy=False)
         self.db = db.astype(dout.dtype, copy=False)
-        return dx.astype(np.result_type(dout, W), copy=False)
+        return dx.astype(np.result_type(dout, W), copy=False) if needs_dx else None
 
 
 class Pooling(Layer):
@@ -171,3 +180,97 @@ class Pooling(Layer):
         computed = dout.astype(checks.compute_dtype(dout.dtype), copy=False)
         dx = self._kernels.pooling_backward(computed, arg_max, x.shape, self.pool_h, self.pool_w, self.stride, self.pad)
         return dx.astype(dout.dtype, copy=False)
+
+
+class AveragePooling(Layer):
+    """The mean of each window. The padding is zeros, which take part.
+
+    Args:
+        pool_h: the window's height, at least 1.
+        pool_w: the window's width, at least 1.
+        stride: the step between windows, at least 1.
+        pad: how many zeros to put around the images, at least 0.
+        backend: "numba" or "numpy"; None for the default.
+
+    Raises:
+        TypeError: for arguments that are not whole numbers.
+        ValueError: for windows and strides below 1, and a pad below 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import AveragePooling
+        >>> layer = AveragePooling(2, 2, stride=2)
+        >>> layer.forward(np.arange(16.0).reshape(1, 1, 4, 4))
+        array([[[[ 2.5,  4.5],
+                 [10.5, 12.5]]]])
+        >>> layer.backward(np.ones((1, 1, 2, 2)))[0, 0, 0]
+        array([0.25, 0.25, 0.25, 0.25])
+    """
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):
+        super().__init__(backend)
+        self.pool_h = checks.whole_number("pool_h", pool_h, at_least=1)
+        self.pool_w = checks.whole_number("pool_w", pool_w, at_least=1)
+        self.stride = checks.whole_number("stride", stride, at_least=1)
+        self.pad = checks.whole_number("pad", pad, at_least=0)
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (N, C, H, W) -> (N, C, OH, OW), OH = (H + 2 pad - pool_h) // stride + 1; integers become float64.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for shapes that do not fit.
+        """
+        images = checks.images("x", x)
+        checks.window_fits(images.shape, (self.pool_h, self.pool_w), self.pad)
+        result = images.dtype if images.dtype.kind == "f" else np.dtype(np.float64)
+        computed = images.astype(checks.compute_dtype(result), copy=False)
+        out = self._kernels.average_pooling_forward(computed, self.pool_h, self.pool_w, self.stride, self.pad)
+        self._shapes = images.shape, out.shape
+        return out.astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout (N, C, OH, OW) -> dx, of forward's x: each number shared out to its window.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        x_shape, shape = self._cached("_shapes")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, shape, "forward's result")
+        result = dout.dtype if dout.dtype.kind == "f" else np.dtype(np.float64)
+        computed = dout.astype(checks.compute_dtype(result), copy=False)
+        dx = self._kernels.average_pooling_backward(computed, x_shape, self.pool_h, self.pool_w, self.stride, self.pad)
+        return dx.astype(result, copy=False)
+
+
+class Flatten(Layer):
+    """Each sample's numbers in a row, (N, ...) -> (N, D): the same numbers in another shape, not a copy where it can be.
+
+    Args:
+        backend: "numba" or "numpy"; None for the default.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fastbp import Flatten
+        >>> layer = Flatten()
+        >>> layer.forward(np.ones((2, 3, 4, 4))).shape, layer.backward(np.ones((2, 48))).shape
+        ((2, 48), (2, 3, 4, 4))
+    """
+
+    def __init__(self, backend: str | None = None):
+        super().__init__(backend)
+        self._shape: tuple[int, ...] | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """x (N, ...) -> (N, D). Raises TypeError for other dtypes, ValueError for a single number."""
+        x = checks.real_array("x", x)
+        if x.ndim == 0:
+            raise ValueError("x must have one row for each sample, got a single number")
+        self._shape = x.shape
+        return x.reshape(len(x), math.prod(x.shape[1:]))
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout (N, D) -> dx, of forward's x. Raises RuntimeError, TypeError and ValueError as other layers do."""
+        shape = self._cached("_shape")
+        dout = checks.real_array("dout", dout)
+        checks.same_shape("dout", dout, (shape[0], math.prod(shape[1:])), "forward's result")
+        return dout.reshape(shape)

@@ -6,7 +6,7 @@ when predicting, BatchNormalization(per_channel=True) normalises the channels of
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -79,6 +79,70 @@ class Dropout(Layer):
         return 1 / (1 - self.dropout_ratio) if self.inverted else 1.0
 
 
+class Draw(NamedTuple):
+    """Which numbers `SeededDropout` leaves out: a seed, the number of the update, of the layer, and of each row (N,)."""
+
+    seed: int
+    step: int
+    layer: int
+    rows: Array
+
+
+class SeededDropout(Layer):
+    """Dropout whose mask is a function of a seed and of the numbers of the update, the layer and the row: see `Draw`.
+
+    It is what `nn.Dropout` becomes in a network, and the same function as that of Trainer(dropout=...).
+
+    Args:
+        dropout_ratio: the probability, from 0 up to, not including, 1.
+        inverted: divide by 1 - dropout_ratio while training; False multiplies by it when predicting.
+        backend: "numba" or "numpy"; None for the default.
+
+    Attributes:
+        draw: the Draw of the next forward that trains.
+        mask: which numbers were kept (N, D).
+
+    Raises:
+        TypeError: for a ratio that is not a number.
+        ValueError: for a ratio out of range.
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5, inverted: bool = True, backend: str | None = None):
+        super().__init__(backend)
+        self.dropout_ratio = checks.below_one("dropout_ratio", dropout_ratio)
+        self.inverted = inverted
+        self.draw: Draw | None = None
+        self.mask: Array | None = None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """x (N, ...) -> the same shape; integers become float64.
+
+        Raises TypeError for other dtypes, ValueError where draw is not of N rows, RuntimeError where there is none.
+        """
+        x, result = _floating("x", x)
+        if not train_flg:
+            return x if self.inverted else (x * x.dtype.type(1 - self.dropout_ratio)).astype(result, copy=False)
+        draw = self._cached("draw")
+        checks.same_shape("draw.rows", draw.rows, x.shape[:1], "x's rows")
+        rows = x.reshape(len(x), -1).astype(checks.compute_dtype(result), copy=False)
+        out, self.mask = self._kernels.seeded_dropout_forward(rows, draw, self.dropout_ratio, self._scale())
+        return out.reshape(x.shape).astype(result, copy=False)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """dout, of forward's shape -> dx: 0 where the mask is not set.
+
+        Raises RuntimeError before any forward, ValueError for another shape, TypeError for other dtypes.
+        """
+        mask = self._cached("mask")
+        dout, result = _floating("dout", dout)
+        rows = dout.reshape(len(dout), -1).astype(checks.compute_dtype(result), copy=False)
+        checks.same_shape("dout", rows, mask.shape, "forward's result")
+        return self._kernels.dropout_backward(rows, mask, self._scale()).reshape(dout.shape).astype(result, copy=False)
+
+    def _scale(self) -> float:
+        return 1 / (1 - self.dropout_ratio) if self.inverted else 1.0
+
+
 def _floating(name: str, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
     array = checks.real_array(name, value)
     result = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
@@ -121,6 +185,7 @@ class BatchNormalization(Layer):
     """
 
     parameters = ("gamma", "beta")
+    statistics = ("running_mean", "running_var")
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,20 @@ from .._activations import ACTIVATIONS
 from .._checks import Array
 from .._files import write_atomically
 from .._version import __version__
+from ..layers import (
+    Affine,
+    AveragePooling,
+    BatchNormalization,
+    Convolution,
+    Flatten,
+    LeakyRelu,
+    Pooling,
+)
+from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._regularization import EPSILON, SeededDropout
 
 if TYPE_CHECKING:
-    from ._mlp import MLP
+    from ._network import Network
 
 OPSET, IR_VERSION = 17, 8  # of ONNX 1.12, 2022: what reads newer ones reads these
 OUTPUTS = {
@@ -23,32 +35,35 @@ OUTPUTS = {
 }
 
 
-def write_onnx(network: MLP, path: Path) -> None:
-    """The model: x (N, inputs) -> scores (N, outputs), and what the last activation makes of them, in its dtype."""
+def write_onnx(network: Network, path: Path) -> None:
+    """The model: x (N, ...) -> scores (N, outputs), and what the last activation makes of them, in its dtype.
+
+    Raises ValueError for layers that have no form there: the user's own.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
     kind = helper.np_dtype_to_tensor_dtype(network.dtype)
-    constants: dict[str, Array] = dict(network.params)
-    nodes, value = [], "x"
-    for number, activation in enumerate(network.activations, 1):
-        out = "scores" if number == len(network.activations) else f"z{number}"
-        nodes.append(helper.make_node("Gemm", [value, f"W{number}", f"b{number}"], [out]))
-        value = out
-        if activation != "identity":
-            value = f"y{number}"
-            nodes += _activation(helper, activation, out, value, constants, network.dtype)
+    nodes = _Nodes(helper, dict(network.params), network.dtype)
+    value, names = "x", {(id(layer), name): key for key, layer, name in network._declared}
+    for name, layer in network.layers.items():
+        form = next((form for kinds, form in FORMS if isinstance(layer, kinds)), None)
+        if form is None:
+            raise ValueError(f"{name} has no form in ONNX: it is a layer of your own, or of another library")
+        nodes.prefix = name
+        value = form(nodes, value, layer, lambda parameter, layer=layer: names[id(layer), parameter])
+    nodes.rename(value, "scores")
     results = ["scores"]
     if network.loss_name in OUTPUTS:
         name, operator = OUTPUTS[network.loss_name]
-        nodes.append(helper.make_node(operator, ["scores"], [name]))
+        nodes.made.append(helper.make_node(operator, ["scores"], [name]))
         results.append(name)
     graph = helper.make_graph(
-        nodes,
+        nodes.made,
         "fastbp network",
-        [helper.make_tensor_value_info("x", kind, ["N", network.sizes[0]])],
-        [helper.make_tensor_value_info(name, kind, ["N", network.sizes[-1]]) for name in results],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [helper.make_tensor_value_info("x", kind, ["N", *network.input_shape])],
+        [helper.make_tensor_value_info(name, kind, ["N", network.outputs]) for name in results],
+        [numpy_helper.from_array(value, name) for name, value in nodes.constants.items()],
     )
     model = helper.make_model(
         graph,
@@ -61,44 +76,107 @@ def write_onnx(network: MLP, path: Path) -> None:
     write_atomically(path, model.SerializeToString())
 
 
-def _activation(helper: Any, name: str, source: str, target: str, constants: dict[str, Array], dtype: Any) -> list[Any]:
-    """The nodes of one activation: one operator where all runtimes have it for both dtypes, else composed of others."""
-    form = ACTIVATIONS[name].onnx
-    if isinstance(form, str):
-        return [helper.make_node(form, [source], [target])]
-    nodes = _Nodes(helper, target, constants, dtype)
-    form(nodes, source)
-    nodes.made[-1].output[0] = target
-    return nodes.made
-
-
 class _Nodes:
     """Nodes in a row: each call adds one, of the names of its inputs and of numbers, and gives the name of its result."""
 
-    def __init__(self, helper: Any, prefix: str, constants: dict[str, Array], dtype: Any):
-        self.helper, self.prefix, self.constants, self.dtype = helper, prefix, constants, dtype
+    def __init__(self, helper: Any, constants: dict[str, Array], dtype: Any):
+        self.helper, self.prefix, self.constants, self.dtype = helper, "", constants, dtype
         self.made: list[Any] = []
 
-    def __call__(self, operator: str, *inputs: str | float) -> str:
-        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+    def __call__(self, operator: str, *inputs: str | float, **attributes: Any) -> str:
+        names = [value if isinstance(value, str) else self.number(value) for value in inputs]
         result = f"{self.prefix} {len(self.made)}"
-        self.made.append(self.helper.make_node(operator, names, [result]))
+        self.made.append(self.helper.make_node(operator, names, [result], **attributes))
         return result
 
     def erf(self, x: str) -> str:
         """Erf in float32: for float64, onnxruntime has none."""
         if self.dtype == np.float32:
             return self("Erf", x)
-        result = self("Erf", self._cast(x, np.float32))
-        return self._cast(result, self.dtype)
+        return self._cast(self("Erf", self._cast(x, np.float32)), self.dtype)
+
+    def array(self, name: str, value: Any) -> str:
+        """A constant, by a name of this layer's own."""
+        self.constants[f"{self.prefix} {name}"] = np.ascontiguousarray(value)
+        return f"{self.prefix} {name}"
+
+    def number(self, value: float) -> str:
+        """A constant, shared by all that use this number."""
+        self.constants[f"constant {value!r}"] = np.array(value, self.dtype)
+        return f"constant {value!r}"
+
+    def rename(self, result: str, name: str) -> None:
+        """Give the last result another name."""
+        if not self.made or result not in self.made[-1].output:
+            result = self("Identity", result)
+        self.made[-1].output[0] = name
 
     def _cast(self, x: str, dtype: Any) -> str:
-        result = f"{self.prefix} {len(self.made)}"
-        kind = self.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        self.made.append(self.helper.make_node("Cast", [x], [result], to=kind))
-        return result
+        return self("Cast", x, to=self.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def _constant(self, value: float) -> str:
-        name = f"constant {value!r}"
-        self.constants[name] = np.array(value, self.dtype)
-        return name
+
+# How each kind of layer is written: nodes, the name of its input, the layer, the names of its parameters -> its result's.
+
+
+def _affine(nodes: _Nodes, x: str, layer: Affine, name: Callable[[str], str]) -> str:
+    return nodes("Gemm", nodes("Flatten", x, axis=1), name("W"), name("b"))
+
+
+def _convolution(nodes: _Nodes, x: str, layer: Convolution, name: Callable[[str], str]) -> str:
+    strides, pads = [layer.stride] * 2, [layer.pad] * 4
+    return nodes("Conv", x, name("W"), name("b"), kernel_shape=layer.W.shape[2:], strides=strides, pads=pads)
+
+
+def _pooling(nodes: _Nodes, x: str, layer: Pooling, name: Callable[[str], str]) -> str:
+    """The padding is zeros here, and minus infinity there."""
+    if layer.pad:
+        pads = nodes.array("pads", np.array([0, 0, layer.pad, layer.pad] * 2, np.int64))
+        x = nodes("Pad", x, pads, 0.0)
+    return nodes("MaxPool", x, kernel_shape=[layer.pool_h, layer.pool_w], strides=[layer.stride] * 2)
+
+
+def _average_pooling(nodes: _Nodes, x: str, layer: AveragePooling, name: Callable[[str], str]) -> str:
+    settings = {"strides": [layer.stride] * 2, "pads": [layer.pad] * 4, "count_include_pad": 1}
+    return nodes("AveragePool", x, kernel_shape=[layer.pool_h, layer.pool_w], **settings)
+
+
+def _flatten(nodes: _Nodes, x: str, layer: Flatten, name: Callable[[str], str]) -> str:
+    return nodes("Flatten", x, axis=1)
+
+
+def _dropout(nodes: _Nodes, x: str, layer: SeededDropout, name: Callable[[str], str]) -> str:
+    return x if layer.inverted else nodes("Mul", x, 1 - layer.dropout_ratio)
+
+
+def _batch_normalization(nodes: _Nodes, x: str, layer: BatchNormalization, name: Callable[[str], str]) -> str:
+    """By channel or by feature, which are the second axis; the book's, by pixel, as rows of numbers in between."""
+    mean, variance = nodes.array("mean", layer.running_mean), nodes.array("variance", layer.running_var)
+    shape = nodes("Shape", x)
+    rows = x if layer.per_channel else nodes("Flatten", x, axis=1)
+    out = nodes("BatchNormalization", rows, name("gamma"), name("beta"), mean, variance, epsilon=EPSILON)
+    return out if layer.per_channel else nodes("Reshape", out, shape)
+
+
+def _activation(nodes: _Nodes, x: str, layer: Any, name: Callable[[str], str]) -> str:
+    """One operator where all runtimes have it for both dtypes, else composed of others."""
+    if isinstance(layer, LeakyRelu):
+        return (
+            nodes("Max", x, nodes("Mul", x, layer.slope))
+            if layer.slope <= 1
+            else nodes("Min", x, nodes("Mul", x, layer.slope))
+        )
+    form = ACTIVATIONS[NAMES[type(layer)]].onnx
+    return nodes(form, x) if isinstance(form, str) else form(nodes, x)
+
+
+NAMES = {cls: name for name, cls in ACTIVATION_LAYERS.items()}
+FORMS: list[tuple[Any, Callable[..., str]]] = [
+    (Affine, _affine),
+    (Convolution, _convolution),
+    (Pooling, _pooling),
+    (AveragePooling, _average_pooling),
+    (Flatten, _flatten),
+    (SeededDropout, _dropout),
+    (BatchNormalization, _batch_normalization),
+    (tuple(NAMES), _activation),
+]

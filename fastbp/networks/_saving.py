@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,19 +16,26 @@ import numpy as np
 
 from .. import _checks as checks
 from .._checks import Array
-from ._mlp import FORMAT, MLP
+from . import _mlp, _sequential
+from ._mlp import MLP
+from ._network import Network
+from ._sequential import Sequential
 from ._tensor_files import SavedFileError, read_tensors
 
 
-def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
-    """Read the network that `MLP.save` wrote.
+def load(
+    path: str | os.PathLike[str], backend: str | None = None, own_layers: Mapping[str, Callable[[], Any]] | None = None
+) -> Network:
+    """Read the network that `save` wrote.
 
     Args:
         path: a .safetensors file.
         backend: "numba" or "numpy"; None for the default.
+        own_layers: for networks with layers of your own classes, {"Name": what makes one, the class for instance}. Nothing
+            in a file is ever executed, so it cannot bring them.
 
     Returns:
-        The network, with the dtype that it had.
+        The network, with the dtype that it had: an MLP, or a Sequential.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -38,25 +46,21 @@ def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
     Examples:
         >>> import fastbp
         >>> fastbp.MLP((4, 3), seed=0).save("small.safetensors")
-        >>> fastbp.load("small.safetensors").sizes
-        (4, 3)
+        >>> fastbp.load("small.safetensors")
+        MLP((4, 3), activation=(), loss='cross_entropy', dtype='float32', backend='numba')
     """
-    tensors, metadata = read_tensors(Path(path), FORMAT)
+    tensors, metadata = read_tensors(Path(path), (MLP.file_format, Sequential.file_format))
     try:
-        described = json.loads(metadata["architecture"])
-        network = MLP(
-            described["sizes"],
-            described["activations"],
-            0.0,
-            described["dtype"],
-            backend,
-            loss=described["loss"],
-            reduction=described["reduction"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        description = json.loads(metadata["architecture"])
+        network: Network
+        if metadata["format"] == MLP.file_format:
+            network = _mlp.described(description, backend)
+        else:
+            network = _sequential.described(description, backend, own_layers or {})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SavedFileError(f"{path}: describes no network that exists: {error}") from error
-    for key, parameter in network.params.items():
-        parameter[...] = _fitting(path, key, tensors, parameter)
+    for key, array in {**network.params, **network._statistic_views}.items():
+        array[...] = _fitting(path, key, tensors, array)
     return network
 
 

@@ -35,8 +35,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[st
     write_atomically(path, save(whole, {**metadata, CHECKSUM: _checksum(whole, metadata)}))
 
 
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors and the metadata of a file that write_tensors wrote, whose metadata has format=kind.
+def read_tensors(path: Path, kinds: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors and the metadata of a file that write_tensors wrote, whose format is one of `kinds`.
 
     Raises FileNotFoundError and SavedFileError.
     """
@@ -50,9 +50,9 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Array], dict[str, str
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise SavedFileError(f"{path}: is not a complete safetensors file: {error}") from error
-    if metadata.get("format") != kind:
-        found = metadata.get("format", "no format of fastbp's")
-        raise SavedFileError(f"{path}: it names {found}, expected {kind!r} of this version of fastbp")
+    if metadata.get("format") not in kinds:
+        found, known = metadata.get("format", "no format of fastbp's"), " or ".join(map(repr, kinds))
+        raise SavedFileError(f"{path}: it names {found}, expected {known} of this version of fastbp")
     if metadata.pop(CHECKSUM, None) != _checksum(tensors, metadata):
         raise SavedFileError(f"{path}: is damaged, or was changed: its checksum is not that of its content")
     return tensors, metadata

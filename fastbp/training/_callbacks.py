@@ -122,6 +122,7 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
         self.best: float | None = None
         self._best_parameters: Array | None = None
+        self._best_statistics = np.empty(0)
         self._waited = 0
 
     def on_start(self, run: Run) -> None:
@@ -139,6 +140,7 @@ class EarlyStopping(Callback):
         sign = 1 if self._measure.endswith("accuracy") else -1
         if self.best is None or sign * (value - self.best) > self.min_delta:
             self.best, self._waited, self._best_parameters = value, 0, run.network.parameters.copy()
+            self._best_statistics = run.network.statistics.copy()
             return
         self._waited += 1
         if self._waited >= self.patience:
@@ -147,16 +149,18 @@ class EarlyStopping(Callback):
     def on_end(self, run: Run) -> None:
         if self.restore_best and self._best_parameters is not None:
             run.network.parameters[...] = self._best_parameters
+            run.network.statistics[...] = self._best_statistics
 
     def state(self) -> dict[str, Array]:
         if self.best is None or self._best_parameters is None:
             return {}
-        return {"best": np.array([self.best, self._waited]), "parameters": self._best_parameters}
+        best = np.array([self.best, self._waited])
+        return {"best": best, "parameters": self._best_parameters, "statistics": self._best_statistics}
 
     def restore(self, state: dict[str, Array]) -> None:
         if state:
             self.best, self._waited = float(state["best"][0]), int(state["best"][1])
-            self._best_parameters = state["parameters"].copy()
+            self._best_parameters, self._best_statistics = state["parameters"].copy(), state["statistics"].copy()
 
 
 class LearningRate(Callback):
@@ -452,20 +456,30 @@ class LivePlot(Callback):
             self._display.update(self._figure)
 
 
+LONG = 2.0  # seconds, of a run that is worth lines beside the bar
+
+
 class ProgressBar(Callback):
-    """A bar on standard error, where the extra `cli` is installed and somebody watches."""
+    """A bar on standard error, where the extra `cli` is installed and somebody watches.
+
+    Of runs that take a while, each evaluation stays above it as a line of its own.
+    """
 
     def __init__(self, description: str, shown: bool = True):
         self.description, self.shown = description, shown
 
     def on_start(self, run: Run) -> None:
         self._bar = progress_bar(self.description, run.total, shown=self.shown and not run.rank)
-        self._advance = self._bar.__enter__()
+        self._advance, self._started = self._bar.__enter__(), time.perf_counter()
         if run.network.backend == "numba" and not cached_training():
             self._advance(0, "compiling kernels, which happens once")
 
     def on_progress(self, run: Run) -> None:
         self._advance(run.iteration, run.status())
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        if time.perf_counter() - self._started > LONG:
+            self._advance.note(f"iteration {evaluation.iteration}: {run.status(with_rate=False)}")
 
     def on_end(self, run: Run) -> None:
         self._bar.__exit__(None, None, None)

@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import Array
 from ..networks._tensor_files import SavedFileError, read_tensors, write_tensors
 
-FORMAT = "fastbp checkpoint 2"
+FORMAT = "fastbp checkpoint 3"
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Checkpoint:
 
     settings: dict[str, Any]
     parameters: Array
+    statistics: Array
     state: Array
     optimizer_steps: int
     losses: Array
@@ -41,6 +42,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     kind, keys, position, has_gauss, gauss = checkpoint.random
     tensors = {
         "parameters": checkpoint.parameters,
+        "statistics": checkpoint.statistics,
         "state": checkpoint.state,
         "losses": checkpoint.losses,
         "random": np.asarray(keys),
@@ -65,13 +67,14 @@ def read_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint:
     Raises SavedFileError for a file that is damaged, from another program, or of a run with other settings, which it
     names.
     """
-    tensors, metadata = read_tensors(path, FORMAT)
+    tensors, metadata = read_tensors(path, (FORMAT,))
     try:
         rest = json.loads(metadata["run"])
         saved, (kind, position, has_gauss, gauss) = rest["settings"], rest["random"]
         checkpoint = Checkpoint(
             saved,
             tensors["parameters"],
+            tensors["statistics"],
             tensors["state"],
             rest["optimizer_steps"],
             tensors["losses"],

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .._checks import Array
+from .._interrupts import Interrupts, noted_interrupts
 from ..backends import divide_processors
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class SeveralProcesses:
     def __init__(self, communicator: Any):
         self.communicator, self.rank = communicator, communicator.Get_rank()
         self.samples = self.first_row = self.all_samples = 0
-        self.interrupted = False
+        self.interrupts = Interrupts()
 
     def share_rows(self, samples: int) -> int:
         counts = self.communicator.allgather(samples)
@@ -76,9 +75,9 @@ class SeveralProcesses:
         return self.communicator.allgather(number)
 
     @contextmanager
-    def running(self, parameters: Array, state: Array) -> Iterator[None]:
+    def running(self, *arrays: Array) -> Iterator[None]:
         share_processors(self.communicator)
-        for array in (parameters, state):
+        for array in arrays:
             self.communicator.Bcast(array, root=0)
         with self._guarded():
             yield
@@ -91,14 +90,15 @@ class SeveralProcesses:
         rule = run.optimizer.rule
         for step, batch in enumerate(batches):
             self._own_gradient(run, batch, gradient, rest, rule.steps + step)
-            rest[INTERRUPTED] = self.interrupted
+            rest[INTERRUPTED] = self.interrupts.pending
             self._all_reduce(buffer)
             divisor = (float(rest[WEIGHT]) or 1.0) if run.network.reduction == "mean" else 1.0
             gradient /= parameters.dtype.type(divisor)
             losses[step] = float(rest[LOSS]) / divisor
             if run.terms is not None and run.terms.l2:
-                losses[step] += self._decay(run, gradient)
+                losses[step] += run.network.add_decay(gradient, run.terms.l2)
             kernels.optimizer_update(rule._replace(steps=rule.steps + step), parameters, gradient, run.state)
+            self._average(run.network.statistics)
             run.done[0] += 1
             if rest[INTERRUPTED]:
                 raise KeyboardInterrupt
@@ -109,10 +109,8 @@ class SeveralProcesses:
         if not len(own):
             gradient[:], rest[LOSS], rest[WEIGHT] = 0, 0, 0
             return
-        network, terms = run.network, run.terms
-        architecture = network.architecture._replace(mean=False)
-        arguments = network.parameters, architecture, run.train.x, run.train.t, own, gradient, terms, step
-        rest[LOSS] = network._kernels.batch_gradient(*arguments)
+        terms = run.terms
+        rest[LOSS] = run.network._engine.batch_gradient(run.train.x, run.train.t, own, gradient, terms, step)
         rest[WEIGHT] = len(own) if terms is None or terms.weights is None else terms.weights[own].sum()
 
     def _all_reduce(self, buffer: Array) -> None:
@@ -120,18 +118,11 @@ class SeveralProcesses:
 
         self.communicator.Allreduce(MPI.IN_PLACE, buffer, op=MPI.SUM)
 
-    @staticmethod
-    def _decay(run: Run, gradient: Array) -> float:
-        """Add l2 * W to the gradients of all W; returns l2 / 2 * ΣW²."""
-        assert run.terms is not None
-        l2, squares, at = run.terms.l2, 0.0, 0
-        decayed = run.network.decayed
-        for key, value in run.network.params.items():
-            if key in decayed:
-                gradient[at : at + value.size] += value.dtype.type(l2) * value.ravel()
-                squares += float(np.sum(value * value, dtype=np.float64))
-            at += value.size
-        return l2 / 2 * squares
+    def _average(self, statistics: Array) -> None:
+        """Each process normalises its own rows of a batch; the running statistics become the mean of all processes'."""
+        if len(statistics):
+            self._all_reduce(statistics)
+            statistics /= statistics.dtype.type(self.communicator.Get_size())
 
     def total(self, number: float) -> float:
         return sum(self.communicator.allgather(number))
@@ -142,7 +133,7 @@ class SeveralProcesses:
 
         A FloatingPointError comes to all alike, and is raised.
         """
-        with self._interrupts_noted():
+        with noted_interrupts() as self.interrupts:
             try:
                 yield
             except FloatingPointError:
@@ -154,24 +145,6 @@ class SeveralProcesses:
                 print(f"fastbp: process {self.rank} failed; all end. The last checkpoint stays.", file=sys.stderr)
                 sys.stderr.flush()
                 self.communicator.Abort(1)
-
-    @contextmanager
-    def _interrupts_noted(self) -> Iterator[None]:
-        self.interrupted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(*_: Any) -> None:
-            if self.interrupted:  # the second time: somebody is in a hurry
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        before = signal.signal(signal.SIGINT, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def share_processors(communicator: Any) -> None:

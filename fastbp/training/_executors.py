@@ -35,15 +35,15 @@ class Executor(Protocol):
     def share_rows(self, samples: int) -> int:
         """Say that this process has so many rows of the data: how many there are in all."""
 
-    def running(self, parameters: Array, state: Array) -> Any:
-        """A context manager around a run, which begins with the first process's parameters and state in all."""
+    def running(self, *arrays: Array) -> Any:
+        """A context manager around a run, which begins with these arrays of the first process in all."""
 
     def train(self, run: Run, batches: Array, losses: Array) -> None:
         """Updates for batches (steps, batch size), row numbers; run.done is increased by those that were made."""
 
 
 class OneProcess:
-    """Training in compiled steps, here."""
+    """Training here, by the network's engine."""
 
     rank, first_row = 0, 0
 
@@ -63,11 +63,10 @@ class OneProcess:
         return samples
 
     @contextmanager
-    def running(self, parameters: Array, state: Array) -> Iterator[None]:
+    def running(self, *arrays: Array) -> Iterator[None]:
         yield
 
     def train(self, run: Run, batches: Array, losses: Array) -> None:
-        network, data, record = run.network, (run.train.x, run.train.t), (losses, run.done)
-        network._kernels.train_steps(
-            network.parameters, network.architecture, data, batches, run.optimizer.rule, run.state, record, run.terms
-        )
+        record = losses, run.done
+        data = run.train.x, run.train.t
+        run.network._engine.train_steps(data, batches, run.optimizer.rule, run.state, record, run.terms)

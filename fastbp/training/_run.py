@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import _notebook
 from .._checks import Array
-from ..networks._mlp import MLP, Terms
+from ..networks._engines import Terms
+from ..networks._network import Network
 from ._callbacks import Callback
 from ._checkpoints import Checkpoint, write_checkpoint
 from ._executors import Executor, OneProcess
@@ -112,7 +113,7 @@ class Run:
 
     def __init__(
         self,
-        network: MLP,
+        network: Network,
         optimizer: Optimizer,
         train: Data,
         test: Data | None,
@@ -136,7 +137,7 @@ class Run:
         self._snapshot()
         self.done = np.zeros(1, np.int64)  # counted by the backend: exact even where Ctrl-C comes between two calls
         self.total = len(history.losses)
-        self._portion = 1
+        self._portion, self._rows, self._seconds = 1, 0, 0.0
         if measured is None:
             kind = "accuracy" if network.classifies else "loss"
             measured = [f"train_{kind}", *([f"test_{kind}"] if test is not None else [])] if evaluate_every else []
@@ -164,6 +165,7 @@ class Run:
     def restore(self, saved: Checkpoint) -> None:
         done = len(saved.losses)
         self.network.parameters[...], self.state[...] = saved.parameters, saved.state
+        self.network.statistics[...] = saved.statistics
         self.optimizer.steps = saved.optimizer_steps
         self.history.losses[:done], self.done[0] = saved.losses, done
         self.history.evaluations[:] = [Evaluation(**evaluation) for evaluation in saved.evaluations]
@@ -212,7 +214,8 @@ class Run:
 
     def _snapshot(self) -> None:
         """Keep a copy of the network and the optimizer as they are now."""
-        self.snapshot = self.network.parameters.copy(), self.state.copy(), self.optimizer.steps
+        network = self.network
+        self.snapshot = network.parameters.copy(), network.statistics.copy(), self.state.copy(), self.optimizer.steps
 
     def _check_losses(self, start: int) -> None:
         """Raises FloatingPointError where a loss from `start` on is not finite; the network is that of the snapshot."""
@@ -221,7 +224,8 @@ class Run:
             return
         iteration = start + int(np.argmin(np.isfinite(losses)))
         spoiled = [key for key, value in self.network.params.items() if not np.isfinite(value).all()]
-        self.network.parameters[...], self.state[...], self.optimizer.steps = self.snapshot
+        network = self.network
+        network.parameters[...], network.statistics[...], self.state[...], self.optimizer.steps = self.snapshot
         self.done[0] = iteration + 1
         finite = np.isfinite(self.train.rows).all()
         cause = f"learning_rate={self.optimizer.learning_rate:g} is probably too large" if finite else "x is not finite"
@@ -246,6 +250,7 @@ class Run:
             self.optimizer.steps += self.iteration - before
             seconds = time.perf_counter() - start
             self.history.train_seconds += seconds
+            self._seconds, self._rows = self._seconds + seconds, self._rows + int(np.count_nonzero(batches >= 0))
         return seconds
 
     def _evaluate_if_due(self) -> None:
@@ -275,7 +280,7 @@ class Run:
 
     def _accuracy(self, data: Data) -> float:
         network = self.network
-        hits = network._kernels.count_correct(network.parameters, network.architecture, data.x, data.t)
+        hits = network._engine.count_correct(data.x, data.t)
         return self.executor.total(hits) / self.executor.total(data.samples)
 
     def _loss(self, data: Data) -> float:
@@ -289,16 +294,17 @@ class Run:
         total = self.executor.total(total)
         return total / self.executor.total(data.samples) if network.reduction == "mean" else total
 
-    def status(self) -> str:
-        """The last loss and the last evaluation, for the person who waits."""
-        loss = f"loss {self.history.losses[self.done[0] - 1]:.4f}" if self.iteration else ""
-        if not self.history.evaluations:
-            return loss
-        last = self.history.evaluations[-1]
-        train, test = (
-            (last.train_accuracy, last.test_accuracy) if self.network.classifies else (last.train_loss, last.test_loss)
-        )
-        return f"{loss}  train {train:.4f}" + ("" if test is None else f"  test {test:.4f}")
+    def status(self, with_rate: bool = True) -> str:
+        """Samples a second, the last loss and the last evaluation, for the person who waits."""
+        shown = [f"{self._rows / self._seconds:,.0f} samples/s"] if with_rate and self._seconds else []
+        if self.iteration:
+            shown.append(f"loss {self.history.losses[self.done[0] - 1]:.4f}")
+        if self.history.evaluations:
+            last = self.history.evaluations[-1]
+            kind = "accuracy" if self.network.classifies else "loss"
+            values = ((name, getattr(last, f"{name}_{kind}")) for name in ("train", "test"))
+            shown += [f"{name} {value:.4f}" for name, value in values if value is not None]
+        return "  ".join(shown)
 
 
 class CheckpointWriter(Callback):
@@ -316,6 +322,7 @@ class CheckpointWriter(Callback):
             Checkpoint(
                 self.settings,
                 run.network.parameters,
+                run.network.statistics,
                 run.state,
                 run.optimizer.steps,
                 run.losses,

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 
 from .. import _checks as checks
 from .._checks import Array
-from ..networks._mlp import MLP, Terms
+from ..networks._engines import Terms
+from ..networks._mlp import MLP
+from ..networks._network import Network
 from ._callbacks import Callback, ProgressBar, checked_callbacks
 from ._checkpoints import Checkpoint, read_checkpoint
 from ._distributed import SeveralProcesses
@@ -50,14 +52,16 @@ class Trainer:
     """Trains a network with mini-batches.
 
     Args:
-        network: an MLP or TwoLayerNet; training changes its parameters in place.
+        network: an MLP, Sequential or one of the book's; training changes its parameters in place.
         optimizer: None for SGD(0.1).
         batch_size: rows for each update, at least 1.
         seed: of the numpy.random.RandomState that draws the batches. None draws them from NumPy's global random state, as
             np.random.choice in a script would, so that np.random.seed(n) gives the batches of that script.
-        l2: adds l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay.
-        dropout: the probability of each hidden output to be left out of an update; those that stay are divided by
-            1 - dropout. Which ones is drawn from the seed (0 where that is None), the number of the update and of the row.
+        l2: adds l2 / 2 * (the sum of all squared weights, not biases) to each loss, the book's weight decay; to what the
+            network has of its own.
+        dropout: of an MLP, the probability of each hidden output to be left out of an update; those that stay are divided
+            by 1 - dropout. Which ones is drawn from the seed (0 where that is None), the number of the update and of the
+            row. Other networks have nn.Dropout among their layers.
         communicator: mpi4py.MPI.COMM_WORLD, for instance: its processes train one network together, each with its own
             shard of the rows; see the page on several processes.
 
@@ -83,7 +87,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: MLP,
+        network: Network,
         optimizer: Optimizer | None = None,
         batch_size: int = 100,
         seed: int | None = 0,
@@ -92,8 +96,8 @@ class Trainer:
         dropout: float = 0.0,
         communicator: Any = None,
     ):
-        if not isinstance(network, MLP):
-            raise TypeError(f"network must be a fastbp network (MLP, TwoLayerNet), got {type(network).__name__}")
+        if not isinstance(network, Network):
+            raise TypeError(f"network must be a fastbp network (MLP, Sequential, ...), got {type(network).__name__}")
         self.network = network
         self.optimizer = SGD(0.1) if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
@@ -104,6 +108,10 @@ class Trainer:
         self.seed = seed
         self.l2 = checks.not_negative("l2", l2)
         self.dropout = checks.below_one("dropout", dropout)
+        if self.dropout and not isinstance(network, MLP):
+            raise ValueError(
+                f"dropout is for an MLP; put nn.Dropout({dropout:g}) among the layers of this network instead"
+            )
         if communicator is not None and seed is None:
             raise ValueError("seed must be a number where several processes are to draw the same batches, got None")
         self.communicator = communicator
@@ -239,7 +247,7 @@ class Trainer:
         if saved is not None:
             run.restore(saved)
         draw = shuffled if plan.shuffle else with_replacement
-        with executor.running(self.network.parameters, run.state):
+        with executor.running(self.network.parameters, self.network.statistics, run.state):
             run.until_done(draw(self._random, plan.samples, self.batch_size, plan.total))
 
     def _checked(
@@ -261,16 +269,17 @@ class Trainer:
         return train, test, checks.weights_of_samples(sample_weight, train.samples).astype(self.network.dtype)
 
     def _terms(self, weights: Array | None, first_row: int) -> Terms | None:
-        if weights is None and not self.l2 and not self.dropout:
+        l2 = self.l2 + self.network.l2
+        if weights is None and not l2 and not self.dropout and not self.network.has_dropout:
             return None
-        return Terms(weights, self.l2, dropout=self.dropout, seed=self.seed or 0, first_row=first_row)
+        return Terms(weights, l2, dropout=self.dropout, seed=self.seed or 0, first_row=first_row)
 
     def _settings(self, executor: Executor, plan: Plan) -> dict[str, Any]:
         """What decides every number of a run but its parameters: two runs that agree in it are the same run."""
         network, rule = self.network, self.optimizer.rule
         weights = None if plan.terms is None else plan.terms.weights
         return {
-            "network": network.architecture,
+            "network": network.describe(),
             "dtype": network.dtype.name,
             "optimizer": rule.name,
             "optimizer_settings": rule.settings,
@@ -279,7 +288,7 @@ class Trainer:
             "shuffle": plan.shuffle,
             "evaluate_every": plan.evaluate_every,
             "seed": self.seed,
-            "l2": self.l2,
+            "l2": self.l2 + network.l2,
             "dropout": self.dropout,
             "weights_digest": executor.of_all(None if weights is None else zlib.crc32(weights.data)),
             "train_digest": executor.of_all(digest(plan.train)),
@@ -296,21 +305,21 @@ class Trainer:
                 )
 
     def _data(self, name: str, x: ArrayLike, t: ArrayLike, divide_by: float | None) -> Data:
-        rows = checks.rows(name, x, self.network.sizes[0])
+        rows = self.network.check_rows(name, x)
         if divide_by is not None and rows.dtype != np.uint8:
             raise TypeError(f"divide_by is for {name} of dtype uint8; got dtype {rows.dtype}: divide it yourself")
         if not len(rows):
             raise ValueError(f"{name} must have at least one row, got none")
         keep = rows.dtype in (np.uint8, np.float32)
         rows = np.ascontiguousarray(rows, dtype=rows.dtype if keep else self.network.dtype)
-        prepared = self.network._kernels.prepare_data(rows, divide_by)
+        prepared = self.network._engine.prepare_data(rows, divide_by)
         return Data(len(rows), prepared, self._labels_or_targets(t, len(rows)), rows, divide_by)
 
     def _labels_or_targets(self, t: ArrayLike, rows: int) -> Array:
         network = self.network
         if network.classifies:
-            return checks.class_indices(t, rows, network.sizes[-1])
-        targets = checks.targets(t, rows, network.sizes[-1])
+            return checks.class_indices(t, rows, network.outputs)
+        targets = checks.targets(t, rows, network.outputs)
         network.last_layer.check_targets(targets)
         return np.ascontiguousarray(targets, dtype=network.dtype)
 

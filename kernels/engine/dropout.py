@@ -2,7 +2,7 @@
 
 So it does not depend on the threads, nothing is kept for the way back, and a run that goes on from a checkpoint leaves out
 the same ones. What stays is divided by its probability, so that predicting needs no change (inverted dropout; Srivastava et
-al. 2014). The function is splitmix64 (Steele, Lea, Flood 2014), counting columns; reference.py has the same.
+al. 2014). The function is that of layers/dropout.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..gemm.packing import panel_width
+from ..layers.dropout import is_kept, layer_state, row_state
 from ..runtime.compiler import device
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from .layout import PADDED, SIZE
 
-_GOLDEN, _MIX1, _MIX2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _HIGH = np.float64(2.0**53)
 
 
@@ -37,20 +37,11 @@ def drop(network, place, layer, batch, dropout, region):
     panel, wide = panel_width(arena), layout[layer + 1, PADDED]
     left, right = region.first * panel, min(region.end * panel, layout[layer + 1, SIZE])
     scale, bound = arena.dtype.type(1 / dropout.keep), np.uint64(dropout.keep * _HIGH)
-    start = splitmix64(splitmix64(np.uint64(dropout.seed)) + np.uint64(dropout.step)) + np.uint64(layer)
+    start = layer_state(dropout.seed, dropout.step, layer)
     for r in range(region.low, region.high):
-        row = np.uint64(dropout.first_row + batch.order[batch.first + r])
-        state = splitmix64(splitmix64(start) + row)
+        state = row_state(start, dropout.first_row + batch.order[batch.first + r])
         numbers = layout[layer + 1, place] + r * wide
         for j in range(left, right):
-            kept = splitmix64(state + np.uint64(j)) >> np.uint64(11) < bound
+            kept = is_kept(state, j, bound)
             number = load_scalar(arena, numbers + j) * scale if kept else arena.dtype.type(0)
             store_scalar(arena, numbers + j, number)
-
-
-@device
-def splitmix64(state):
-    state = state * _GOLDEN + _GOLDEN
-    state = (state ^ state >> np.uint64(30)) * _MIX1
-    state = (state ^ state >> np.uint64(27)) * _MIX2
-    return state ^ state >> np.uint64(31)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..runtime.arrays import flat, workspace
+from ..runtime.arrays import empty, flat, workspace
 from ..runtime.chunks import chunk_bounds, claimed, most_chunks
 from ..runtime.compiler import device, kernel
 from ..runtime.magnitude import is_finite
@@ -67,7 +67,7 @@ def sparse_forward(x, W, b):
     if not is_finite(W):
         return None
     (rows, depth), columns = x.shape, W.shape[1]
-    out = np.empty((rows, columns), W.dtype)
+    out = empty((rows, columns), W.dtype)
     threads = threads_for(x.size * columns, PARALLEL_THRESHOLD)
     numbers, packed = flat(x), workspace(threads * depth * ROWS, W.dtype)
     sizes = rows, depth, columns

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device
 from ..runtime.exponential import exponential
@@ -44,7 +44,7 @@ _TANH_SCALE, _TANH_CUBIC = math.sqrt(2 / math.pi), 0.044715  # Hendrycks and Gim
 
 def activation_forward(x, name):
     """x (any shape, float32 or float64), name: one of CODES -> out, like x."""
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     run(_forward, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x), CODES[name])
     return out
 

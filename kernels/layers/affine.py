@@ -33,7 +33,7 @@ from ..gemm.packing import (
     submatrix,
 )
 from ..gemm.product import FEW_ROWS, dot, multiply_block, panels_from
-from ..runtime.arrays import flat, matrix, workspace
+from ..runtime.arrays import empty, flat, matrix, workspace
 from ..runtime.chunks import chunk_bounds, claimed, most_chunks
 from ..runtime.compiler import device, kernel
 from ..runtime.magnitude import is_finite
@@ -71,11 +71,11 @@ def affine_backward(dout, x, W, needs_dx=True):
     if rows * depth * columns < PARALLEL_THRESHOLD:
         dx = _product(d, _transposed(w), zeros, (rows, columns, depth)) if needs_dx else None
         dW = _product(_transposed(x_), d, zeros, (depth, rows, columns))
-        db = np.empty(LEVELS * columns, dtype)
+        db = empty(LEVELS * columns, dtype)
         _sum_rows(db, d, columns, rows)
         return dx, dW, db[:columns].copy()
-    dx = np.empty((rows if needs_dx else 0, depth), dtype)
-    dW, db = np.empty((depth, columns), dtype), np.empty(LEVELS * columns, dtype)
+    dx = empty((rows if needs_dx else 0, depth), dtype)
+    dW, db = empty((depth, columns), dtype), empty(LEVELS * columns, dtype)
     compacted = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(dout)
     threads = threads_for(rows * depth * columns, PARALLEL_THRESHOLD)
     plan_dx = _plan(d, w, (rows, columns, depth), threads)
@@ -121,7 +121,7 @@ def _product(a, b, bias, sizes):
     """
     rows, depth, columns = sizes
     dtype = b[0].dtype
-    out = np.empty((rows, columns), dtype)
+    out = empty((rows, columns), dtype)
     if rows <= FEW_ROWS and columns >= 2 * VECTOR_BYTES // dtype.itemsize:
         _few_rows(out.reshape(-1), a, b, bias, sizes, workspace(depth, dtype))
         return out

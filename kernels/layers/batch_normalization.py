@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device
 from ..runtime.processors import threads_for
@@ -23,9 +23,9 @@ def batch_normalization_forward(x, gamma, beta, epsilon):
     xc = x - mean, std = sqrt(variance + epsilon), xn = xc / std; mean and (biased) variance are those of the columns.
     """
     rows, columns = x.shape
-    out, xc, xn = (np.empty(x.shape, x.dtype) for _ in range(3))
-    std, mean, variance = (np.empty(columns, x.dtype) for _ in range(3))
-    sums = np.empty(LEVELS * columns, x.dtype)
+    out, xc, xn = (empty(x.shape, x.dtype) for _ in range(3))
+    std, mean, variance = (empty(columns, x.dtype) for _ in range(3))
+    sums = empty(LEVELS * columns, x.dtype)
     threads, parameters = threads_for(x.size, PARALLEL_THRESHOLD), (flat(gamma), flat(beta), x.dtype.type(epsilon))
     run(_forward, threads, (flat(out), flat(xc), flat(xn)), (std, mean, variance), flat(x), parameters, rows, sums)
     return out, xc, xn, std, mean, variance
@@ -33,7 +33,7 @@ def batch_normalization_forward(x, gamma, beta, epsilon):
 
 def batch_normalization_apply(x, gamma, beta, mean, variance, epsilon):
     """x (N, D), the rest (D,) -> gamma * (x - mean) / sqrt(variance + epsilon) + beta, (N, D)."""
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     std = np.sqrt(variance + variance.dtype.type(epsilon))
     parameters = flat(gamma), flat(beta), flat(mean), flat(std)
     run(_apply, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x), parameters, len(x))
@@ -42,9 +42,9 @@ def batch_normalization_apply(x, gamma, beta, mean, variance, epsilon):
 
 def batch_normalization_backward(dout, gamma, xc, xn, std):
     """dout (N, D), gamma (D,), the rest from forward -> dx (N, D), dgamma, dbeta (D,)."""
-    dx = np.empty(dout.shape, dout.dtype)
+    dx = empty(dout.shape, dout.dtype)
     columns = dout.shape[1]
-    dgamma, dbeta, scratch = (np.empty(LEVELS * columns, dout.dtype) for _ in range(3))
+    dgamma, dbeta, scratch = (empty(LEVELS * columns, dout.dtype) for _ in range(3))
     threads, forward = threads_for(dout.size, PARALLEL_THRESHOLD), (flat(gamma), flat(xc), flat(xn), flat(std))
     run(_backward, threads, flat(dx), (dgamma, dbeta), flat(dout), forward, len(dout), scratch)
     return dx, dgamma[:columns].copy(), dbeta[:columns].copy()

@@ -26,7 +26,7 @@ from ..gemm.matrices import IndirectMatrix, Matrix, MicroPanels, Panels
 from ..gemm.microkernel import AS_IT_IS, Epilogue, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
 from ..gemm.product import multiply_block
-from ..runtime.arrays import flat, strided, workspace
+from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
 from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES, threads_for
@@ -91,7 +91,8 @@ def convolution_backward(dout, padded, W, stride, pad, needs_dx=True):
         pads = high - 1 - pad, wide - 1 - pad
         flipped = flat(W), _flipped(filters, channels, high, wide), high * wide, np.zeros(channels, W.dtype)
         return _correlate(dout, _padded(dout, *pads, W.dtype), pads, 1, size, (high, wide), flipped), dW, db
-    dx = np.zeros((count, channels, *size), W.dtype)
+    dx = empty((count, channels, *size), W.dtype)
+    dx.fill(0)
     threads = threads_for(dout.size * W[0].size, PARALLEL_THRESHOLD)
     panel = 2 * VECTOR_BYTES // W.itemsize
     line = -(-dout.shape[3] // panel) * panel
@@ -122,8 +123,8 @@ def _padded(x, pad_y, pad_x, dtype):
     count, channels, height, width = x.shape
     height, width = height + 2 * pad_y, width + 2 * pad_x
     if channels > 1 and x.strides[1] == x.itemsize:
-        return np.empty((count, height, width, channels), dtype).transpose(0, 3, 1, 2)
-    return np.empty((count, channels, height, width), dtype)
+        return empty((count, height, width, channels), dtype).transpose(0, 3, 1, 2)
+    return empty((count, channels, height, width), dtype)
 
 
 def _correlate(x, padded, pads, stride, rows, window, filters):
@@ -132,7 +133,7 @@ def _correlate(x, padded, pads, stride, rows, window, filters):
     around = _images(padded)
     patches = _offsets((1, *rows), around[1][1:], stride), _offsets((padded.shape[1], *window), around[1][1:], 1)
     count, columns = len(padded), len(bias)
-    out = np.empty((count, columns, *rows), weights.dtype)
+    out = empty((count, columns, *rows), weights.dtype)
     line = -(-columns * weights.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // weights.itemsize
     threads = min(threads_for(out.size * len(offsets), PARALLEL_THRESHOLD), max(count, 1))
     scratch = workspace(line * (len(offsets) + threads * MC), weights.dtype)
@@ -273,7 +274,7 @@ def _weights_gradient(dout, padded, W, stride):
     threads = min(threads_for(dout.size * depth, PARALLEL_THRESHOLD), max(len(dout), 1))
     scratch_size = -(-filters // panel) * panel * (depth + 1) + panel * DEEP
     scratch = workspace(threads * scratch_size, W.dtype)
-    dW, db = np.empty(W.shape, W.dtype), np.empty(filters, W.dtype)
+    dW, db = empty(W.shape, W.dtype), empty(filters, W.dtype)
     run(
         _multiply_patches_transposed, threads, (dW.reshape(-1), db), _images(dout), (around, steps[0]), patches, scratch,
         scratch_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat, strided
+from ..runtime.arrays import empty, flat, strided
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device
 from ..runtime.processors import threads_for
@@ -21,7 +21,7 @@ def im2col(x, filter_h, filter_w, stride, pad, dtype):
     """
     count, channels, height, width = x.shape
     rows = (height + 2 * pad - filter_h) // stride + 1, (width + 2 * pad - filter_w) // stride + 1
-    col = np.empty((count * rows[0] * rows[1], channels * filter_h * filter_w), dtype)
+    col = empty((count * rows[0] * rows[1], channels * filter_h * filter_w), dtype)
     memory, steps = strided(x)
     threads = threads_for(col.size, PARALLEL_THRESHOLD)
     window = filter_h, filter_w, stride, pad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
 from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, store_scalar
@@ -16,14 +16,14 @@ PARALLEL_THRESHOLD = 1_000_000  # numbers; below, a second thread costs more tha
 
 def leaky_relu_forward(x, slope):
     """x (any shape), slope -> out, mask, like x: out is slope * x where x <= 0, mask is True there. NaN passes."""
-    out, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
+    out, mask = empty(x.shape, x.dtype), empty(x.shape, np.bool_)
     run(_forward, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(mask), flat(x), x.dtype.type(slope))
     return out, mask
 
 
 def leaky_relu_backward(dout, mask, slope):
     """dout (any shape), mask (the same), slope -> dx: dout, and slope * dout where the mask is True."""
-    dx = np.empty(dout.shape, dout.dtype)
+    dx = empty(dout.shape, dout.dtype)
     run(_backward, threads_for(dx.size, PARALLEL_THRESHOLD), flat(dx), flat(dout), flat(mask), dout.dtype.type(slope))
     return dx
 

@@ -1,10 +1,10 @@
-"""Max pooling: the largest number of each window, and where it was."""
+"""Pooling: the largest number of each window, and where it was; or the mean of each window."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat, strided, workspace
+from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES, threads_for
@@ -33,8 +33,8 @@ def pooling_forward(x, pool_h, pool_w, stride, pad):
     """
     count, channels, height, width = x.shape
     rows = (height + 2 * pad - pool_h) // stride + 1, (width + 2 * pad - pool_w) // stride + 1
-    out = np.empty((count, channels, *rows), x.dtype)
-    arg_max = np.empty(out.size, np.int64)
+    out = empty((count, channels, *rows), x.dtype)
+    arg_max = empty(out.size, np.int64)
     memory, steps = strided(x)
     threads = threads_for(x.size, PARALLEL_THRESHOLD)
     line = max(rows[1], 2 * VECTOR_BYTES // x.itemsize)  # scratch of a thread, for `pool_pairs`
@@ -45,11 +45,31 @@ def pooling_forward(x, pool_h, pool_w, stride, pad):
 
 def pooling_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad):
     """dout (N, C, OH, OW), arg_max as forward gave it -> dx (x_shape): each number of dout where its maximum was."""
-    dx = np.empty(x_shape, dout.dtype)
+    dx = empty(x_shape, dout.dtype)
     memory, steps = strided(dout)
     threads = threads_for(dx.size, PARALLEL_THRESHOLD)
     window = pool_h, pool_w, stride, pad
     run(_backward, threads, flat(dx), dx.shape, memory, steps, dout.shape, flat(arg_max), window)
+    return dx
+
+
+def average_pooling_forward(x, pool_h, pool_w, stride, pad):
+    """x (N, C, H, W) -> out (N, C, OH, OW): the mean of each window, with zeros around the images."""
+    count, channels, height, width = x.shape
+    rows = (height + 2 * pad - pool_h) // stride + 1, (width + 2 * pad - pool_w) // stride + 1
+    out = empty((count, channels, *rows), x.dtype)
+    memory, steps = strided(x)
+    threads = threads_for(x.size, PARALLEL_THRESHOLD)
+    run(_average, threads, flat(out), memory, steps, x.shape, rows, (pool_h, pool_w, stride, pad))
+    return out
+
+
+def average_pooling_backward(dout, x_shape, pool_h, pool_w, stride, pad):
+    """dout (N, C, OH, OW) -> dx (x_shape): each number of dout shared out to its window."""
+    dx = empty(x_shape, dout.dtype)
+    memory, steps = strided(dout)
+    threads = threads_for(dx.size, PARALLEL_THRESHOLD)
+    run(_share_out, threads, flat(dx), dx.shape, memory, steps, dout.shape, (pool_h, pool_w, stride, pad))
     return dx
 
 
@@ -180,3 +200,49 @@ def scatter_images(dx, size, dout, steps, shape, arg_max, window, images):
                         number = load_scalar(dout, source + y * steps[2] + i * steps[3])
                         store_scalar(dx, target, load_scalar(dx, target) + number)
                     place_at += shape[1]
+
+
+@parallel_kernel
+def _average(work, out, x, steps, shape, rows, window):
+    """window: its height and width, stride, pad."""
+    count = window[0] * window[1]
+    for first, end in chunks(work, 1, shape[0] * shape[1]):
+        for image in range(first, end):
+            start = image // shape[1] * steps[0] + image % shape[1] * steps[1]
+            for top in range(rows[0]):
+                for left in range(rows[1]):
+                    bounds = window_bounds(top, left, shape, window)
+                    total = x.dtype.type(0)
+                    for y in range(bounds[0], bounds[1]):
+                        for i in range(bounds[2], bounds[3]):
+                            total += load_scalar(x, start + y * steps[2] + i * steps[3])
+                    place = (image * rows[0] + top) * rows[1] + left
+                    store_scalar(out, place, total / x.dtype.type(count))
+
+
+@parallel_kernel
+def _share_out(work, dx, size, dout, steps, shape, window):
+    """window: its height and width, stride, pad; size: dx's shape, shape: dout's."""
+    count = window[0] * window[1]
+    for first, end in chunks(work, 1, shape[0] * shape[1]):
+        for image in range(first, end):
+            target = image * size[2] * size[3]
+            for i in range(target, target + size[2] * size[3]):
+                store_scalar(dx, i, dx.dtype.type(0))
+            source = image // shape[1] * steps[0] + image % shape[1] * steps[1]
+            for top in range(shape[2]):
+                for left in range(shape[3]):
+                    bounds = window_bounds(top, left, size, window)
+                    part = load_scalar(dout, source + top * steps[2] + left * steps[3]) / dx.dtype.type(count)
+                    for y in range(bounds[0], bounds[1]):
+                        for i in range(bounds[2], bounds[3]):
+                            place = target + y * size[3] + i
+                            store_scalar(dx, place, load_scalar(dx, place) + part)
+
+
+@device
+def window_bounds(top, left, shape, window):
+    """The rows and columns of an image that a window covers: first and end of each."""
+    high, wide, stride, pad = window
+    y, x = top * stride - pad, left * stride - pad
+    return max(0, y), min(shape[2], y + high), max(0, x), min(shape[3], x + wide)

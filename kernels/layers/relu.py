@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat, strided
+from ..runtime.arrays import empty, flat, strided
 from ..runtime.chunks import chunks
 from ..runtime.processors import threads_for
 from ..runtime.simd import as_number, load_scalar, store_scalar
@@ -19,7 +19,7 @@ PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than 
 
 def relu_forward(x):
     """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there. NaN passes."""
-    out, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
+    out, mask = empty(x.shape, x.dtype), empty(x.shape, np.bool_)
     threads = threads_for(x.size, PARALLEL_THRESHOLD)
     if x.ndim == 4 and not x.flags.c_contiguous:
         memory, steps = strided(x)
@@ -31,7 +31,7 @@ def relu_forward(x):
 
 def relu_backward(dout, mask, out=None):
     """dout (any shape), mask (the same) -> dx: dout, and 0 where the mask is True; `out`, which may be dout, or new."""
-    dx = np.empty(dout.shape, dout.dtype) if out is None else out
+    dx = empty(dout.shape, dout.dtype) if out is None else out
     threads = threads_for(dx.size, PARALLEL_THRESHOLD)
     if dx.ndim == 4 and not (dout.flags.c_contiguous and dx.flags.c_contiguous):
         (memory, steps), (dx_memory, dx_steps) = strided(dout), strided(dx)

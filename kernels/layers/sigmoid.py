@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
 from ..runtime.compiler import device
 from ..runtime.exponential import exponential
@@ -17,14 +15,14 @@ PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than 
 
 def sigmoid_forward(x):
     """x (any shape, float32 or float64) -> out, like x: 1 / (1 + exp(-x)), exactly 0 and 1 at the ends."""
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     run(_forward, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x))
     return out
 
 
 def sigmoid_backward(dout, out):
     """dout (any shape), out = sigmoid(x) (the same) -> dx = dout * (1 - out) * out."""
-    dx = np.empty(dout.shape, dout.dtype)
+    dx = empty(dout.shape, dout.dtype)
     run(_backward, threads_for(dx.size, PARALLEL_THRESHOLD), flat(dx), flat(dout), flat(out))
     return dx
 

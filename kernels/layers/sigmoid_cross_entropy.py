@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.compiler import device, kernel
 from ..runtime.exponential import exponential
 from ..runtime.simd import load_scalar, store_scalar
@@ -14,7 +14,7 @@ from .sigmoid import sigmoid
 
 def sigmoid_cross_entropy_forward(x, t):
     """x (any shape), t (the same) -> loss, y: the sum of -t log y - (1 - t) log(1 - y), a float, and y = sigmoid(x)."""
-    y, total = np.empty(x.shape, x.dtype), np.zeros(1)
+    y, total = empty(x.shape, x.dtype), np.zeros(1)
     _forward(flat(y), total, flat(x), flat(t))
     return float(total[0]), y
 

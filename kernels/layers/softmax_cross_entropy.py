@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunk_bounds, chunks, claimed
 from ..runtime.compiler import device
 from ..runtime.exponential import exponential
@@ -23,7 +23,7 @@ def softmax_cross_entropy_forward(x, t):
     The label of a one-hot row is its first maximum. The loss of no rows is NaN.
     """
     y, labels, threads = (
-        np.empty(x.shape, x.dtype),
+        empty(x.shape, x.dtype),
         t if t.ndim == 1 else t.argmax(axis=1),
         threads_for(x.size, PARALLEL_THRESHOLD),
     )
@@ -34,7 +34,7 @@ def softmax_cross_entropy_forward(x, t):
 
 def softmax_cross_entropy_backward(y, t):
     """y = softmax(x) (N, C), t: indices (N,) or one-hot (N, C) -> dx = (y - one-hot t) / N, (N, C)."""
-    dx = np.empty(y.shape, y.dtype)
+    dx = empty(y.shape, y.dtype)
     if t.ndim == 1:
         run(_backward_indices, threads_for(y.size, PARALLEL_THRESHOLD), flat(dx), flat(y), flat(t), *y.shape)
     else:

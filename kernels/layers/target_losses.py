@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.arrays import flat
+from ..runtime.arrays import empty, flat
 from ..runtime.compiler import device, kernel
 from ..runtime.exponential import exponential
 from ..runtime.simd import load_scalar, store_scalar
@@ -33,14 +33,14 @@ CODES = {
 
 def target_loss_forward(x, t, name):
     """x, t (any shape, the same), name: one of CODES -> the summed loss, a float, and y, like x."""
-    y, total = np.empty(x.shape, x.dtype), np.zeros(1)
+    y, total = empty(x.shape, x.dtype), np.zeros(1)
     _forward(flat(y), total, flat(x), flat(t), CODES[name])
     return float(total[0]), y
 
 
 def target_loss_backward(y, t, name):
     """y as forward gave it, t (the same shape) -> the derivative of the summed loss by x, like y."""
-    dx = np.empty(y.shape, y.dtype)
+    dx = empty(y.shape, y.dtype)
     _backward(flat(dx), flat(y), flat(t), CODES[name])
     return dx
 

@@ -6,10 +6,13 @@ compiled once for each dtype. Nothing is copied that is contiguous in either ord
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 
 import numpy as np
 
+SMALLEST_POOLED = 1 << 15  # bytes; smaller arrays come from the C library's free lists
 LARGEST_KEPT = 1 << 25  # bytes of workspace that a thread keeps for each dtype: 32 MB
 UNKNOWN_LENGTH = 1  # what `strided` says for it
 
@@ -39,6 +42,71 @@ def aligned_zeros(count, dtype):
     memory = np.zeros(count * dtype.itemsize + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + count * dtype.itemsize].view(dtype)
+
+
+class _Chosen(threading.local):
+    """The pool of this thread, if it is within one."""
+
+    pool = None
+
+
+_chosen = _Chosen()
+
+
+def empty(shape, dtype):
+    """np.empty, for results: within a MemoryPool, of memory that is used again."""
+    pool = _chosen.pool
+    return np.empty(shape, dtype) if pool is None else pool.empty(shape, np.dtype(dtype))
+
+
+class MemoryPool:
+    """Memory for results, used again where nobody refers to the array any more that had it.
+
+        with pool: ...  # `empty` takes from it, in this thread
+
+    A step of a convolutional network makes 50 arrays of megabytes; asked of the system each time, every page of them is a
+    page fault. Whether an array is referred to is its reference count: views count, so what is handed out stays as it is.
+    """
+
+    def __init__(self):
+        self._blocks, self._lock, self._outer = {}, threading.Lock(), []
+
+    def __enter__(self):
+        self._outer.append(_chosen.pool)
+        _chosen.pool = self
+        return self
+
+    def __exit__(self, *error):
+        _chosen.pool = self._outer.pop()
+
+    def empty(self, shape, dtype):
+        size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
+        if size < SMALLEST_POOLED:
+            return np.empty(shape, dtype)
+        with self._lock:
+            blocks = self._blocks.setdefault(size, [])
+            for block in blocks:
+                if block.is_free():
+                    break
+            else:
+                block = _Block(size)
+                blocks.append(block)
+            return block.array(shape, dtype)
+
+
+class _Block:
+    """Some memory that begins on a cache line."""
+
+    def __init__(self, size):
+        self.memory = np.empty(size + 64, np.uint8)
+        self.start, self.size = -self.memory.ctypes.data % 64, size
+        self.alone = sys.getrefcount(self.memory)
+
+    def is_free(self):
+        return sys.getrefcount(self.memory) == self.alone
+
+    def array(self, shape, dtype):
+        return self.memory[self.start : self.start + self.size].view(dtype).reshape(shape)
 
 
 class _Writable:

@@ -1,0 +1,437 @@
+"""What all networks share: layers in a row and a loss at the end, over one flat vector of parameters.
+
+`params` and the layers hold views of the vector. What layers measure while training and need for predicting, the running
+mean of batch normalisation for instance, lies in a second vector, `statistics`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _checks as checks
+from .. import _notebook
+from .._activations import SLOPE
+from .._checks import Array
+from .._version import __version__
+from ..backends import get_backend
+from ..gradients import numerical_gradient
+from ..layers import Sigmoid, SoftmaxWithLoss
+from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._losses import LOSS_LAYERS, REDUCTIONS
+from ..layers._regularization import Draw, SeededDropout
+from ..nn import SCALES, Activation, Affine, Dropout, Flatten, Initial, LayerSpec, Plan, check_std
+from ._engines import Architecture, CompiledSteps, Engine, LayerByLayer
+from ._onnx import write_onnx
+from ._tensor_files import write_tensors
+
+DTYPES = ("float32", "float64")
+ACTIVATION_CLASSES = tuple(ACTIVATION_LAYERS.values())
+CACHED_BYTES = 1 << 23  # of activations: about so many stay in a cache while a layer's results are read by the next
+
+
+class Declared(NamedTuple):
+    """A parameter or statistic: its key in `params`, its layer, and what the layer calls it."""
+
+    key: str
+    layer: Any
+    name: str
+
+
+class Settings(NamedTuple):
+    """What all networks are made with, beside their layers; see Sequential. standard_normal(shape): random weights."""
+
+    standard_normal: Callable[[tuple[int, ...]], Array]
+    weight_init_std: float | str
+    dtype: Any
+    backend: str | None
+    seed: int | None = None
+    loss: str = "cross_entropy"
+    reduction: str = "mean"
+    l2: float = 0.0
+
+
+class Network:
+    """What MLP and Sequential share: make one of those.
+
+    Examples:
+        >>> import fastbp
+        >>> isinstance(fastbp.MLP((4, 3)), fastbp.networks.Network)
+        True
+    """
+
+    file_format = ""  # of saved files
+    rows_at_a_time = 1000  # in `accuracy`: the activations of so many rows stay in the cache
+
+    def _assemble(self, input_shape: tuple[int, ...], specs: Sequence[LayerSpec], settings: Settings) -> None:
+        """Plan the layers, lay out their arrays, draw the initial weights in order, and make the layers.
+
+        Raises TypeError and ValueError for settings and sizes that do not fit.
+        """
+        self.loss_name = checks.one_of("loss", settings.loss, LOSS_LAYERS)
+        self.reduction = checks.one_of("reduction", settings.reduction, REDUCTIONS)
+        if (self.loss_name, self.reduction) == ("cross_entropy", "sum"):
+            raise ValueError("reduction must be 'mean' for the loss 'cross_entropy', as in the book, got 'sum'")
+        self.dtype = np.dtype(checks.one_of("dtype", _dtype_name(settings.dtype), DTYPES))
+        self.l2, self.seed, self.step = checks.not_negative("l2", settings.l2), settings.seed or 0, 0
+        check_std(settings.weight_init_std)
+        self.backend, self._kernels = get_backend(settings.backend)
+        self.input_shape, self._specs = input_shape, list(specs)
+        self._plans = planned(input_shape, specs)
+        self.parameters, self.statistics = (
+            np.zeros(sum(math.prod(one.shape) for one in arrays), self.dtype) for arrays in self._initials()
+        )
+        self._make_layers()
+        for initials, views in zip(self._initials(), (self.params, self._statistic_views), strict=True):
+            for initial, view in zip(initials, views.values(), strict=True):
+                view[...] = _first_values(initial, settings)
+
+    def _initials(self) -> tuple[list[Initial], list[Initial]]:
+        """Of all parameters, and of all statistics."""
+        plans = self._plans
+        return (
+            [one for plan in plans for one in plan.parameters.values()],
+            [one for plan in plans for one in plan.statistics.values()],
+        )
+
+    def _make_layers(self) -> None:
+        """The layers, of views of `parameters` and `statistics`; and what follows from them."""
+        parameters, statistics = _Views(self.parameters), _Views(self.statistics)
+        self.layers: OrderedDict[str, Any] = OrderedDict()
+        self._declared: list[Declared] = []
+        self._measured: list[Declared] = []
+        numbers: Counter[str] = Counter()
+        for plan in self._plans:
+            trained, measured = parameters.of(plan.parameters), statistics.of(plan.statistics)
+            own = {name: view for name, (_, view) in {**trained, **measured}.items()}
+            layer = plan.make(own, self.backend)
+            kind = "activation" if isinstance(layer, ACTIVATION_CLASSES) else type(layer).__name__
+            numbers[kind] += 1
+            self.layers[f"{type(layer).__name__}{numbers[kind]}"] = layer
+            self._declared += [Declared(key, layer, name) for name, (key, _) in trained.items()]
+            self._measured += [Declared(key, layer, name) for name, (key, _) in measured.items()]
+        self.params, self._statistic_views = parameters.by_key, statistics.by_key
+        last = LOSS_LAYERS[self.loss_name]
+        reduction = {} if last is SoftmaxWithLoss else {"reduction": self.reduction}
+        self.last_layer = last(**reduction, backend=self.backend)
+        self._moded = {id(layer) for layer in self.layers.values() if _takes(layer.forward, "train_flg")}
+        self._dropouts = [layer for layer in self.layers.values() if isinstance(layer, SeededDropout)]
+        self._choose_engine()
+
+    def _choose_engine(self) -> None:
+        compiled = _compiled_form(self.input_shape, self._specs)
+        self.architecture: Any = None  # what the compiled steps know of the network; None where they cannot train it
+        self.hidden_dropout: float | None = None
+        self._engine: Engine = LayerByLayer(self)
+        if compiled is not None:
+            sizes, activations, self.hidden_dropout = compiled
+            self.architecture = Architecture(sizes, activations, self.loss_name, self.reduction == "mean")
+            self._engine = CompiledSteps(self)
+        largest = max(math.prod(shape) for shape in (self.input_shape, *(plan.output_shape for plan in self._plans)))
+        self.rows_at_a_time = min(1000, max(1, CACHED_BYTES // (largest * self.dtype.itemsize)))
+
+    @property
+    def outputs(self) -> int:
+        """The number of scores of each row."""
+        return self._plans[-1].output_shape[0]
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether there is dropout among its layers."""
+        return bool(self._dropouts)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether t holds classes, and there is an accuracy."""
+        return self.loss_name == "cross_entropy"
+
+    def predict(self, x: ArrayLike) -> Array:
+        """x (N, ...) -> scores (N, outputs), before the softmax, sigmoid or exp, in the network's dtype.
+
+        Raises TypeError for dtypes that are not real numbers, ValueError for another number of features.
+        """
+        x = self._input(x)
+        if not len(x):
+            return np.empty((0, self.outputs), self.dtype)
+        if self.architecture is not None or len(x) <= self.rows_at_a_time:
+            return self._forward(x)
+        return np.concatenate([self._forward(x[rows]) for rows in self._pieces(len(x))])
+
+    def predict_proba(self, x: ArrayLike) -> Array:
+        """x (N, ...) -> probabilities (N, outputs): the softmax of the scores, or their sigmoid for binary outputs.
+
+        Raises what predict raises, and ValueError for a network of regression.
+        """
+        if self.loss_name == "binary_cross_entropy":
+            return Sigmoid(backend=self.backend).forward(self.predict(x))
+        if not self.classifies:
+            raise ValueError(
+                f"a network with the loss {self.loss_name!r} has no probabilities; predict gives its outputs"
+            )
+        scores = self.predict(x)
+        if not len(scores):
+            return scores
+        _, y = self._kernels.softmax_cross_entropy_forward(scores, np.zeros(len(scores), np.int64))
+        return y
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """x (N, ...), t: class indices (N,) or one-hot (N, classes), or for the other losses targets (N, outputs).
+
+        Dropout and batch normalisation are as they are for predicting. Raises what predict and the last layer's forward
+        raise.
+        """
+        return self._loss_of(self.predict(x), t)
+
+    def training_loss(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The loss whose derivative `gradient` gives: batch normalisation uses the batch, and dropout leaves out numbers.
+
+        Which ones those of the last `gradient`. Nothing is changed. Raises what `loss` raises.
+        """
+        x, before = self._input(x), self.statistics.copy()
+        self._draw_dropout(self.seed, self.step, np.arange(len(x)))
+        try:
+            return self._loss_of(self._forward(x, training=True), t)
+        finally:
+            self.statistics[...] = before
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """x (N, ...), t as in `loss` -> the share of rows whose largest score is their label's.
+
+        Raises what `loss` raises, and ValueError for a network that does not classify.
+        """
+        if not self.classifies:
+            raise ValueError(f"a network with the loss {self.loss_name!r} has no classes, and so no accuracy")
+        x = self._input(x)
+        labels = checks.labels(t, len(x), self.outputs)
+        labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        if not len(x):
+            raise ValueError("x must have at least one row, got none")
+        hits = sum(int(np.sum(self._forward(x[rows]).argmax(axis=1) == labels[rows])) for rows in self._pieces(len(x)))
+        return hits / len(x)
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """The gradient of the loss by backpropagation, {"W1": ..., "b1": ..., ...}: new arrays.
+
+        The network trains: the statistics of batch normalisation follow the batch, and each call draws other numbers for
+        dropout to leave out, by the network's seed and the number of the call. Raises what `loss` raises.
+        """
+        x, self.step = self._input(x), self.step + 1
+        self._draw_dropout(self.seed, self.step, np.arange(len(x)))
+        self._loss_of(self._forward(x, training=True), t)
+        dout = self.last_layer.backward()
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        gradients = {key: gradient_of(layer, name) for key, layer, name in self._declared}
+        if self.l2:
+            for key in self.decayed:
+                gradients[key] = gradients[key] + self.dtype.type(self.l2) * self.params[key]
+        return gradients
+
+    def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """The gradient of training_loss by central differences, two losses for each parameter: slow, for checking."""
+        return {key: numerical_gradient(lambda _: self.training_loss(x, t), self.params[key]) for key in self.params}
+
+    def describe(self) -> dict[str, Any]:
+        """The architecture in plain words, as saved files and checkpoints hold it."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to `path`, a .safetensors file: weights by name, and what `fastbp.load` needs to know.
+
+        Of layers of the user's own it keeps the class's name and their parameters. A file that is there already stays whole
+        until the new one is. Raises ModuleNotFoundError without safetensors (extra `save`), OSError as the disk does.
+        """
+        metadata = {"format": self.file_format, "fastbp": __version__, "architecture": json.dumps(self.describe())}
+        write_tensors(Path(path), {**self.params, **self._statistic_views}, metadata)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to `path` as an ONNX model: x (N, ...), in the network's dtype -> "scores" (N, outputs).
+
+        There is a second output where the loss has an activation of its own: "probabilities", or for counts "means".
+        Raises ModuleNotFoundError without onnx (extra `onnx`), OSError as the disk does; a file that is there already
+        stays whole until the new one is. ValueError for layers of the user's own.
+        """
+        write_onnx(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a layer a row, with the shapes of its parameters and of what it gives."""
+        shapes: dict[int, list[str]] = {}
+        for key, layer, _ in self._declared:
+            shapes.setdefault(id(layer), []).append(f"{key} {self.params[key].shape}")
+        rows = [
+            (name, ", ".join(shapes.get(id(layer), [])), " x ".join(map(str, plan.output_shape)))
+            for (name, layer), plan in zip(self.layers.items(), self._plans, strict=True)
+        ]
+        rows.append((type(self.last_layer).__name__, "", ""))
+        caption = f"{len(self.parameters):,} parameters, {self.dtype.name}, backend {self.backend}"
+        return _notebook.table(caption, ("layer", "parameters", "output"), rows)
+
+    @property
+    def decayed(self) -> frozenset[str]:
+        """The keys of `params` that weight decay shrinks."""
+        return frozenset(key for key, layer, name in self._declared if name in getattr(layer, "decayed", ()))
+
+    def add_decay(self, gradient: Array, l2: float) -> float:
+        """Add l2 * W to the flat gradient of all weights that decay; returns l2 / 2 * ΣW²."""
+        squares, at, decayed = 0.0, 0, self.decayed
+        for key, value in self.params.items():
+            if key in decayed:
+                gradient[at : at + value.size] += value.dtype.type(l2) * value.ravel()
+                squares += float(np.sum(value * value, dtype=np.float64))
+            at += value.size
+        return l2 / 2 * squares
+
+    def check_rows(self, name: str, x: ArrayLike) -> Array:
+        """x as rows that the network takes, unconverted. Raises TypeError and ValueError."""
+        return checks.samples(name, x, self.input_shape)
+
+    def _input(self, x: ArrayLike) -> Array:
+        """x, converted only where its own dtype would make the result another than the network's."""
+        x = self.check_rows("x", x)
+        return x if np.result_type(x, self.dtype) == self.dtype else x.astype(self.dtype)
+
+    def _pieces(self, rows: int) -> list[slice]:
+        return [slice(first, first + self.rows_at_a_time) for first in range(0, rows, self.rows_at_a_time)]
+
+    def _loss_of(self, scores: Array, t: ArrayLike) -> Any:
+        if self.classifies:
+            t = checks.real_array("t", t)
+            loss = self.last_layer.forward(scores, t.astype(self.dtype) if t.ndim == 2 else t)
+        else:
+            loss = self.last_layer.forward(scores, checks.targets(t, *scores.shape))
+        if self.l2:
+            loss += self.l2 / 2 * sum(float(np.sum(self.params[key] ** 2, dtype=np.float64)) for key in self.decayed)
+        return loss
+
+    def _draw_dropout(self, seed: int, step: int, rows: Array) -> None:
+        for number, layer in enumerate(self._dropouts):
+            layer.draw = Draw(seed, step, number, rows)
+
+    def _forward(self, x: Array, training: bool = False) -> Array:
+        """Through all layers. While training, layers measure their statistics, which stay in the flat vector."""
+        for layer in self.layers.values():
+            x = layer.forward(x, train_flg=training) if id(layer) in self._moded else layer.forward(x)
+        if training:
+            for key, layer, name in self._measured:
+                view = self._statistic_views[key]
+                view[...] = getattr(layer, name)
+                setattr(layer, name, view)
+        return x
+
+    def _backward(self, dout: Array, gradient: Array) -> None:
+        """The derivative of the scores -> that of all parameters, into the flat vector; the rows' own is left out."""
+        first: Any = self._declared[0].layer if self._declared else None  # before it there is nothing to learn
+        for layer in reversed(self.layers.values()):
+            if layer is first:
+                getattr(layer, "parameter_gradients", layer.backward)(dout)
+                break
+            dout = layer.backward(dout)
+        at = 0
+        for _, layer, name in self._declared:
+            found = np.asarray(gradient_of(layer, name))
+            gradient[at : at + found.size] = found.reshape(-1)
+            at += found.size
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = {"_kernels", "_plans", "_engine", "_declared", "_measured", "_statistic_views", "_dropouts", "_moded"}
+        return {name: value for name, value in self.__dict__.items() if name not in made | {"params", "layers"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # what protocol 5 brings may be read-only, or part of another array
+        self.parameters, self.statistics = self.parameters.copy(), self.statistics.copy()
+        self.backend, self._kernels = get_backend(self.backend)
+        self._plans = planned(self.input_shape, self._specs)
+        self._make_layers()
+
+
+class _Views:
+    """Arrays cut off a flat vector one after the other, under the keys W1, b1, W2, ..."""
+
+    def __init__(self, vector: Array):
+        self.vector, self.at = vector, 0
+        self.numbers: Counter[str] = Counter()
+        self.by_key: dict[str, Array] = {}
+
+    def of(self, arrays: Mapping[str, Initial]) -> dict[str, tuple[str, Array]]:
+        """For each name its key and the view."""
+        found = {}
+        for name, initial in arrays.items():
+            self.numbers[name] += 1
+            key, size = f"{name}{self.numbers[name]}", math.prod(initial.shape)
+            self.by_key[key] = self.vector[self.at : self.at + size].reshape(initial.shape)
+            self.at += size
+            found[name] = key, self.by_key[key]
+        return found
+
+
+def planned(input_shape: tuple[int, ...], specs: Sequence[LayerSpec]) -> list[Plan]:
+    """Each layer behind the one before it. Raises ValueError, naming the layer, where one does not fit."""
+    plans: list[Plan] = []
+    shape = input_shape
+    for place, spec in enumerate(specs):
+        try:
+            plans.append(spec.plan(shape))
+        except ValueError as error:
+            raise ValueError(f"layers[{place}], {spec}: {error}") from error
+        shape = plans[-1].output_shape
+    return plans
+
+
+def _first_values(initial: Initial, settings: Settings) -> Any:
+    if not initial.inputs:
+        return initial.value
+    std = settings.weight_init_std if initial.std is None else initial.std
+    return (SCALES[std](initial.inputs) if isinstance(std, str) else std) * settings.standard_normal(initial.shape)
+
+
+def gradient_of(layer: Any, name: str) -> Array:
+    """The gradient of a parameter, after backward: of fastbp's layers, and of a user's own."""
+    return layer.gradient_of(name) if hasattr(layer, "gradient_of") else getattr(layer, f"d{name}")
+
+
+def _takes(method: Any, argument: str) -> bool:
+    return argument in inspect.signature(method).parameters
+
+
+def _compiled_form(
+    input_shape: tuple[int, ...], specs: Sequence[LayerSpec]
+) -> tuple[tuple[int, ...], tuple[str, ...], float | None] | None:
+    """Widths, activations, and the ratio of Dropout (None for none) of a network that compiled steps can train.
+
+    That is affine layers, activations between them, and Dropout of one ratio behind all of these or none. None for others.
+    """
+    rest = [spec for spec in specs if not isinstance(spec, Flatten)]
+    sizes, activations, ratios = [math.prod(input_shape)], [], []
+    while rest:
+        affine = rest.pop(0)
+        if not isinstance(affine, Affine):
+            return None
+        activation = rest.pop(0) if rest and isinstance(rest[0], Activation) else Activation("identity")
+        dropout = rest.pop(0) if rest and isinstance(rest[0], Dropout) else Dropout(0.0)
+        assert isinstance(activation, Activation)
+        assert isinstance(dropout, Dropout)
+        if activation.slope != SLOPE or not dropout.inverted:
+            return None
+        sizes.append(affine.units)
+        activations.append(activation.name)
+        ratios.append(dropout.ratio)
+    if not activations or activations[-1] != "identity" or ratios[-1] or len(set(ratios[:-1])) > 1:
+        return None
+    return tuple(sizes), tuple(activations), ratios[0] or None
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype)

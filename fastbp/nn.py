@@ -1,0 +1,445 @@
+"""What `Sequential` is made of: layers described without their input's size, which is found out from the layer before.
+
+    from fastbp import Sequential, nn
+
+    network = Sequential((1, 28, 28), [nn.Conv(30, 5), nn.Relu(), nn.MaxPool(2), nn.Affine(10)], seed=0)
+
+A shape is that of one sample: (features,), or (channels, height, width) of an image.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from . import _checks as checks
+from . import layers
+from ._activations import SLOPE
+from .layers import Elu, Gelu, GeluTanh, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh
+from .layers._activations import ACTIVATION_LAYERS
+from .layers._regularization import SeededDropout
+
+Shape = tuple[int, ...]
+SCALES: dict[str, Callable[[int], float]] = {
+    "he": lambda inputs: math.sqrt(2 / inputs),  # He et al. 2015, for ReLU
+    "xavier": lambda inputs: math.sqrt(1 / inputs),  # Glorot and Bengio 2010, in the book's form
+}
+
+__all__ = [
+    "Affine",
+    "AveragePool",
+    "BatchNorm",
+    "Conv",
+    "Dropout",
+    "Elu",
+    "Flatten",
+    "Gelu",
+    "GeluTanh",
+    "Identity",
+    "LeakyRelu",
+    "MaxPool",
+    "Relu",
+    "Sigmoid",
+    "Silu",
+    "Softplus",
+    "Tanh",
+]
+
+
+class Initial(NamedTuple):
+    """An array that a layer has: its shape, and its first values.
+
+    inputs: how many numbers each output is a sum of: random weights with the standard deviation `std`, a number, "he",
+    "xavier", or None for the network's. Without it, they are `value`.
+    """
+
+    shape: Shape
+    value: Any = 0.0
+    inputs: int = 0
+    std: float | str | None = None
+
+
+class Plan(NamedTuple):
+    """A layer whose input is known: the shape that it gives, the arrays that it has, and how to make it of them.
+
+    make(arrays by name, backend) -> the layer. parameters are trained; statistics are measured while training.
+    """
+
+    output_shape: Shape
+    make: Callable[[Mapping[str, Any], str], Any]
+    parameters: Mapping[str, Initial] = {}
+    statistics: Mapping[str, Initial] = {}
+
+
+class LayerSpec:
+    """A layer without its sizes: what all classes of this module share."""
+
+    def plan(self, shape: Shape) -> Plan:
+        """What it becomes behind a layer that gives `shape`. Raises ValueError where it does not fit."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """As it is written: Conv(30, 5, pad=1)."""
+        shown = []
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if one.default is dataclasses.MISSING:
+                shown.append(repr(value))
+            elif value != one.default:
+                shown.append(f"{one.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def describe(self) -> dict[str, Any]:
+        """What saved files say of it."""
+        settings = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {"layer": type(self).__name__, **settings}
+
+
+def from_description(description: Mapping[str, Any]) -> LayerSpec:
+    """The layer that `describe` described. Raises ValueError and TypeError for what is no layer of this module."""
+    settings = dict(description)
+    name = checks.one_of("layer", settings.pop("layer", None), SPECS)
+    for key, value in settings.items():
+        settings[key] = tuple(value) if isinstance(value, list) else value
+    return SPECS[name](**settings)
+
+
+@dataclass(frozen=True, repr=False)
+class Affine(LayerSpec):
+    """The fully connected layer. Images become rows of numbers first.
+
+    Args:
+        units: the number of outputs.
+        weight_init_std: the standard deviation of the initial weights, "he", "xavier", or None for the network's.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp import Sequential, nn
+        >>> network = Sequential((4,), [nn.Affine(3)], seed=0)
+        >>> network.params["W1"].shape
+        (4, 3)
+    """
+
+    units: int
+    weight_init_std: float | str | None = None
+
+    def __post_init__(self) -> None:
+        checks.whole_number("units", self.units, at_least=1)
+        check_std(self.weight_init_std)
+
+    def plan(self, shape: Shape) -> Plan:
+        inputs = math.prod(shape)
+        parameters = {
+            "W": Initial((inputs, self.units), inputs=inputs, std=self.weight_init_std),
+            "b": Initial((self.units,)),
+        }
+        return Plan((self.units,), lambda own, backend: layers.Affine(own["W"], own["b"], backend), parameters)
+
+
+@dataclass(frozen=True, repr=False)
+class Conv(LayerSpec):
+    """Convolution of images.
+
+    Args:
+        filters: how many; each gives a channel.
+        size: their height and width, one number or two.
+        stride: the step between patches.
+        pad: how many zeros to put around the images.
+        weight_init_std: the standard deviation of the initial weights, "he", "xavier", or None for the network's.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp import Sequential, nn
+        >>> network = Sequential((1, 28, 28), [nn.Conv(30, 5), nn.Affine(10)], seed=0)
+        >>> network.params["W1"].shape, network.params["W2"].shape
+        ((30, 1, 5, 5), (17280, 10))
+    """
+
+    filters: int
+    size: int | tuple[int, int]
+    stride: int = 1
+    pad: int = 0
+    weight_init_std: float | str | None = None
+
+    def __post_init__(self) -> None:
+        checks.whole_number("filters", self.filters, at_least=1)
+        _check_window(self.size, self.stride, self.pad)
+        check_std(self.weight_init_std)
+
+    def plan(self, shape: Shape) -> Plan:
+        channels, window = _channels(shape), _pair(self.size)
+        inputs = channels * math.prod(window)
+        parameters = {
+            "W": Initial((self.filters, channels, *window), inputs=inputs, std=self.weight_init_std),
+            "b": Initial((self.filters,)),
+        }
+        output = self.filters, *_moved(shape, window, self.stride, self.pad)
+        make = lambda own, backend: layers.Convolution(own["W"], own["b"], self.stride, self.pad, backend)  # noqa: E731
+        return Plan(output, make, parameters)
+
+
+@dataclass(frozen=True, repr=False)
+class MaxPool(LayerSpec):
+    """The largest number of each window of an image.
+
+    Args:
+        size: the window's height and width, one number or two.
+        stride: the step between windows; None for the window's height, so that they do not overlap.
+        pad: how many zeros to put around the images.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp import nn
+        >>> nn.MaxPool(2).plan((30, 24, 24)).output_shape
+        (30, 12, 12)
+    """
+
+    size: int | tuple[int, int]
+    stride: int | None = None
+    pad: int = 0
+    layer: ClassVar[type[Any]] = layers.Pooling
+
+    def __post_init__(self) -> None:
+        _check_window(self.size, self._stride(), self.pad)
+
+    def _stride(self) -> Any:
+        return _pair(self.size)[0] if self.stride is None else self.stride
+
+    def plan(self, shape: Shape) -> Plan:
+        window, stride = _pair(self.size), self._stride()
+        output = _channels(shape), *_moved(shape, window, stride, self.pad)
+        return Plan(output, lambda own, backend: self.layer(*window, stride, self.pad, backend))
+
+
+@dataclass(frozen=True, repr=False)
+class AveragePool(MaxPool):
+    """The mean of each window of an image.
+
+    Args:
+        size: the window's height and width, one number or two.
+        stride: the step between windows; None for the window's height, so that they do not overlap.
+        pad: how many zeros to put around the images; they count.
+
+    Raises:
+        TypeError: for arguments of another type.
+        ValueError: for numbers out of range.
+
+    Examples:
+        >>> from fastbp import nn
+        >>> nn.AveragePool(7).plan((64, 7, 7)).output_shape
+        (64, 1, 1)
+    """
+
+    layer: ClassVar[type[Any]] = layers.AveragePooling
+
+
+@dataclass(frozen=True, repr=False)
+class Flatten(LayerSpec):
+    """Images as rows of numbers. `Affine` does it by itself; other layers may want it.
+
+    Examples:
+        >>> from fastbp import nn
+        >>> nn.Flatten().plan((30, 12, 12)).output_shape
+        (4320,)
+    """
+
+    def plan(self, shape: Shape) -> Plan:
+        return Plan((math.prod(shape),), lambda own, backend: layers.Flatten(backend))
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(LayerSpec):
+    """While training, each number is left out with a probability.
+
+    Which ones is a function of the seed, the number of the update and of the row: it does not depend on the number of
+    threads and processes, and a run that goes on from a checkpoint leaves out the same.
+
+    Args:
+        ratio: the probability, from 0 up to, not including, 1.
+        inverted: divide what is kept by 1 - ratio while training; False multiplies by it when predicting, as the book does.
+
+    Raises:
+        TypeError: for a ratio that is no number.
+        ValueError: for a ratio out of range.
+
+    Examples:
+        >>> from fastbp import nn
+        >>> nn.Dropout(0.2)
+        Dropout(ratio=0.2)
+    """
+
+    ratio: float = 0.5
+    inverted: bool = True
+
+    def __post_init__(self) -> None:
+        checks.below_one("ratio", self.ratio)
+
+    def plan(self, shape: Shape) -> Plan:
+        return Plan(shape, lambda own, backend: SeededDropout(self.ratio, self.inverted, backend))
+
+
+@dataclass(frozen=True, repr=False)
+class BatchNorm(LayerSpec):
+    """Batch normalisation (Ioffe and Szegedy, 2015): each feature, or of images each channel, to mean 0 and variance 1.
+
+    Args:
+        momentum: of the running mean and variance, which are used for predicting.
+        per_channel: for images; False normalises every pixel by itself, as the book does.
+
+    Raises:
+        TypeError: for a momentum that is no number.
+        ValueError: for a momentum out of range.
+
+    Examples:
+        >>> from fastbp import Sequential, nn
+        >>> network = Sequential((4,), [nn.Affine(3), nn.BatchNorm(), nn.Relu(), nn.Affine(2)], seed=0)
+        >>> list(network.params)
+        ['W1', 'b1', 'gamma1', 'beta1', 'W2', 'b2']
+    """
+
+    momentum: float = 0.9
+    per_channel: bool = True
+
+    def __post_init__(self) -> None:
+        checks.ratio("momentum", self.momentum)
+
+    def plan(self, shape: Shape) -> Plan:
+        per_channel = self.per_channel and len(shape) == 3
+        columns = (shape[0] if per_channel else math.prod(shape),)
+
+        def make(own: Mapping[str, Any], backend: str) -> Any:
+            running = own["running_mean"], own["running_var"]
+            return layers.BatchNormalization(own["gamma"], own["beta"], self.momentum, *running, per_channel, backend)
+
+        parameters = {"gamma": Initial(columns, 1.0), "beta": Initial(columns)}
+        return Plan(shape, make, parameters, {"running_mean": Initial(columns), "running_var": Initial(columns, 1.0)})
+
+
+@dataclass(frozen=True, repr=False)
+class Activation(LayerSpec):
+    """An activation by its name in the table; `nn.Relu()` and the others become one."""
+
+    name: str
+    slope: float = SLOPE
+
+    def __post_init__(self) -> None:
+        checks.one_of("name", self.name, ACTIVATION_LAYERS)
+        checks.positive("slope", self.slope)
+
+    def plan(self, shape: Shape) -> Plan:
+        settings = {"slope": self.slope} if self.name == "leaky_relu" else {}
+        return Plan(shape, lambda own, backend: ACTIVATION_LAYERS[self.name](**settings, backend=backend))
+
+    def __repr__(self) -> str:
+        return f"{ACTIVATION_LAYERS[self.name].__name__}()"
+
+
+class OwnLayer(LayerSpec):
+    """A layer of the user's own: any object with forward(x) and backward(dout).
+
+    Attributes that it names in `parameters` are trained, each with its gradient in "d" + name after backward; those in
+    `decayed` are shrunk by weight decay; those in `statistics` are kept with the network, and not trained. Where forward
+    has an argument train_flg, that says whether the network trains.
+    """
+
+    def __init__(self, layer: Any):
+        self.layer = copy.deepcopy(layer)
+
+    def plan(self, shape: Shape) -> Plan:
+        layer = copy.deepcopy(self.layer)
+        out = np.asarray(layer.forward(np.zeros((2, *shape))))
+        if out.ndim < 2 or len(out) != 2:
+            raise ValueError(
+                f"its forward must give a row for each sample, 2 of zeros gave an array of shape {out.shape}"
+            )
+        parameters, statistics = (
+            {name: self._initial(name) for name in getattr(layer, kind, ())} for kind in ("parameters", "statistics")
+        )
+        return Plan(out.shape[1:], self._make, parameters, statistics)
+
+    def _initial(self, name: str) -> Initial:
+        array = checks.real_array(name, getattr(self.layer, name))
+        return Initial(array.shape, array)
+
+    def _make(self, own: Mapping[str, Any], backend: str) -> Any:
+        layer = copy.deepcopy(self.layer)
+        for name, view in own.items():
+            setattr(layer, name, view)
+        return layer
+
+    def describe(self) -> dict[str, Any]:
+        return {"own_layer": type(self.layer).__name__}
+
+    def __repr__(self) -> str:
+        return type(self.layer).__name__
+
+
+def as_spec(name: str, layer: Any) -> LayerSpec:
+    """What a user put into the list of layers. Raises TypeError, naming it and what exists, for what is no layer."""
+    if isinstance(layer, LayerSpec):
+        return layer
+    for activation, cls in ACTIVATION_LAYERS.items():
+        if type(layer) is cls:
+            return Activation(activation, getattr(layer, "slope", SLOPE))
+    if isinstance(layer, type):
+        raise TypeError(f"{name} must be a layer, got the class {layer.__name__}; write {layer.__name__}(...)")
+    if not all(callable(getattr(layer, method, None)) for method in ("forward", "backward")):
+        known = ", ".join(one for one in __all__)
+        raise TypeError(f"{name} must be a layer of fastbp.nn ({known}), or have forward and backward, got {layer!r}")
+    return OwnLayer(layer)
+
+
+SPECS: dict[str, type[LayerSpec]] = {
+    spec.__name__: spec for spec in (Activation, Affine, AveragePool, BatchNorm, Conv, Dropout, Flatten, MaxPool)
+}
+
+
+def check_std(std: Any) -> None:
+    """Raises TypeError and ValueError for what is no standard deviation of initial weights."""
+    if isinstance(std, str):
+        checks.one_of("weight_init_std", std, SCALES)
+    elif std is not None:
+        checks.not_negative("weight_init_std", std)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    high, wide = size if isinstance(size, tuple) else (size, size)
+    return high, wide
+
+
+def _check_window(size: Any, stride: Any, pad: Any) -> None:
+    if isinstance(size, tuple) and len(size) != 2:
+        raise ValueError(f"size must be one number or two, the height and the width, got {size}")
+    for one in _pair(size):
+        checks.whole_number("size", one, at_least=1)
+    checks.whole_number("stride", stride, at_least=1)
+    checks.whole_number("pad", pad, at_least=0)
+
+
+def _channels(shape: Shape) -> int:
+    if len(shape) != 3:
+        raise ValueError(f"it needs images, of shape (channels, height, width), and its input has shape {shape}")
+    return shape[0]
+
+
+def _moved(shape: Shape, window: tuple[int, int], stride: int, pad: int) -> tuple[int, int]:
+    """How many windows there are, downwards and to the right."""
+    high, wide = (size + 2 * pad for size in shape[1:])
+    if high < window[0] or wide < window[1]:
+        raise ValueError(f"its window {window} is larger than its input of shape {shape} with a pad of {pad}")
+    return (high - window[0]) // stride + 1, (wide - window[1]) // stride + 1
