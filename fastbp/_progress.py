@@ -51,11 +51,12 @@ class _InNotebook(Advance):
 
 
 class _InTerminal(Advance):
-    def __init__(self, progress: Any, task: Any):
-        self.progress, self.task = progress, task
+    def __init__(self, progress: Any, task: Any, total: int):
+        self.progress, self.task, self.total = progress, task, total
 
     def __call__(self, done: int, status: str) -> None:
-        self.progress.update(self.task, completed=done, status=status)
+        left = "left  " if done < self.total else ""
+        self.progress.update(self.task, completed=done, status=status, left=left)
 
     def note(self, text: str) -> None:
         self.progress.console.print(text, highlight=False)
@@ -64,23 +65,14 @@ class _InTerminal(Advance):
 @contextmanager
 def _in_terminal(description: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),  # what the others leave
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[left]}{task.fields[status]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _InTerminal(progress, progress.add_task(description, total=total, status=""))
+    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
+        yield _InTerminal(progress, progress.add_task(description, total=total, status="", left="left  "), total)

@@ -11,8 +11,8 @@ import numpy as np
 
 from .backends import cached_training, compile_pool
 from .layers import Affine, Identity, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
-from .layers._images import Convolution, Pooling
-from .layers._regularization import BatchNormalization, Dropout
+from .layers._images import AveragePooling, Convolution, Pooling
+from .layers._regularization import BatchNormalization, Draw, Dropout, SeededDropout
 from .networks._mlp import MLP
 from .networks._network import DTYPES
 from .training._optimizers import SGD
@@ -101,6 +101,11 @@ def _pooling(dtype: str) -> None:
     layer.backward(layer.forward(np.ones((1, 1, 4, 4), dtype)))
 
 
+def _average_pooling(dtype: str) -> None:
+    layer = AveragePooling(2, 2, backend="numba")
+    layer.backward(layer.forward(np.ones((1, 1, 4, 4), dtype)))
+
+
 def _batch_normalization(dtype: str) -> None:
     layer = BatchNormalization(np.ones(2, dtype), np.ones(2, dtype), backend="numba")
     x = np.ones((2, 2), dtype)
@@ -113,6 +118,9 @@ def _dropout(dtype: str) -> None:
     layer = Dropout(backend="numba")
     layer.backward(layer.forward(np.ones(2, dtype)))
     np.random.set_state(state)
+    seeded = SeededDropout(backend="numba")
+    seeded.draw = Draw(0, 0, 0, np.zeros(1, np.int64))
+    seeded.forward(np.ones((1, 2), dtype))
 
 
 def _sigmoid(dtype: str) -> None:
@@ -165,6 +173,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "SoftmaxWithLoss": _softmax,
     "Convolution": _convolution,
     "Pooling": _pooling,
+    "AveragePooling": _average_pooling,
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
     "Tanh": _tanh,
@@ -174,4 +183,5 @@ WORK: dict[str, Callable[[str], None]] = {
     "optimizers": _optimizers,
 }
 STEPS = len(WORK) * len(DTYPES)
+LAYER_FUNCTIONS = 123  # compiled for a convolutional network of one dtype
 TRAINING_FUNCTIONS = 118  # compiled for the training steps of one dtype: how far a progress bar goes

@@ -15,6 +15,7 @@ import itertools
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 from . import _checks as checks
 from . import _notebook
 from ._progress import progress_bar
-from ._warmup import TRAINING_FUNCTIONS, compile_meanwhile, training_is_cached
+from ._warmup import LAYER_FUNCTIONS, TRAINING_FUNCTIONS, compile_meanwhile
 from .backends import BACKENDS, compiled_functions
 from .datasets.mnist import Part, load_mnist
 from .networks._named import make_network
@@ -387,13 +388,20 @@ def _compile_all(
     compiled = [spec for spec in specs if spec.backend == "numba"]
     if not compiled:
         return {}
-    needed = not training_is_cached([spec.dtype for spec in compiled])
-    helpers = compile_meanwhile([spec.dtype for spec in compiled])
+    is_mlp = recipe.network == "mlp"
+    total = TRAINING_FUNCTIONS if is_mlp else LAYER_FUNCTIONS
+    helpers = compile_meanwhile([spec.dtype for spec in compiled]) if is_mlp else {}
+    advance = None
     try:
-        with (
-            progress_bar("compiling, once", TRAINING_FUNCTIONS, shown=progress and needed) as advance,
-            compiled_functions(lambda done: advance(min(done, TRAINING_FUNCTIONS), "functions of the kernels")),
-        ):
+        with ExitStack() as ends:
+
+            def count(done: int) -> None:
+                nonlocal advance
+                if advance is None:
+                    advance = ends.enter_context(progress_bar("compiling, once", total, shown=progress))
+                advance(min(done, total), "functions of the kernels")
+
+            ends.enter_context(compiled_functions(count))
             return {spec: _compile(recipe, spec, train, test, helpers.get(spec.dtype)) for spec in compiled}
     finally:
         for helper in helpers.values():

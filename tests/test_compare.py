@@ -219,6 +219,39 @@ def test_train_saves_and_goes_on(small_data, tmp_path):
     assert "is of a run with seed=0, this one has seed=9" in other.stderr
 
 
+@pytest.mark.parametrize("network", ["simple-conv", "deep-conv"])
+def test_convolutional_networks_are_compared_and_kept(network, small_data, tmp_path):
+    options = ("--network", network, "--json", "-")
+    result = small(small_data, "compare", *options, "--runs", "numpy:float64,numba:float64")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert (content["recipe"]["network"], content["recipe"]["optimizer"]) == (network, "adam")
+    assert content["parity"]["max_loss_difference"] < 1e-9
+    model, picture = tmp_path / "m.safetensors", tmp_path / "m.png"
+    saved = small(small_data, "train", "--network", network, "--save", model)
+    assert saved.exit_code == 0, saved.output
+    assert f"{network}, 40 iterations of 20" in saved.output
+    shown = invoke("evaluate", model, "--data-dir", small_data, "--plot", picture, "--json", "-")
+    assert shown.exit_code == 0, shown.output
+    assert 0 <= json.loads(shown.stdout)["accuracy"] <= 1
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--network", "resnet"), "--network must be one of 'mlp', 'simple-conv', 'deep-conv', got 'resnet'"),
+        (("--network", "simple-conv", "--hidden", "5,5"), "has one hidden layer behind its convolutions"),
+        (("--network", "deep-conv", "--activation", "tanh"), "has the activation 'relu', got 'tanh'"),
+        (("--network", "deep-conv", "--optimizer", "sgd"), "--optimizer sgd needs --learning-rate"),
+    ],
+)
+def test_what_convolutional_networks_have_not_is_said(options, message, small_data):
+    result = small(small_data, "train", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_data_to_train_with_need_data_to_test_with():
     with pytest.raises(ValueError, match="train and test must both be given, or neither"):
         compare(train=(np.zeros((20, 4)), np.zeros(20, int)))

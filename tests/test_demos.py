@@ -137,6 +137,17 @@ def test_a_sweep_goes_on_where_it_ended(small_data, tmp_path):
     np.testing.assert_allclose(shown, sorted(accuracies, reverse=True), atol=6e-5)
 
 
+def test_a_sweep_of_convolutional_networks(small_data, tmp_path):
+    options = ("sweep", "--network", "simple-conv", "--data-dir", small_data, "--batch-size", 20, "--trials", 2)
+    options += ("--results", tmp_path / "s.jsonl", "--jobs", 1, "--optimizer", "adam", "--learning-rate", "0.001,0.01")
+    result = run(*options, "--hidden", "8,9")
+    assert result.exit_code == 0, result.output
+    assert [outcome.trial.network for outcome in read_outcomes(tmp_path / "s.jsonl")] == ["simple-conv"] * 2
+    result = run(*options, "--hidden", "8-9")
+    assert result.exit_code == 2
+    assert "has one hidden layer behind its convolutions" in result.stderr
+
+
 def test_a_sweep_that_is_interrupted_keeps_what_was_done(small_data, tmp_path):
     results = tmp_path / "s.jsonl"
     command = [

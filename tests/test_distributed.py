@@ -53,6 +53,10 @@ class Step(Callback):
             if rank == 0 and run.iteration == 5: print("running", flush=True)
 
 network = fastbp.MLP((12, 8, 3), dtype="float64", seed=rank, weight_init_std="he", backend=options.get("backend"), loss=loss)
+if "layers" in options:
+    from fastbp import nn
+    x = x.reshape(90, 3, 2, 2)
+    network = fastbp.Sequential((3, 2, 2), eval(options["layers"]), dtype="float64", seed=rank, l2=0.02)
 trainer = fastbp.Trainer(
     network, getattr(fastbp, options.get("optimizer", "SGD"))(0.1), batch_size=options.get("batch", 20), communicator=world,
     l2=options.get("l2", 0), dropout=options.get("dropout", 0),
@@ -66,9 +70,10 @@ history = trainer.fit(
     callbacks=[Step(), EarlyStopping(patience=options.get("patience", 1000)), CSVLog(sys.argv[2] + ".csv")],
     checkpoint=options.get("checkpoint"), checkpoint_every=10, resume=options.get("resume", False), progress=False,
 )
-everyone = world.gather((network.parameters, trainer.optimizer.steps))
+everyone = world.gather((network.parameters, network.statistics, trainer.optimizer.steps))
 if rank == 0:
-    assert all((one[0] == everyone[0][0]).all() and one[1] == everyone[0][1] for one in everyone)
+    for one in everyone:
+        assert (one[0] == everyone[0][0]).all() and (one[1] == everyone[0][1]).all() and one[2] == everyone[0][2]
     evaluations = [[e.iteration, e.train_accuracy, e.test_accuracy, e.train_loss, e.test_loss] for e in history.evaluations]
     found = {"losses": list(history.losses), "parameters": list(network.parameters), "evaluations": evaluations,
              "stopped": history.stopped, "interrupted": history.interrupted}
@@ -99,6 +104,7 @@ def trained(processes, folder, **options):
         {"optimizer": "Adam", "l2": 0.01, "dropout": 0.3, "weighted": True, "shuffle": True},
         {"loss": "huber", "optimizer": "Momentum", "batch": 1, "backend": "numpy"},
         {"patience": 2},
+        {"layers": "[nn.Conv(4, 2, pad=1), nn.Relu(), nn.Dropout(0.2), nn.MaxPool(2), nn.Affine(3)]", "weighted": True},
     ],
 )
 def test_several_give_what_one_gives(tmp_path, options):
@@ -112,6 +118,15 @@ def test_several_give_what_one_gives(tmp_path, options):
             assert mine == pytest.approx(expected, abs=1e-12)
         rows = [(tmp_path / f"{n}.json.csv").read_text().splitlines() for n in (1, processes)]
         assert len(rows[0]) == len(rows[1]) == 1 + len(one["evaluations"])
+
+
+def test_running_statistics_are_the_mean_of_all_processes(tmp_path):
+    """Each normalises its own rows; all end with the same parameters and statistics, which the program compares."""
+    layers = "[nn.Conv(4, 2), nn.BatchNorm(), nn.Relu(), nn.Affine(3)]"
+    one, several = (trained(processes, tmp_path, layers=layers) for processes in (1, 2))
+    assert np.isfinite(several["losses"]).all()
+    assert several["losses"][-1] < several["losses"][0]
+    assert abs(several["evaluations"][-1][1] - one["evaluations"][-1][1]) < 0.3
 
 
 @pytest.mark.parametrize("how", ["kill", "raise"])

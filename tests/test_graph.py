@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastbp import MLP, Affine, BatchNormalization, Convolution, Relu, SoftmaxWithLoss, numerical_gradient
+from fastbp import (
+    MLP,
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Relu,
+    Sequential,
+    SoftmaxWithLoss,
+    nn,
+    numerical_gradient,
+)
 from fastbp.cli._app import app
 from fastbp.graph import (
     AddLayer,
@@ -232,3 +242,15 @@ def test_the_command(tmp_path, monkeypatch):
         result = run(*arguments)
         assert result.exit_code == 2
         assert message in result.output.replace("\n", "")
+
+
+def test_a_convolutional_network_is_traced():
+    layers = [nn.Conv(2, 3), nn.BatchNorm(), nn.Relu(), nn.MaxPool(2), nn.Dropout(0.2), nn.Affine(3)]
+    network = Sequential((1, 6, 6), layers, dtype="float64", seed=0)
+    with trace() as graph:
+        gradients = network.gradient(np.random.default_rng(0).random((4, 1, 6, 6)), [0, 1, 2, 0])
+    kinds = ["Convolution", "BatchNormalization", "Relu", "Pooling", "SeededDropout", "Affine", "SoftmaxWithLoss"]
+    assert [operation.label for operation in graph.operations] == kinds
+    assert [len(operation.inputs) for operation in graph.operations] == [3, 3, 1, 1, 1, 3, 2]  # parameters, too
+    np.testing.assert_array_equal(graph.operations[0].inputs[1].gradient, gradients["W1"])
+    assert graph.operations[0].inputs[0].gradient.shape == (4, 1, 6, 6)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastbp import BatchNormalization, Convolution, Dropout, Pooling, kernels, reference
 from fastbp.cli._check import LAYERS, run_checks
+from fastbp.layers._regularization import Draw
 
 BACKENDS = ("numpy", "numba")
 RNG = np.random.default_rng(1)
@@ -56,6 +57,9 @@ def test_kernels_over_images(size, window, filters, stride, pad, dtype, layout, 
     out, arg_max = compare("pooling_forward", x, *window, stride, pad)
     dout = in_layout(normal(*out.shape, dtype=dtype), layout)
     compare("pooling_backward", dout, arg_max, x.shape, *window, stride, pad)
+    out = compare("average_pooling_forward", x, *window, stride, pad)
+    dout = in_layout(normal(*out.shape, dtype=dtype), layout)
+    compare("average_pooling_backward", dout, x.shape, *window, stride, pad)
     col = compare("im2col", x, *window, stride, pad, np.dtype(dtype))
     np.testing.assert_array_equal(*(m.col2im(col, x.shape, *window, stride, pad) for m in (kernels, reference)))
     out, mask = compare("relu_forward", x)
@@ -76,6 +80,8 @@ def test_kernels_over_columns(rows, columns, dtype, layout):
         compare("batch_normalization_backward", dout, gamma, xc, xn, std)
     _, mask = compare("dropout_forward", x, np.abs(x).astype("float64"), 0.5, 1.25)
     compare("dropout_backward", dout, mask, 1.25)
+    draw = Draw(seed=rows, step=columns, layer=2, rows=np.arange(rows)[::-1] * 1000)
+    compare("seeded_dropout_forward", x, draw, 0.3, 1 / 0.7)
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
@@ -92,6 +98,8 @@ def test_threads_give_the_same(threads):
         big = normal(20, 30, 24, 24)
         out, arg_max = compare("pooling_forward", big, 2, 2, 2, 0)
         compare("pooling_backward", out, arg_max, big.shape, 2, 2, 2, 0)
+        compare("average_pooling_backward", compare("average_pooling_forward", big, 3, 2, 2, 1), big.shape, 3, 2, 2, 1)
+        compare("seeded_dropout_forward", big.reshape(20, -1), Draw(1, 2, 3, np.arange(20)), 0.5, 2.0)
         compare("relu_forward", big.transpose(0, 2, 3, 1))
         compare("im2col", big, 3, 3, 1, 1, np.dtype("float64"))
         rows = normal(500, 400)

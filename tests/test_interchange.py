@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from fastbp import MLP
+from fastbp import MLP, LeakyRelu, Sequential, nn
 from fastbp.layers._activations import ACTIVATION_LAYERS as ACTIVATIONS
 from fastbp.layers._losses import LOSS_LAYERS as LOSSES
 
@@ -37,6 +37,36 @@ def test_onnxruntime_computes_the_same(loss, activation, dtype, tmp_path):
         np.testing.assert_allclose(found["means"], np.exp(network.predict(x)), rtol=1e-5)
     else:
         assert names == ["scores"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+@pytest.mark.parametrize("slope", [0.2, 1.5])
+def test_onnxruntime_computes_convolutional_networks(activation, slope, tmp_path):
+    """Every kind of layer, after some training. onnxruntime has convolutions for float32 alone."""
+    if slope != 0.2 and activation is not LeakyRelu:
+        return
+    layers = [
+        nn.Conv(3, 3, pad=1, stride=2), nn.BatchNorm(), activation(**({"slope": slope} if activation is LeakyRelu else {})),
+        nn.MaxPool(2, stride=1, pad=1), nn.Dropout(0.3, inverted=False), nn.AveragePool((2, 3), pad=1),
+        nn.BatchNorm(per_channel=False), nn.Flatten(), nn.Affine(6), nn.BatchNorm(), nn.Dropout(0.2), nn.Affine(4),
+    ]  # fmt: skip
+    network, rng = Sequential((2, 9, 8), layers, seed=0), np.random.default_rng(0)
+    x = rng.standard_normal((12, 2, 9, 8)).astype(np.float32)
+    for _ in range(3):
+        network.gradient(x, rng.integers(0, 4, 12))
+    network.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    scores, probabilities = session.run(None, {"x": x})
+    np.testing.assert_allclose(scores, network.predict(x), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(probabilities, network.predict_proba(x), rtol=0, atol=1e-5)
+
+
+def test_networks_that_end_or_begin_without_a_node_have_their_names(tmp_path):
+    network = Sequential((3,), [nn.Affine(3), nn.Dropout(0.2)], dtype="float64", seed=0)
+    network.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    np.testing.assert_allclose(session.run(["scores"], {"x": x})[0], network.predict(x), atol=1e-12)
 
 
 def test_a_single_row_and_a_single_layer(tmp_path):

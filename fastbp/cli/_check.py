@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from .. import nn
 from .._activations import ACTIVATIONS
 from .._checks import Array
 from ..backends import BACKENDS
 from ..gradients import check_gradients, numerical_gradient, relative_error
-from ..layers import Affine, BatchNormalization, Convolution, Dropout, Pooling, SoftmaxWithLoss
+from ..layers import Affine, AveragePooling, BatchNormalization, Convolution, Dropout, Pooling, SoftmaxWithLoss
 from ..layers._activations import ACTIVATION_LAYERS
 from ..layers._losses import LOSS_LAYERS
 from ..networks._mlp import MLP
+from ..networks._sequential import Sequential
 
 GRADIENT_TOLERANCE = 1e-5  # central differences with h = 1e-5, and the epsilon in the book's loss
 PARITY_TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
@@ -48,6 +50,8 @@ def run_checks(seed: int = 0) -> list[Check]:
         for activation in ACTIVATIONS:
             error = _network_error(activation, seed, backend)
             found.append(Check(f"MLP, {activation}", f"gradients, {backend}", error, GRADIENT_TOLERANCE))
+        error = _conv_net_error(seed, backend)
+        found.append(Check("Sequential, convolutions", f"gradients, {backend}", error, GRADIENT_TOLERANCE))
     for dtype, tolerance in PARITY_TOLERANCES.items():
         for layer, evaluate in LAYERS.items():
             first, second = (evaluate(backend, _arrays(seed, dtype))[1] for backend in BACKENDS)
@@ -101,11 +105,14 @@ def _convolution(stride: int, pad: int) -> Callable[[str, Arrays], Evaluated]:
     return evaluate
 
 
-def _pooling(backend: str, arrays: Arrays) -> Evaluated:
-    layer = Pooling(3, 2, 2, 1, backend)
-    out = layer.forward(arrays["images"])
-    dout = np.cos(np.arange(out.size, dtype=out.dtype)).reshape(out.shape)
-    return np.sum(out * dout), {"out": out, "dimages": layer.backward(dout)}
+def _pooling(make: type[Pooling] | type[AveragePooling]) -> Callable[[str, Arrays], Evaluated]:
+    def evaluate(backend: str, arrays: Arrays) -> Evaluated:
+        layer = make(3, 2, 2, 1, backend)
+        out = layer.forward(arrays["images"])
+        dout = np.cos(np.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+        return np.sum(out * dout), {"out": out, "dimages": layer.backward(dout)}
+
+    return evaluate
 
 
 def _batch_normalization(backend: str, arrays: Arrays) -> Evaluated:
@@ -135,7 +142,8 @@ LAYERS: dict[str, Callable[[str, Arrays], Evaluated]] = {
     "SoftmaxWithLoss": _softmax_with_loss,
     "Convolution": _convolution(1, 1),
     "Convolution, stride 2": _convolution(2, 0),
-    "Pooling": _pooling,
+    "Pooling": _pooling(Pooling),
+    "AveragePooling": _pooling(AveragePooling),
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
     **{loss.__name__: _target_loss(loss) for name, loss in LOSS_LAYERS.items() if name != "cross_entropy"},
@@ -158,3 +166,10 @@ def _network_error(activation: str, seed: int, backend: str) -> float:
     rng = np.random.default_rng(seed)
     network = MLP((9, 8, 7, 6), activation, "xavier", "float64", backend, seed)
     return max(check_gradients(network, rng.standard_normal((5, 9)), rng.integers(0, 6, 5)).values())
+
+
+def _conv_net_error(seed: int, backend: str) -> float:
+    rng = np.random.default_rng(seed)
+    layers = [nn.Conv(3, 3, pad=1), nn.BatchNorm(), nn.Tanh(), nn.MaxPool(2), nn.Dropout(0.3), nn.Affine(4)]
+    network = Sequential((2, 6, 6), layers, dtype="float64", backend=backend, seed=seed)
+    return max(check_gradients(network, rng.standard_normal((5, 2, 6, 6)), rng.integers(0, 4, 5)).values())

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +18,7 @@ import numpy as np
 from .. import _checks as checks
 from .._checks import Array
 from .._progress import progress_bar
-from ..backends import cached_training
+from ..backends import compiled_functions
 
 if TYPE_CHECKING:
     from ._run import Evaluation, Run
@@ -469,17 +470,19 @@ class ProgressBar(Callback):
         self.description, self.shown = description, shown
 
     def on_start(self, run: Run) -> None:
-        self._bar = progress_bar(self.description, run.total, shown=self.shown and not run.rank)
-        self._advance, self._started = self._bar.__enter__(), time.perf_counter()
-        if run.network.backend == "numba" and not cached_training():
-            self._advance(0, "compiling kernels, which happens once")
+        self._ends, self._started = ExitStack(), time.perf_counter()
+        bar = progress_bar(self.description, run.total, shown=self.shown and not run.rank)
+        self._advance = self._ends.enter_context(bar)
+        if run.network.backend == "numba":
+            compiling = "compiling kernels, which happens once"
+            self._ends.enter_context(compiled_functions(lambda _: self._advance(run.iteration, compiling)))
 
     def on_progress(self, run: Run) -> None:
         self._advance(run.iteration, run.status())
 
     def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
         if time.perf_counter() - self._started > LONG:
-            self._advance.note(f"iteration {evaluation.iteration}: {run.status(with_rate=False)}")
+            self._advance.note(f"iteration {evaluation.iteration}: {run.status(brief=False)}")
 
     def on_end(self, run: Run) -> None:
-        self._bar.__exit__(None, None, None)
+        self._ends.close()

@@ -294,16 +294,17 @@ class Run:
         total = self.executor.total(total)
         return total / self.executor.total(data.samples) if network.reduction == "mean" else total
 
-    def status(self, with_rate: bool = True) -> str:
-        """Samples a second, the last loss and the last evaluation, for the person who waits."""
-        shown = [f"{self._rows / self._seconds:,.0f} samples/s"] if with_rate and self._seconds else []
+    def status(self, brief: bool = True) -> str:
+        """For the person who waits: samples a second and the last loss and evaluation; or, not brief, all of that one."""
+        shown = [f"{self._rows / self._seconds:,.0f} samples/s"] if brief and self._seconds else []
         if self.iteration:
             shown.append(f"loss {self.history.losses[self.done[0] - 1]:.4f}")
         if self.history.evaluations:
             last = self.history.evaluations[-1]
             kind = "accuracy" if self.network.classifies else "loss"
-            values = ((name, getattr(last, f"{name}_{kind}")) for name in ("train", "test"))
-            shown += [f"{name} {value:.4f}" for name, value in values if value is not None]
+            values = [(name, getattr(last, f"{name}_{kind}")) for name in ("train", "test")]
+            known = [f"{name} {value:.4f}" for name, value in values if value is not None]
+            shown += known[-1:] if brief else known
         return "  ".join(shown)
 
 
