@@ -16,6 +16,7 @@ import numpy as np
 from fastbp._progress import progress_bar
 from fastbp.datasets import load_mnist
 
+from . import conv_contenders
 from .contenders import installed
 from .kernel_pairs import CELLS, kernel_pair
 from .measure import interleaved, repeated, seconds, summary
@@ -33,7 +34,8 @@ GRID = [
 ]
 MNIST_CELLS = 3  # the first cells of the grid, once more on MNIST
 CELL_SECONDS = 0.25  # about how long one measurement of a cell runs
-PARTS = ("recipe", "grid", "kernels")
+CONV_BATCH = 100
+PARTS = ("recipe", "grid", "conv", "kernels")
 
 
 def recipe(rounds: int) -> dict[str, Any]:
@@ -126,6 +128,33 @@ def cell(sizes, batch, x, t, rounds):
     return interleaved({name: lambda n=name: once(n) for name in contenders}, rounds)
 
 
+def conv(rounds: int) -> dict[str, Any]:
+    """One training step of each of the book's convolutional networks, by contender."""
+    rng, cells = np.random.default_rng(0), {}
+    x = rng.random((20 * CONV_BATCH, 1, 28, 28), np.float32)
+    t = rng.integers(0, 10, len(x))
+    with progress_bar("convolutional networks", len(conv_contenders.NETWORKS)) as advance:
+        for number, network in enumerate(conv_contenders.NETWORKS):
+            advance(number, network)
+            contenders = {name: make(network, x, t) for name, make in conv_contenders.installed().items()}
+            measured = interleaved(
+                {name: one_step(contender, len(x), rng) for name, contender in contenders.items()}, rounds
+            )
+            cells[f"{network}, batch {CONV_BATCH}"] = summary(measured, BASE)
+    return with_best_peer(cells)
+
+
+def one_step(contender: Any, rows: int, rng: Any) -> Callable[[], float]:
+    """A measurement of a step, in calls of several that take about CELL_SECONDS."""
+
+    def steps(count):
+        return seconds(contender.steps, rng.integers(0, rows, (count, CONV_BATCH)))
+
+    steps(3)
+    count = int(np.clip(CELL_SECONDS / (steps(2) / 2), 1, 100))
+    return lambda: steps(count) / count
+
+
 def kernels(rounds: int) -> dict[str, Any]:
     """Single kernels in float32 beside NumPy's own products and elementwise passes."""
     cells = {}
@@ -146,8 +175,8 @@ def with_best_peer(cells: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(parts: tuple[str, ...], rounds: int) -> dict[str, Any]:
-    """The parts, of "recipe", "grid" and "kernels", measured: what --json saves."""
-    work = {"recipe": recipe, "grid": grid, "kernels": kernels}
+    """The parts, of "recipe", "grid", "conv" and "kernels", measured: what --json saves."""
+    work = {"recipe": recipe, "grid": grid, "conv": conv, "kernels": kernels}
     return {"rounds": rounds, **{part: work[part](rounds) for part in parts}}
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from fastbp.cli._report import COLORS
 
 STEP_TITLE = "One training step: fastbp's time, and how many times as long the peers take"
+CONV_TITLE = "One training step of the book's convolutional networks, with Adam: fastbp's time, and the peers' over it"
 KERNEL_TITLE = "Single kernels: fastbp's time, and how many times as long NumPy takes"
 
 
@@ -21,6 +22,8 @@ def tables(content: dict[str, Any], base: str) -> list[Table]:
         found.append(_recipe_table(content["recipe"], base))
     if "grid" in content:
         found.append(_cells_table(STEP_TITLE, content["grid"], base))
+    if "conv" in content:
+        found.append(_cells_table(CONV_TITLE, content["conv"], base))
     if "kernels" in content:
         found.append(_cells_table(KERNEL_TITLE, content["kernels"], base))
     return found
@@ -54,13 +57,13 @@ def _cells_table(title: str, part: dict[str, Any], base: str) -> Table:
 
 def plot_results(content: dict[str, Any], base: str, path: Path) -> None:
     """The parts that were measured side by side: the recipe's seconds, and the ratios of every cell."""
-    parts = [part for part in ("recipe", "grid", "kernels") if part in content]
+    parts = [part for part in ("recipe", "grid", "conv", "kernels") if part in content]
     figure = Figure(figsize=(7 * len(parts), 6.5), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         if part == "recipe":
             _plot_recipe(axes, content["recipe"]["times"], base)
         else:
-            title = "One training step" if part == "grid" else "Single kernels"
+            title = {"grid": "One training step", "conv": "Convolutional networks", "kernels": "Single kernels"}[part]
             _plot_cells(axes, content[part]["cells"], base, f"{title}: time over fastbp's")
     figure.savefig(path, dpi=110)
 

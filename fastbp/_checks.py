@@ -57,7 +57,7 @@ def weights_and_bias(W: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
         raise ValueError(f"W must have two dimensions (inputs, outputs), got shape {W.shape}")
     if b.shape not in {(), (1,), (W.shape[1],), (1, W.shape[1])}:
         raise ValueError(f"b must have shape ({W.shape[1]},) to fit W of shape {W.shape}, got {b.shape}")
-    return W, np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[1:])
+    return W, b if b.shape == W.shape[1:] else np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[1:])
 
 
 def filters_and_bias(W: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ def filters_and_bias(W: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
         raise ValueError(f"W must have shape (filters, channels, height, width), none of them 0, got {W.shape}")
     if b.shape not in {(), (1,), (len(W),)}:
         raise ValueError(f"b must have shape ({len(W)},) to fit W of shape {W.shape}, got {b.shape}")
-    return W, np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[:1])
+    return W, b if b.shape == W.shape[:1] else np.broadcast_to(b.reshape(b.shape[-1:]), W.shape[:1])
 
 
 def images(name: str, value: ArrayLike, channels: int | None = None) -> Array:

@@ -4,7 +4,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from fastbp.bench import busy, contenders, dropin, kernel_pairs, measure, peers
+from fastbp.bench import busy, contenders, conv_contenders, dropin, kernel_pairs, measure, peers
 from fastbp.cli._app import app
 
 
@@ -34,12 +34,14 @@ def test_the_best_peer_counts_and_the_mean_is_geometric():
     assert found["geometric_mean"] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("part", ["grid", "kernels"])
+@pytest.mark.parametrize("part", ["grid", "conv", "kernels"])
 @pytest.mark.slow
 def test_the_command_measures_shows_and_saves(part, tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "CELLS", [("sigmoid_forward", (9, 5)), ("affine_backward", (3, 20, 17))])
     monkeypatch.setattr(peers, "GRID", [((6, 5, 4), 3), ((6, 5, 5, 4), 2)])
     monkeypatch.setattr(peers, "MNIST_CELLS", 0)
+    monkeypatch.setattr(peers, "CONV_BATCH", 2)
+    monkeypatch.setattr(conv_contenders, "find_spec", lambda name: None)
     monkeypatch.setattr(peers, "CELL_SECONDS", 0.001)
     monkeypatch.setattr(contenders, "find_spec", lambda name: None)
     files = tmp_path / "figures.json", tmp_path / "picture.png"

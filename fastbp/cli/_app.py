@@ -264,7 +264,9 @@ def sweep(
 @app.command()
 def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender is measured, alternately.")] = 5,
-    only: Annotated[str | None, typer.Option(help="One part: recipe, grid or kernels.", show_default="all")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One part: recipe, grid, conv or kernels.", show_default="all")
+    ] = None,
     plot: PlotFile = None,
     json: JsonFile = None,
 ) -> None:

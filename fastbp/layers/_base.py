@@ -58,4 +58,10 @@ class Layer:
 
 def elementwise(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A dtype that kernels know and that holds every value of `dtype`."""
-    return np.dtype({"float16": np.float32, "bool": np.uint8}.get(dtype.name, dtype))
+    return _ELEMENTWISE.get(dtype, dtype)
+
+
+_ELEMENTWISE: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.bool_): np.dtype(np.uint8),
+}
