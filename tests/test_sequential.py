@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +215,44 @@ def test_files_with_own_layers_need_their_classes(tmp_path):
     assert not (tmp_path / "n.onnx").exists()
 
 
+def test_own_layers_that_are_wrong_are_named():
+    class Wrong(Scale):
+        def backward(self, dout):
+            super().backward(dout)
+            self.dfactor = self.dfactor[:2]
+            return dout
+
+    class Alone(Scale):
+        def forward(self, x):
+            return np.zeros(5)
+
+    with pytest.raises(
+        ValueError, match=r"the gradient dfactor of Wrong must have the shape \(3,\) of factor, got \(2,\)"
+    ):
+        trained(conv_net([nn.Affine(3), Wrong(), nn.Affine(4)]))
+    with pytest.raises(ValueError, match=r"layers\[1\], Alone: its forward must give a row for each sample"):
+        conv_net([nn.Affine(3), Alone(), nn.Affine(4)])
+
+
+@pytest.mark.parametrize("first", [nn.BatchNorm(), nn.Relu(), nn.MaxPool(2), nn.Dropout(0.2), nn.Affine(3)])
+@pytest.mark.parametrize("x_dtype", ["uint8", "float64", "float32", "int64", "bool"])
+def test_results_have_the_networks_dtype(first, x_dtype):
+    x = (IMAGES * 3).astype(x_dtype)
+    for backend in BACKENDS:
+        network = conv_net([first, nn.Affine(4)], dtype="float32", backend=backend)
+        assert network.predict(x).dtype == np.float32
+        assert {gradient.dtype.name for gradient in network.gradient(x, LABELS).values()} == {"float32"}
+        losses = trained(network, 3, data=(x, LABELS)).losses
+        assert np.isfinite(losses).all()
+
+
+def test_networks_without_parameters_train_nothing():
+    network = Sequential((4,), [nn.Flatten(), nn.Relu()], dtype="float64")
+    history = trained(network, 3, data=(RNG.random((20, 4)), RNG.integers(0, 4, 20)))
+    assert len(history.losses) == 3
+    assert network.parameters.size == 0
+
+
 def test_own_layers_are_copied_and_trained():
     own = Scale()
     network = conv_net([nn.Affine(3), own, nn.Affine(4)])
@@ -410,3 +450,56 @@ def test_any_row_of_layers_trains_alike_on_both_backends(images, rows, dtype):
     losses = [trained(network, 2, {"optimizer": fastbp.SGD(0.01)}, evaluate_every=1).losses for network in networks]
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3 if dtype == "float32" else 1e-7)
     assert [layer.backend for layer in networks[0].layers.values()] == ["numpy"] * len(networks[0].layers)
+
+
+def test_the_books_networks_draw_and_name_their_weights_as_it_does():
+    """From NumPy's global state, in this order; checked against the book's own classes for chapters 6 to 8."""
+    np.random.seed(0)
+    simple, deep = fastbp.SimpleConvNet(), fastbp.DeepConvNet()
+    multi = fastbp.MultiLayerNet(20, [10, 8], 4, "sigmoid", "sigmoid", 0.1, use_batchnorm=True)
+    np.random.seed(0)
+    shapes = [(30, 1, 5, 5), (4320, 100), (100, 10)]
+    for number, shape in enumerate(shapes, 1):
+        np.testing.assert_array_equal(simple.params[f"W{number}"], 0.01 * np.random.randn(*shape))
+    inputs = [1 * 9, 16 * 9, 16 * 9, 32 * 9, 32 * 9, 64 * 9, 64 * 4 * 4, 50]
+    for number, fan_in in enumerate(inputs, 1):
+        W = deep.params[f"W{number}"]
+        np.testing.assert_array_equal(W, np.sqrt(2 / fan_in) * np.random.randn(*W.shape))
+    for number, (rows, columns) in enumerate([(20, 10), (10, 8), (8, 4)], 1):
+        expected = np.sqrt(1 / rows) * np.random.randn(rows, columns)
+        np.testing.assert_array_equal(multi.params[f"W{number}"], expected)
+    assert list(multi.params)[:4] == ["W1", "b1", "gamma1", "beta1"]
+    assert {network.dtype.name for network in (simple, deep, multi)} == {"float64"}
+    assert multi.l2 == 0.1
+    with pytest.raises(
+        ValueError, match="conv_param_2 must have filter_num, filter_size, pad, stride, got none for pad"
+    ):
+        fastbp.DeepConvNet(conv_param_2={"filter_num": 16, "filter_size": 3, "stride": 1})
+
+
+def test_the_multi_layer_net_is_that_of_the_compat_modules():
+    """Weight decay and batch normalisation: the losses and gradients of fastbp.compat, which has the book's interface."""
+    from fastbp.compat.multi_layer_net_extend import MultiLayerNetExtend
+
+    settings = (12, [9, 8], 4, "relu", "relu", 0.1)
+    np.random.seed(3)
+    theirs = MultiLayerNetExtend(*settings, use_batchnorm=True)
+    np.random.seed(3)
+    ours = fastbp.MultiLayerNet(*settings, use_batchnorm=True)
+    x, t = RNG.random((20, 12)), RNG.integers(0, 4, 20)
+    for key, gradient in theirs.gradient(x, t).items():
+        np.testing.assert_allclose(ours.gradient(x, t)[key], gradient, rtol=1e-9, atol=1e-12, err_msg=key)
+    assert ours.training_loss(x, t) == pytest.approx(theirs.loss(x, t, train_flg=True), rel=1e-12)
+
+
+def test_the_books_pickles_fit(tmp_path, monkeypatch):
+    """The lines of docs/networks.md, with a file as the book's save_params writes it."""
+    monkeypatch.chdir(tmp_path)
+    saved = fastbp.DeepConvNet(seed=5)
+    (tmp_path / "ch08").mkdir()
+    (tmp_path / "ch08" / "deep_convnet_params.pkl").write_bytes(pickle.dumps(dict(saved.params)))
+    x_test, t_test = RNG.random((30, 1, 28, 28)), RNG.integers(0, 10, 30)
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text("utf-8")
+    names = {"fastbp": fastbp, "x_test": x_test, "t_test": t_test}
+    exec(re.search(r"```py\n(.*?)```", page, re.DOTALL)[1], names)
+    np.testing.assert_array_equal(names["network"].predict(x_test), saved.predict(x_test))

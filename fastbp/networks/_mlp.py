@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .. import _checks as checks
-from .._checks import Array
 from ..layers import SoftmaxWithLoss
 from ..layers._activations import ACTIVATION_LAYERS
 from ..nn import Activation, Affine, LayerSpec
@@ -77,10 +76,6 @@ class MLP(Network):
         for units, name in zip(self.sizes[1:], self.activations, strict=True):
             specs += [Affine(units), Activation(name)]
         self._assemble(self.sizes[:1], specs[:-1], settings)
-
-    def check_rows(self, name: str, x: Any) -> Array:
-        """x (N, ...) with every row flattened, unconverted. Raises TypeError and ValueError."""
-        return checks.rows(name, x, self.sizes[0])
 
     def __repr__(self) -> str:
         hidden = self.activations[:-1]

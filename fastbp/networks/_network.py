@@ -295,8 +295,10 @@ class Network:
         return checks.samples(name, x, self.input_shape)
 
     def _input(self, x: ArrayLike) -> Array:
-        """x, converted only where its own dtype would make the result another than the network's."""
+        """x, for compiled steps converted only where its own dtype would make the result another than the network's."""
         x = self.check_rows("x", x)
+        if self.architecture is None:
+            return x.astype(self.dtype, copy=False)
         return x if np.result_type(x, self.dtype) == self.dtype else x.astype(self.dtype)
 
     def _pieces(self, rows: int) -> list[slice]:
@@ -336,8 +338,9 @@ class Network:
                 break
             dout = layer.backward(dout)
         at = 0
-        for _, layer, name in self._declared:
+        for key, layer, name in self._declared:
             found = np.asarray(gradient_of(layer, name))
+            checks.same_shape(f"the gradient d{name} of {type(layer).__name__}", found, self.params[key].shape, name)
             gradient[at : at + found.size] = found.reshape(-1)
             at += found.size
 
