@@ -184,4 +184,4 @@ WORK: dict[str, Callable[[str], None]] = {
 }
 STEPS = len(WORK) * len(DTYPES)
 LAYER_FUNCTIONS = 123  # compiled for a convolutional network of one dtype
-TRAINING_FUNCTIONS = 118  # compiled for the training steps of one dtype: how far a progress bar goes
+TRAINING_FUNCTIONS = 126  # compiled for the training steps of one dtype: how far a progress bar goes

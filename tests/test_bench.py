@@ -61,7 +61,7 @@ def test_the_command_measures_shows_and_saves(part, tmp_path, monkeypatch):
 def test_unknown_parts_are_refused():
     result = CliRunner().invoke(app, ["bench", "--only", "everything"])
     assert result.exit_code == 2
-    assert "'recipe', 'grid', 'kernels'" in result.output
+    assert "'recipe', 'grid', 'conv', 'kernels'" in result.output
 
 
 def test_a_kernel_that_answers_wrongly_is_not_timed(monkeypatch):
