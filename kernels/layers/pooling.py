@@ -23,6 +23,9 @@ from ..runtime.simd import (
 from ..runtime.threads import parallel_kernel, run
 
 PARALLEL_THRESHOLD = 200_000  # numbers
+SHORTEST_PAIRS = (
+    8  # windows in a row, for `scatter_pairs`: 100x30x24x24 0.33 ms instead of 0.46, 100x64x8x8 0.14, not 0.11
+)
 
 
 def pooling_forward(x, pool_h, pool_w, stride, pad):
@@ -184,9 +187,15 @@ def scatter_images(dx, size, dout, steps, shape, arg_max, window, images):
     """The images from images[0] to images[1]; window: its height and width, stride, pad."""
     noinline()
     high, wide, stride, pad = window
+    whole = size[2] == 2 * shape[2] and size[3] == 2 * shape[3] and shape[3] >= SHORTEST_PAIRS
+    pairs = pad == 0 and stride == 2 and high == 2 and wide == 2 and whole
     for n in range(images[0], images[1]):
         for c in range(shape[1]):
             image = (n * size[1] + c) * size[2] * size[3]
+            if pairs:
+                start = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
+                scatter_pairs(dx, image, dout, steps, shape, arg_max, start)
+                continue
             for i in range(image, image + size[2] * size[3]):
                 store_scalar(dx, i, 0)
             source, place_at = n * steps[0] + c * steps[1], n * shape[2] * shape[3] * shape[1] + c
@@ -200,6 +209,22 @@ def scatter_images(dx, size, dout, steps, shape, arg_max, window, images):
                         number = load_scalar(dout, source + y * steps[2] + i * steps[3])
                         store_scalar(dx, target, load_scalar(dx, target) + number)
                     place_at += shape[1]
+
+
+@device
+def scatter_pairs(dx, image, dout, steps, shape, arg_max, start):
+    """One image of windows of 2 x 2 side by side: every number of dx is written once, where it is not the largest as 0."""
+    noinline()
+    zero, line = dx.dtype.type(0), 2 * shape[3]
+    for y in range(shape[2]):
+        source, place_at, target = start[0] + y * steps[2], start[1] + y * shape[3] * shape[1], image + 2 * y * line
+        for i in range(shape[3]):
+            number = load_scalar(dout, source + i * steps[3])
+            place = load_scalar(arg_max, place_at + i * shape[1])
+            store_scalar(dx, target + 2 * i, number if place == 0 else zero)
+            store_scalar(dx, target + 2 * i + 1, number if place == 1 else zero)
+            store_scalar(dx, target + line + 2 * i, number if place == 2 else zero)
+            store_scalar(dx, target + line + 2 * i + 1, number if place == 3 else zero)
 
 
 @parallel_kernel

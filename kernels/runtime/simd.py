@@ -328,9 +328,7 @@ def select_later(typing_context, a, b, if_later, if_not):
 
     def codegen(context, builder, signature, arguments):
         first, second, yes, no = arguments
-        only_nan = builder.and_(
-            builder.fcmp_unordered("uno", first, first), builder.fcmp_ordered("ord", second, second)
-        )
-        return builder.select(builder.or_(builder.fcmp_ordered(">", first, second), only_nan), yes, no)
+        later = builder.fcmp_unordered(">", first, second)  # true where one is NaN, too
+        return builder.select(builder.and_(later, builder.fcmp_ordered("ord", second, second)), yes, no)
 
     return a(a, b, if_later, if_not), codegen
