@@ -66,11 +66,12 @@ class _InTerminal(Advance):
 def _in_terminal(description: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),  # what the others leave
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(min_width=2 * len(str(total)) + 1)),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[left]}{task.fields[status]}"),
     )
