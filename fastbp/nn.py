@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -361,8 +362,8 @@ class OwnLayer(LayerSpec):
         self.layer = copy.deepcopy(layer)
 
     def plan(self, shape: Shape) -> Plan:
-        layer = copy.deepcopy(self.layer)
-        out = np.asarray(layer.forward(np.zeros((2, *shape))))
+        layer, zeros = copy.deepcopy(self.layer), np.zeros((2, *shape))
+        out = np.asarray(layer.forward(zeros, train_flg=False) if takes_mode(layer) else layer.forward(zeros))
         if out.ndim < 2 or len(out) != 2:
             raise ValueError(
                 f"its forward must give a row for each sample, 2 of zeros gave an array of shape {out.shape}"
@@ -387,6 +388,11 @@ class OwnLayer(LayerSpec):
 
     def __repr__(self) -> str:
         return type(self.layer).__name__
+
+
+def takes_mode(layer: Any) -> bool:
+    """Whether its forward has an argument train_flg, the book's word for whether the network trains."""
+    return "train_flg" in inspect.signature(layer.forward).parameters
 
 
 def as_spec(name: str, layer: Any) -> LayerSpec:

@@ -215,6 +215,18 @@ def test_files_with_own_layers_need_their_classes(tmp_path):
     assert not (tmp_path / "n.onnx").exists()
 
 
+def test_layers_of_fastbp_itself_are_taken_too():
+    """By what they declare, as a user's own are; making the network draws no random numbers."""
+    W, b = 0.1 * RNG.standard_normal((128, 5)), np.zeros(5)
+    state = np.random.get_state()[1].copy()
+    layers = [Affine(W, b), fastbp.Tanh(), fastbp.Dropout(0.5, inverted=True), nn.Affine(4)]
+    network = conv_net(layers)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(network.params["W1"], W)
+    trained(network, 3)
+    assert np.abs(network.params["W1"] - W).max() > 0
+
+
 def test_own_layers_that_are_wrong_are_named():
     class Wrong(Scale):
         def backward(self, dout):

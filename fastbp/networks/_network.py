@@ -6,7 +6,6 @@ mean of batch normalisation for instance, lies in a second vector, `statistics`.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from ..layers import Sigmoid, SoftmaxWithLoss
 from ..layers._activations import ACTIVATION_LAYERS
 from ..layers._losses import LOSS_LAYERS, REDUCTIONS
 from ..layers._regularization import Draw, SeededDropout
-from ..nn import SCALES, Activation, Affine, Dropout, Flatten, Initial, LayerSpec, Plan, check_std
+from ..nn import SCALES, Activation, Affine, Dropout, Flatten, Initial, LayerSpec, Plan, check_std, takes_mode
 from ._engines import Architecture, CompiledSteps, Engine, LayerByLayer
 from ._onnx import write_onnx
 from ._tensor_files import write_tensors
@@ -123,7 +122,7 @@ class Network:
         last = LOSS_LAYERS[self.loss_name]
         reduction = {} if last is SoftmaxWithLoss else {"reduction": self.reduction}
         self.last_layer = last(**reduction, backend=self.backend)
-        self._moded = {id(layer) for layer in self.layers.values() if _takes(layer.forward, "train_flg")}
+        self._moded = {id(layer) for layer in self.layers.values() if takes_mode(layer)}
         self._dropouts = [layer for layer in self.layers.values() if isinstance(layer, SeededDropout)]
         self._choose_engine()
 
@@ -400,10 +399,6 @@ def _first_values(initial: Initial, settings: Settings) -> Any:
 def gradient_of(layer: Any, name: str) -> Array:
     """The gradient of a parameter, after backward: of fastbp's layers, and of a user's own."""
     return layer.gradient_of(name) if hasattr(layer, "gradient_of") else getattr(layer, f"d{name}")
-
-
-def _takes(method: Any, argument: str) -> bool:
-    return argument in inspect.signature(method).parameters
 
 
 def _compiled_form(
