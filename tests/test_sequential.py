@@ -410,6 +410,10 @@ def test_layers_that_do_not_fit_are_named(layers, error, message):
         (lambda: Sequential(28, [nn.Affine(3)]), TypeError, "input_shape must be a sequence"),
         (lambda: Sequential((), [nn.Affine(3)]), ValueError, "input_shape must hold at least one size"),
         (lambda: Sequential((0,), [nn.Affine(3)]), ValueError, r"input_shape\[0\] must be at least 1"),
+        (lambda: fastbp.MultiLayerNet(20, 10, 4), TypeError, "hidden_size_list must be a list of widths"),
+        (lambda: fastbp.MultiLayerNet(20, [10], 4, "swish"), ValueError, "activation must be one of 'relu'"),
+        (lambda: fastbp.MultiLayerNet(20, [0], 4), ValueError, "units must be at least 1, got 0"),
+        (lambda: fastbp.DeepConvNet((1, 2, 2)), ValueError, r"layers\[14\], MaxPool\(2\): its window"),
         (lambda: Trainer(conv_net(), dropout=0.5), ValueError, r"put nn.Dropout\(0.5\) among the layers"),
     ],
 )

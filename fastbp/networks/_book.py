@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from .. import _checks as checks
+from .._activations import ACTIVATIONS
 from .._checks import Array
 from ..nn import Activation, Affine, BatchNorm, Conv, Dropout, LayerSpec, MaxPool, Relu
 from ._network import Settings
 from ._sequential import Sequential
 
 CONV_PARAM = {"filter_num": 30, "filter_size": 5, "pad": 0, "stride": 1}
+STANDARD_DEVIATIONS = {"relu": "he", "he": "he", "sigmoid": "xavier", "xavier": "xavier"}  # the book's words for them
 DEEP_CONV_PARAMS = tuple(
     {"filter_num": filters, "filter_size": 3, "pad": pad, "stride": 1}
     for filters, pad in ((16, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 1))
@@ -163,7 +165,10 @@ class MultiLayerNet(Sequential):
         backend: str | None = None,
         seed: int | None = None,
     ):
-        std = {"relu": "he", "sigmoid": "xavier"}.get(str(weight_init_std).lower(), weight_init_std)
+        if isinstance(hidden_size_list, str) or not hasattr(hidden_size_list, "__iter__"):
+            raise TypeError(f"hidden_size_list must be a list of widths such as [100, 100], got {hidden_size_list!r}")
+        checks.one_of("activation", activation, ACTIVATIONS)
+        std = STANDARD_DEVIATIONS.get(str(weight_init_std).lower(), weight_init_std)
         layers: list[LayerSpec] = []
         for width in hidden_size_list:
             layers += [Affine(width), *([BatchNorm()] if use_batchnorm else []), Activation(activation)]
