@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -519,3 +520,29 @@ def test_the_books_pickles_fit(tmp_path, monkeypatch):
     names = {"fastbp": fastbp, "x_test": x_test, "t_test": t_test}
     exec(re.search(r"```py\n(.*?)```", page, re.DOTALL)[1], names)
     np.testing.assert_array_equal(names["network"].predict(x_test), saved.predict(x_test))
+
+
+def test_own_classes_with_names_of_fastbps_are_layers_of_their_own():
+    class Relu(Scale):
+        pass
+
+    layers = [nn.Affine(3), nn.Tanh(), nn.Affine(3), nn.Relu(), nn.Affine(3), Relu(), nn.Affine(3), Relu()]
+    network = Sequential((4,), layers, dtype="float64", seed=0)
+    assert len(network.layers) == len(layers)
+    assert [type(layer).__name__ for layer in network.layers.values()][-1] == "Relu"
+
+
+def test_a_network_that_nobody_refers_to_is_gone_at_once():
+    networks = [conv_net(), fastbp.MLP((4, 3))]
+    gone = [weakref.ref(network) for network in networks]
+    del networks
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_subclasses_of_layers_are_not_exported_as_what_they_are_not(tmp_path):
+    class Doubled(fastbp.Relu):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(ValueError, match="Doubled1 has no form in ONNX"):
+        Sequential((4,), [nn.Affine(3), Doubled()]).to_onnx(tmp_path / "n.onnx")

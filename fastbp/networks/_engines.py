@@ -6,6 +6,7 @@ the backends know. Everything else goes layer by layer, with memory that is used
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,7 +71,7 @@ class CompiledSteps:
     """Many steps in one call of the backend. Dropout layers that the network has go into the terms."""
 
     def __init__(self, network: Network):
-        self.network = network
+        self.network = weakref.proxy(network)  # a cycle would keep its arrays until the garbage collector comes
 
     def prepare_data(self, rows: Array, divide_by: float | None) -> Any:
         return self.network._kernels.prepare_data(rows.reshape(len(rows), -1), divide_by)
@@ -123,7 +124,7 @@ class LayerByLayer:
     """Steps in which each layer makes a call of its own."""
 
     def __init__(self, network: Network):
-        self.network = network
+        self.network = weakref.proxy(network)  # a cycle would keep its arrays until the garbage collector comes
         self.memory = memory_pool(network.backend)
 
     def prepare_data(self, rows: Array, divide_by: float | None) -> Samples:

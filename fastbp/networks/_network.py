@@ -115,7 +115,9 @@ class Network:
             layer = plan.make(own, self.backend)
             kind = "activation" if isinstance(layer, ACTIVATION_CLASSES) else type(layer).__name__
             numbers[kind] += 1
-            self.layers[f"{type(layer).__name__}{numbers[kind]}"] = layer
+            while (key := f"{type(layer).__name__}{numbers[kind]}") in self.layers:  # a user's class of the same name
+                numbers[kind] += 1
+            self.layers[key] = layer
             self._declared += [Declared(key, layer, name) for name, (key, _) in trained.items()]
             self._measured += [Declared(key, layer, name) for name, (key, _) in measured.items()]
         self.params, self._statistic_views = parameters.by_key, statistics.by_key

@@ -47,7 +47,7 @@ def write_onnx(network: Network, path: Path) -> None:
     nodes = _Nodes(helper, dict(network.params), network.dtype)
     value, names = "x", {(id(layer), name): key for key, layer, name in network._declared}
     for name, layer in network.layers.items():
-        form = next((form for kinds, form in FORMS if isinstance(layer, kinds)), None)
+        form = next((form for kinds, form in FORMS if type(layer) in kinds), None)
         if form is None:
             raise ValueError(f"{name} has no form in ONNX: it is a layer of your own, or of another library")
         nodes.prefix = name
@@ -171,12 +171,12 @@ def _activation(nodes: _Nodes, x: str, layer: Any, name: Callable[[str], str]) -
 
 NAMES = {cls: name for name, cls in ACTIVATION_LAYERS.items()}
 FORMS: list[tuple[Any, Callable[..., str]]] = [
-    (Affine, _affine),
-    (Convolution, _convolution),
-    (Pooling, _pooling),
-    (AveragePooling, _average_pooling),
-    (Flatten, _flatten),
-    (SeededDropout, _dropout),
-    (BatchNormalization, _batch_normalization),
+    ((Affine,), _affine),
+    ((Convolution,), _convolution),
+    ((Pooling,), _pooling),
+    ((AveragePooling,), _average_pooling),
+    ((Flatten,), _flatten),
+    ((SeededDropout,), _dropout),
+    ((BatchNormalization,), _batch_normalization),
     (tuple(NAMES), _activation),
 ]
