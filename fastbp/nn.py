@@ -23,7 +23,7 @@ from . import _checks as checks
 from . import layers
 from ._activations import SLOPE
 from .layers import Elu, Gelu, GeluTanh, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh
-from .layers._activations import ACTIVATION_LAYERS
+from .layers._activations import ACTIVATION_LAYERS, ACTIVATION_NAMES
 from .layers._regularization import SeededDropout
 
 Shape = tuple[int, ...]
@@ -197,7 +197,7 @@ class MaxPool(LayerSpec):
 
     Args:
         size: the window's height and width, one number or two.
-        stride: the step between windows; None for the window's height, so that they do not overlap.
+        stride: the step between windows, downwards and to the right; None for the window's height.
         pad: how many zeros to put around the images.
 
     Raises:
@@ -233,7 +233,7 @@ class AveragePool(MaxPool):
 
     Args:
         size: the window's height and width, one number or two.
-        stride: the step between windows; None for the window's height, so that they do not overlap.
+        stride: the step between windows, downwards and to the right; None for the window's height.
         pad: how many zeros to put around the images; they count.
 
     Raises:
@@ -399,13 +399,12 @@ def as_spec(name: str, layer: Any) -> LayerSpec:
     """What a user put into the list of layers. Raises TypeError, naming it and what exists, for what is no layer."""
     if isinstance(layer, LayerSpec):
         return layer
-    for activation, cls in ACTIVATION_LAYERS.items():
-        if type(layer) is cls:
-            return Activation(activation, getattr(layer, "slope", SLOPE))
+    if type(layer) in ACTIVATION_NAMES:
+        return Activation(ACTIVATION_NAMES[type(layer)], getattr(layer, "slope", SLOPE))
     if isinstance(layer, type):
         raise TypeError(f"{name} must be a layer, got the class {layer.__name__}; write {layer.__name__}(...)")
     if not all(callable(getattr(layer, method, None)) for method in ("forward", "backward")):
-        known = ", ".join(one for one in __all__)
+        known = ", ".join(__all__)
         raise TypeError(f"{name} must be a layer of fastbp.nn ({known}), or have forward and backward, got {layer!r}")
     return OwnLayer(layer)
 

@@ -339,3 +339,4 @@ ACTIVATION_LAYERS: dict[str, type[Any]] = {
     "identity": Identity,
     **{layer.name: layer for layer in (Elu, Silu, Gelu, GeluTanh, Softplus)},
 }
+ACTIVATION_NAMES = {cls: name for name, cls in ACTIVATION_LAYERS.items()}

@@ -116,7 +116,18 @@ class Convolution(Layer):
         return dx.astype(np.result_type(dout, W), copy=False) if needs_dx else None
 
 
-class Pooling(Layer):
+class _Windows(Layer):
+    """A layer over windows of images; see Pooling."""
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):
+        super().__init__(backend)
+        self.pool_h = checks.whole_number("pool_h", pool_h, at_least=1)
+        self.pool_w = checks.whole_number("pool_w", pool_w, at_least=1)
+        self.stride = checks.whole_number("stride", stride, at_least=1)
+        self.pad = checks.whole_number("pad", pad, at_least=0)
+
+
+class Pooling(_Windows):
     """Max pooling. The padding is zeros, which take part.
 
     Args:
@@ -146,11 +157,7 @@ class Pooling(Layer):
     """
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):
-        super().__init__(backend)
-        self.pool_h = checks.whole_number("pool_h", pool_h, at_least=1)
-        self.pool_w = checks.whole_number("pool_w", pool_w, at_least=1)
-        self.stride = checks.whole_number("stride", stride, at_least=1)
-        self.pad = checks.whole_number("pad", pad, at_least=0)
+        super().__init__(pool_h, pool_w, stride, pad, backend)
         self.x: Array | None = None
         self.arg_max: Array | None = None
         self._shape: tuple[int, ...] | None = None
@@ -182,7 +189,7 @@ class Pooling(Layer):
         return dx.astype(dout.dtype, copy=False)
 
 
-class AveragePooling(Layer):
+class AveragePooling(_Windows):
     """The mean of each window. The padding is zeros, which take part.
 
     Args:
@@ -208,11 +215,7 @@ class AveragePooling(Layer):
     """
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0, backend: str | None = None):
-        super().__init__(backend)
-        self.pool_h = checks.whole_number("pool_h", pool_h, at_least=1)
-        self.pool_w = checks.whole_number("pool_w", pool_w, at_least=1)
-        self.stride = checks.whole_number("stride", stride, at_least=1)
-        self.pad = checks.whole_number("pad", pad, at_least=0)
+        super().__init__(pool_h, pool_w, stride, pad, backend)
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def forward(self, x: ArrayLike) -> Array:

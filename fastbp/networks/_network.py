@@ -25,7 +25,7 @@ from .._version import __version__
 from ..backends import get_backend
 from ..gradients import numerical_gradient
 from ..layers import Sigmoid, SoftmaxWithLoss
-from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._activations import ACTIVATION_NAMES
 from ..layers._losses import LOSS_LAYERS, REDUCTIONS
 from ..layers._regularization import Draw, SeededDropout
 from ..nn import SCALES, Activation, Affine, Dropout, Flatten, Initial, LayerSpec, Plan, check_std, takes_mode
@@ -34,7 +34,6 @@ from ._onnx import write_onnx
 from ._tensor_files import write_tensors
 
 DTYPES = ("float32", "float64")
-ACTIVATION_CLASSES = tuple(ACTIVATION_LAYERS.values())
 CACHED_BYTES = 1 << 23  # of activations: about so many stay in a cache while a layer's results are read by the next
 
 
@@ -113,7 +112,7 @@ class Network:
             trained, measured = parameters.of(plan.parameters), statistics.of(plan.statistics)
             own = {name: view for name, (_, view) in {**trained, **measured}.items()}
             layer = plan.make(own, self.backend)
-            kind = "activation" if isinstance(layer, ACTIVATION_CLASSES) else type(layer).__name__
+            kind = "activation" if isinstance(layer, tuple(ACTIVATION_NAMES)) else type(layer).__name__
             numbers[kind] += 1
             while (key := f"{type(layer).__name__}{numbers[kind]}") in self.layers:  # a user's class of the same name
                 numbers[kind] += 1
@@ -132,8 +131,10 @@ class Network:
         compiled = _compiled_form(self.input_shape, self._specs)
         self.architecture: Any = None  # what the compiled steps know of the network; None where they cannot train it
         self.hidden_dropout: float | None = None
-        self._engine: Engine = LayerByLayer(self)
-        if compiled is not None:
+        self._engine: Engine
+        if compiled is None:
+            self._engine = LayerByLayer(self)
+        else:
             sizes, activations, self.hidden_dropout = compiled
             self.architecture = Architecture(sizes, activations, self.loss_name, self.reduction == "mean")
             self._engine = CompiledSteps(self)

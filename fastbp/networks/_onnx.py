@@ -21,7 +21,7 @@ from ..layers import (
     LeakyRelu,
     Pooling,
 )
-from ..layers._activations import ACTIVATION_LAYERS
+from ..layers._activations import ACTIVATION_NAMES
 from ..layers._regularization import EPSILON, SeededDropout
 
 if TYPE_CHECKING:
@@ -165,12 +165,11 @@ def _activation(nodes: _Nodes, x: str, layer: Any, name: Callable[[str], str]) -
             if layer.slope <= 1
             else nodes("Min", x, nodes("Mul", x, layer.slope))
         )
-    form = ACTIVATIONS[NAMES[type(layer)]].onnx
+    form = ACTIVATIONS[ACTIVATION_NAMES[type(layer)]].onnx
     return nodes(form, x) if isinstance(form, str) else form(nodes, x)
 
 
-NAMES = {cls: name for name, cls in ACTIVATION_LAYERS.items()}
-FORMS: list[tuple[Any, Callable[..., str]]] = [
+FORMS: list[tuple[tuple[type[Any], ...], Callable[..., str]]] = [
     ((Affine,), _affine),
     ((Convolution,), _convolution),
     ((Pooling,), _pooling),
@@ -178,5 +177,5 @@ FORMS: list[tuple[Any, Callable[..., str]]] = [
     ((Flatten,), _flatten),
     ((SeededDropout,), _dropout),
     ((BatchNormalization,), _batch_normalization),
-    (tuple(NAMES), _activation),
+    (tuple(ACTIVATION_NAMES), _activation),
 ]

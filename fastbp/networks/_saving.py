@@ -31,8 +31,8 @@ def load(
     Args:
         path: a .safetensors file.
         backend: "numba" or "numpy"; None for the default.
-        own_layers: for networks with layers of your own classes, {"Name": what makes one, the class for instance}. Nothing
-            in a file is ever executed, so it cannot bring them.
+        own_layers: for networks with layers of your own classes, {"Name": what makes one, the class or a lambda}. A file
+            keeps their parameters and statistics, and nothing in it is ever executed.
 
     Returns:
         The network, with the dtype that it had: an MLP, or a Sequential.

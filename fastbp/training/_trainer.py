@@ -139,8 +139,9 @@ class Trainer:
     ) -> History:
         """Train on x and t.
 
-        Ctrl-C stops within half a second, with a warning: the history so far is returned, and kept as `history`. With a
-        communicator, all its processes call fit, each with its own shard of the rows, of the validation data too.
+        Ctrl-C stops within half a second, or at the end of a step that takes longer, with a warning: the history so far is
+        returned, and kept as `history`. With a communicator, all its processes call fit, each with its own shard of the
+        rows, of the validation data too.
 
         Args:
             x: the inputs (N, ...).
