@@ -112,7 +112,12 @@ WORDS = re.compile(
 
 
 def test_words_that_are_not_the_fields_stay_out():
-    texts = [file for kind in ("*.py", "*.md") for file in ROOT.rglob(kind)]
-    own = [file for file in texts if not {".git", ".ci", "venv"} & set(file.parts) and file.name != "CHANGELOG.md"]
+    folders = [ROOT / name for name in ("fastbp", "kernels", "bench", "tests", "docs")]  # not a .venv beside them
+    texts = [
+        *ROOT.glob("*.md"),
+        *(file for folder in folders for kind in ("*.py", "*.md") for file in folder.rglob(kind)),
+    ]
+    own = [file for file in texts if file.name != "CHANGELOG.md"]
+    assert len(own) > 200
     found = [(file.name, word[0]) for file in own for word in WORDS.finditer(file.read_text("utf-8"))]
     assert not found
