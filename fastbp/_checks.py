@@ -232,6 +232,13 @@ def ratio(name: str, value: Any) -> float:
     return float(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """`value` as a bool, NumPy's too. Raises TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def one_of(name: str, value: Any, known: Any) -> Any:
     """`value` if it is among `known`. Raises ValueError, listing them, if not."""
     if not isinstance(value, str) or value not in known:

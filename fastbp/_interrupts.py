@@ -14,16 +14,12 @@ class Interrupts:
 
     pending = False
 
-    def raise_if_pending(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C came."""
-        if self.pending:
-            self.pending = False
-            raise KeyboardInterrupt
-
 
 @contextmanager
-def noted_interrupts() -> Iterator[Interrupts]:
-    """Within, the first Ctrl-C is noted only; a second one raises KeyboardInterrupt: somebody is in a hurry.
+def noted_interrupts(*, patient: bool = False) -> Iterator[Interrupts]:
+    """Within, Ctrl-C is noted; at the end it raises KeyboardInterrupt, unless an error or its handling came first.
+
+    A second one raises at once, for somebody is in a hurry; if patient, it waits too: for work of microseconds.
 
     Outside of the main thread, where signals do not come, and where somebody handles SIGINT otherwise, nothing is changed.
     """
@@ -35,7 +31,7 @@ def noted_interrupts() -> Iterator[Interrupts]:
         return
 
     def note(*_: Any) -> None:
-        if interrupts.pending:
+        if interrupts.pending and not patient:
             raise KeyboardInterrupt
         interrupts.pending = True
 
@@ -44,3 +40,5 @@ def noted_interrupts() -> Iterator[Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
+    if interrupts.pending:
+        raise KeyboardInterrupt

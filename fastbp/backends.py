@@ -107,9 +107,15 @@ def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
 def memory_pool(backend: str) -> Any:
     """A context manager in which this thread's results of `backend` get memory that is used again.
 
-    Only where nothing refers to a result any more its memory becomes another's. The backend "numpy" makes new arrays.
+    Only where nothing refers to a result any more its memory becomes another's. `release` gives back what is free then.
+    The backend "numpy" makes new arrays.
     """
-    return _runtime("arrays").MemoryPool() if backend == "numba" else nullcontext()
+    return _runtime("arrays").MemoryPool() if backend == "numba" else _NewArrays()
+
+
+class _NewArrays(nullcontext[None]):
+    def release(self) -> None:
+        """Nothing is kept."""
 
 
 def available_threads() -> int:

@@ -30,7 +30,10 @@ from .backends import BACKENDS, compiled_functions
 from .datasets.mnist import Part, load_mnist
 from .networks._named import make_network
 from .networks._network import DTYPES, Network
+from .training._callbacks import Callback
 from .training._optimizers import OPTIMIZERS
+from .training._run import Evaluation
+from .training._run import Run as TrainingRun
 from .training._trainer import History, Trainer
 
 # Of the largest difference between two losses. Two orders of summation differ in their rounding; in float32 that soon
@@ -108,6 +111,7 @@ class Run:
         spec: the backend and dtype.
         compile_seconds: 0 for NumPy; next to nothing where the kernels were compiled before.
         history: as Trainer.fit returns it.
+        end: accuracies after the last update, where the history's last evaluation came before; not in the seconds.
 
     Examples:
         >>> from fastbp import History
@@ -119,6 +123,7 @@ class Run:
     spec: RunSpec
     compile_seconds: float
     history: History
+    end: Evaluation | None = None
 
     @property
     def seconds(self) -> float:
@@ -136,7 +141,21 @@ class Run:
             "evaluate_seconds": history.evaluate_seconds,
             "losses": [float(loss) if np.isfinite(loss) else None for loss in history.losses],
             "evaluations": [asdict(evaluation) for evaluation in history.evaluations],
+            "end": None if self.end is None else asdict(self.end),
         }
+
+
+class _AtTheEnd(Callback):
+    """Measures the accuracies after the last update: evaluations are of iterations 0, evaluate_every, ..."""
+
+    def __init__(self, iterations: int):
+        self.every = iterations
+        self.evaluation: Evaluation | None = None
+
+    def on_iterations(self, run: TrainingRun) -> None:
+        evaluations = run.history.evaluations
+        if not evaluations or evaluations[-1].iteration != run.iteration - 1:
+            self.evaluation = run.measure()
 
 
 @dataclass(frozen=True)
@@ -219,7 +238,7 @@ class Comparison:
         """For notebooks: a run a row, and below the table how far runs of one dtype are apart."""
         rows = []
         for run in self.runs:
-            last = run.history.evaluations[-1] if run.history.evaluations else None
+            last = run.end or (run.history.evaluations[-1] if run.history.evaluations else None)
             accuracies = "-" if last is None else f"{last.train_accuracy:.4f} / {last.test_accuracy:.4f}"
             speed = f"{self.runs[0].seconds / max(run.seconds, 1e-9):.1f}"
             rows.append((run.spec, f"{run.compile_seconds:.2f}", f"{run.seconds:.2f}", speed, accuracies))
@@ -338,7 +357,7 @@ def compare(
     for spec in specs:
         if comparison.interrupted:
             break
-        trainer = _trainer(recipe, spec, train, communicator)
+        trainer, end = _trainer(recipe, spec, train, communicator), _AtTheEnd(recipe.iterations)
         history = trainer.fit(
             *_shaped(train, trainer.network),
             iterations=recipe.iterations,
@@ -348,13 +367,14 @@ def compare(
             on_nonfinite="ignore",
             checkpoint=checkpoint,
             resume=resume,
+            callbacks=[end],
             progress=progress,
         )
         if save is not None and (communicator is None or communicator.Get_rank() == 0):
             trainer.network.save(save)
         comparison.interrupted = history.interrupted
         if len(history.losses):
-            comparison.runs.append(Run(spec, compile_seconds.get(spec, 0.0), history))
+            comparison.runs.append(Run(spec, compile_seconds.get(spec, 0.0), history, end.evaluation))
     return comparison
 
 

@@ -24,6 +24,7 @@ from . import layers
 from ._activations import SLOPE
 from .layers import Elu, Gelu, GeluTanh, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh
 from .layers._activations import ACTIVATION_LAYERS, ACTIVATION_NAMES
+from .layers._losses import LOSS_LAYERS
 from .layers._regularization import SeededDropout
 
 Shape = tuple[int, ...]
@@ -96,6 +97,11 @@ class LayerSpec:
                 shown.append(f"{one.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _set(self, **settings: Any) -> None:
+        """Arguments as they were checked: Python's numbers, which files can hold, for NumPy's."""
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
+
     def describe(self) -> dict[str, Any]:
         """What saved files say of it."""
         settings = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -134,8 +140,10 @@ class Affine(LayerSpec):
     weight_init_std: float | str | None = None
 
     def __post_init__(self) -> None:
-        checks.whole_number("units", self.units, at_least=1)
-        check_std(self.weight_init_std)
+        self._set(
+            units=checks.whole_number("units", self.units, at_least=1),
+            weight_init_std=checked_std(self.weight_init_std),
+        )
 
     def plan(self, shape: Shape) -> Plan:
         inputs = math.prod(shape)
@@ -175,9 +183,13 @@ class Conv(LayerSpec):
     weight_init_std: float | str | None = None
 
     def __post_init__(self) -> None:
-        checks.whole_number("filters", self.filters, at_least=1)
-        _check_window(self.size, self.stride, self.pad)
-        check_std(self.weight_init_std)
+        self._set(
+            filters=checks.whole_number("filters", self.filters, at_least=1),
+            size=_checked_size(self.size),
+            stride=checks.whole_number("stride", self.stride, at_least=1),
+            pad=checks.whole_number("pad", self.pad, at_least=0),
+            weight_init_std=checked_std(self.weight_init_std),
+        )
 
     def plan(self, shape: Shape) -> Plan:
         channels, window = _channels(shape), _pair(self.size)
@@ -197,7 +209,7 @@ class MaxPool(LayerSpec):
 
     Args:
         size: the window's height and width, one number or two.
-        stride: the step between windows, downwards and to the right; None for the window's height.
+        stride: the step between windows, downwards and to the right; None for the size of a square window.
         pad: how many zeros to put around the images.
 
     Raises:
@@ -216,13 +228,16 @@ class MaxPool(LayerSpec):
     layer: ClassVar[type[Any]] = layers.Pooling
 
     def __post_init__(self) -> None:
-        _check_window(self.size, self._stride(), self.pad)
-
-    def _stride(self) -> Any:
-        return _pair(self.size)[0] if self.stride is None else self.stride
+        size, stride = _checked_size(self.size), self.stride
+        if stride is not None:
+            stride = checks.whole_number("stride", stride, at_least=1)
+        elif len(set(_pair(size))) > 1:
+            raise ValueError(f"stride must be given for a window that is not square, got None for the size {size}")
+        self._set(size=size, stride=stride, pad=checks.whole_number("pad", self.pad, at_least=0))
 
     def plan(self, shape: Shape) -> Plan:
-        window, stride = _pair(self.size), self._stride()
+        window = _pair(self.size)
+        stride = window[0] if self.stride is None else self.stride
         output = _channels(shape), *_moved(shape, window, stride, self.pad)
         return Plan(output, lambda own, backend: self.layer(*window, stride, self.pad, backend))
 
@@ -233,7 +248,7 @@ class AveragePool(MaxPool):
 
     Args:
         size: the window's height and width, one number or two.
-        stride: the step between windows, downwards and to the right; None for the window's height.
+        stride: the step between windows, downwards and to the right; None for the size of a square window.
         pad: how many zeros to put around the images; they count.
 
     Raises:
@@ -288,7 +303,7 @@ class Dropout(LayerSpec):
     inverted: bool = True
 
     def __post_init__(self) -> None:
-        checks.below_one("ratio", self.ratio)
+        self._set(ratio=checks.below_one("ratio", self.ratio), inverted=checks.boolean("inverted", self.inverted))
 
     def plan(self, shape: Shape) -> Plan:
         return Plan(shape, lambda own, backend: SeededDropout(self.ratio, self.inverted, backend))
@@ -317,9 +332,14 @@ class BatchNorm(LayerSpec):
     per_channel: bool = True
 
     def __post_init__(self) -> None:
-        checks.ratio("momentum", self.momentum)
+        self._set(
+            momentum=checks.ratio("momentum", self.momentum),
+            per_channel=checks.boolean("per_channel", self.per_channel),
+        )
 
     def plan(self, shape: Shape) -> Plan:
+        if len(shape) not in (1, 3):
+            raise ValueError(f"it needs rows of numbers or images (channels, height, width), and its input has {shape}")
         per_channel = self.per_channel and len(shape) == 3
         columns = (shape[0] if per_channel else math.prod(shape),)
 
@@ -340,14 +360,14 @@ class Activation(LayerSpec):
 
     def __post_init__(self) -> None:
         checks.one_of("name", self.name, ACTIVATION_LAYERS)
-        checks.positive("slope", self.slope)
+        self._set(slope=checks.positive("slope", self.slope))
 
     def plan(self, shape: Shape) -> Plan:
         settings = {"slope": self.slope} if self.name == "leaky_relu" else {}
         return Plan(shape, lambda own, backend: ACTIVATION_LAYERS[self.name](**settings, backend=backend))
 
     def __repr__(self) -> str:
-        return f"{ACTIVATION_LAYERS[self.name].__name__}()"
+        return f"{ACTIVATION_LAYERS[self.name].__name__}({'' if self.slope == SLOPE else self.slope})"
 
 
 class OwnLayer(LayerSpec):
@@ -362,20 +382,33 @@ class OwnLayer(LayerSpec):
         self.layer = copy.deepcopy(layer)
 
     def plan(self, shape: Shape) -> Plan:
+        parameters, statistics = self._initials("parameters"), self._initials("statistics")
+        if unknown := set(_names_in(self.layer, "decayed")) - set(parameters):
+            raise ValueError(f"decayed must name parameters of it, got {', '.join(sorted(unknown))}")
+        return Plan(self._output_shape(shape), self._make, parameters, statistics)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        """Tried with a copy. Raises ValueError, saying what came, for a forward that cannot take such rows."""
         layer, zeros = copy.deepcopy(self.layer), np.zeros((2, *shape))
-        out = np.asarray(layer.forward(zeros, train_flg=False) if takes_mode(layer) else layer.forward(zeros))
+        try:
+            out = np.asarray(layer.forward(zeros, train_flg=False) if takes_mode(layer) else layer.forward(zeros))
+        except Exception as error:
+            raise ValueError(f"its forward of zeros {zeros.shape} raised {type(error).__name__}: {error}") from error
         if out.ndim < 2 or len(out) != 2:
             raise ValueError(
                 f"its forward must give a row for each sample, 2 of zeros gave an array of shape {out.shape}"
             )
-        parameters, statistics = (
-            {name: self._initial(name) for name in getattr(layer, kind, ())} for kind in ("parameters", "statistics")
-        )
-        return Plan(out.shape[1:], self._make, parameters, statistics)
+        return out.shape[1:]
 
-    def _initial(self, name: str) -> Initial:
-        array = checks.real_array(name, getattr(self.layer, name))
-        return Initial(array.shape, array)
+    def _initials(self, kind: str) -> dict[str, Initial]:
+        """The arrays that it names in `parameters` or `statistics`. Raises TypeError and ValueError for what is none."""
+        found = {}
+        for name in _names_in(self.layer, kind):
+            if not hasattr(self.layer, name):
+                raise ValueError(f"{kind} names {name!r}, which it does not have")
+            array = checks.real_array(name, getattr(self.layer, name))
+            found[name] = Initial(array.shape, array)
+        return found
 
     def _make(self, own: Mapping[str, Any], backend: str) -> Any:
         layer = copy.deepcopy(self.layer)
@@ -390,6 +423,14 @@ class OwnLayer(LayerSpec):
         return type(self.layer).__name__
 
 
+def _names_in(layer: Any, kind: str) -> tuple[str, ...]:
+    """What a layer names in `parameters`, `decayed` or `statistics`. Raises TypeError for anything but names."""
+    names = getattr(layer, kind, ())
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{kind} must be a tuple of names such as ('factor',), got {names!r}")
+    return tuple(names)
+
+
 def takes_mode(layer: Any) -> bool:
     """Whether its forward has an argument train_flg, the book's word for whether the network trains."""
     return "train_flg" in inspect.signature(layer.forward).parameters
@@ -401,6 +442,13 @@ def as_spec(name: str, layer: Any) -> LayerSpec:
         return layer
     if type(layer) in ACTIVATION_NAMES:
         return Activation(ACTIVATION_NAMES[type(layer)], getattr(layer, "slope", SLOPE))
+    if type(layer) is layers.Dropout:
+        return Dropout(layer.dropout_ratio, layer.inverted)  # which draws from the network's seed
+    if type(layer) in LOSS_NAMES:
+        loss = LOSS_NAMES[type(layer)]
+        raise TypeError(
+            f"{name} must be a layer, got the loss {type(layer).__name__}; write Sequential(..., loss={loss!r})"
+        )
     if isinstance(layer, type):
         raise TypeError(f"{name} must be a layer, got the class {layer.__name__}; write {layer.__name__}(...)")
     if not all(callable(getattr(layer, method, None)) for method in ("forward", "backward")):
@@ -409,17 +457,17 @@ def as_spec(name: str, layer: Any) -> LayerSpec:
     return OwnLayer(layer)
 
 
+LOSS_NAMES = {kind: loss for loss, kind in LOSS_LAYERS.items()}
 SPECS: dict[str, type[LayerSpec]] = {
     spec.__name__: spec for spec in (Activation, Affine, AveragePool, BatchNorm, Conv, Dropout, Flatten, MaxPool)
 }
 
 
-def check_std(std: Any) -> None:
-    """Raises TypeError and ValueError for what is no standard deviation of initial weights."""
+def checked_std(std: Any) -> float | str | None:
+    """A standard deviation of initial weights. Raises TypeError and ValueError for what is none."""
     if isinstance(std, str):
-        checks.one_of("weight_init_std", std, SCALES)
-    elif std is not None:
-        checks.not_negative("weight_init_std", std)
+        return str(checks.one_of("weight_init_std", std, SCALES))
+    return None if std is None else checks.not_negative("weight_init_std", std)
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -427,13 +475,13 @@ def _pair(size: Any) -> tuple[int, int]:
     return high, wide
 
 
-def _check_window(size: Any, stride: Any, pad: Any) -> None:
-    if isinstance(size, tuple) and len(size) != 2:
+def _checked_size(size: Any) -> int | tuple[int, int]:
+    """A window's. Raises TypeError and ValueError for what is neither one number nor two."""
+    if not isinstance(size, (tuple, list)):
+        return checks.whole_number("size", size, at_least=1)
+    if len(size) != 2:
         raise ValueError(f"size must be one number or two, the height and the width, got {size}")
-    for one in _pair(size):
-        checks.whole_number("size", one, at_least=1)
-    checks.whole_number("stride", stride, at_least=1)
-    checks.whole_number("pad", pad, at_least=0)
+    return checks.whole_number("size", size[0], at_least=1), checks.whole_number("size", size[1], at_least=1)
 
 
 def _channels(shape: Shape) -> int:

@@ -32,7 +32,7 @@ def test_compare_shows_accuracies_times_and_the_verdict(small_data):
     assert result.exit_code == 0, result.output
     for expected in ("numpy:float64", "numba:float64", "numba:float32", "compiling", "iterations / s", "parity ok"):
         assert expected in result.output
-    assert re.findall(r"│ +(\d+) │", result.output) == ["0", "15", "30"]
+    assert re.findall(r"│ +(\d+|end) │", result.output) == ["0", "15", "30", "end"]
 
 
 def test_compare_writes_json_and_a_picture(small_data, tmp_path):
@@ -48,6 +48,8 @@ def test_compare_writes_json_and_a_picture(small_data, tmp_path):
         assert len(run["losses"]) == 40
         assert [evaluation["iteration"] for evaluation in run["evaluations"]] == [0, 15, 30]
         assert {"train_accuracy", "test_accuracy"} < set(run["evaluations"][0])
+        assert run["end"]["iteration"] == 39
+        assert run["end"]["test_accuracy"] > 0
         assert run["train_seconds"] > 0
         assert run["evaluate_seconds"] > 0
     assert content["runs"][0]["compile_seconds"] == 0
@@ -210,6 +212,7 @@ def test_train_saves_and_goes_on(small_data, tmp_path):
     assert first["losses"] == second["losses"]
     network = fastbp.load(tmp_path / "model.safetensors")
     assert network.sizes == (36, 50, 10)
+    assert first["end"]["test_accuracy"] == network.accuracy(*load_mnist(data_dir=small_data)[1])
     assert first["evaluations"][0]["train_accuracy"] > 0
     result = small(small_data, "train", "--resume")
     assert result.exit_code == 2

@@ -47,7 +47,7 @@ def test_onnxruntime_computes_convolutional_networks(activation, slope, tmp_path
         return
     layers = [
         nn.Conv(3, 3, pad=1, stride=2), nn.BatchNorm(), activation(**({"slope": slope} if activation is LeakyRelu else {})),
-        nn.MaxPool(2, stride=1, pad=1), nn.Dropout(0.3, inverted=False), nn.AveragePool((2, 3), pad=1),
+        nn.MaxPool(2, stride=1, pad=1), nn.Dropout(0.3, inverted=False), nn.AveragePool((2, 3), stride=2, pad=2),
         nn.BatchNorm(per_channel=False), nn.Flatten(), nn.Affine(6), nn.BatchNorm(), nn.Dropout(0.2), nn.Affine(4),
     ]  # fmt: skip
     network, rng = Sequential((2, 9, 8), layers, seed=0), np.random.default_rng(0)

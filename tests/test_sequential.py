@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def test_the_forward_pass_is_that_of_the_layers_by_hand():
 @pytest.mark.parametrize(
     "layers",
     [
-        [nn.Conv(3, (2, 3), stride=2, pad=1), nn.Softplus(), nn.MaxPool((2, 1), pad=1), nn.Affine(4)],
+        [nn.Conv(3, (2, 3), stride=2, pad=1), nn.Softplus(), nn.MaxPool((2, 1), stride=2, pad=1), nn.Affine(4)],
         [nn.Conv(4, 3), nn.BatchNorm(), nn.Silu(), nn.AveragePool(3, stride=2, pad=1), nn.Flatten(), nn.Affine(4)],
         [nn.BatchNorm(per_channel=False), nn.Affine(5), nn.BatchNorm(), nn.Tanh(), nn.Affine(4)],
         [nn.Conv(2, 1), nn.Gelu(), nn.Dropout(0.4), nn.Affine(4), nn.Dropout(0.2, inverted=False)],
@@ -161,6 +163,8 @@ def test_images_of_uint8_are_divided():
 def test_copies_pickles_and_files_are_the_same_network(layers, tmp_path):
     network = conv_net(layers)
     trained(network, 5)
+    network.gradient(IMAGES, LABELS)  # which leaves large arrays in the layers
+    assert len(pickle.dumps(network)) < network.parameters.nbytes + 5000
     network.save(tmp_path / "n.safetensors")
     loaded = fastbp.load(tmp_path / "n.safetensors", own_layers={"Scale": Scale})
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network), loaded):
@@ -242,6 +246,87 @@ def test_ctrl_c_ends_between_two_steps(tmp_path):
     np.testing.assert_array_equal(again.statistics, network.statistics)
 
 
+@pytest.mark.parametrize("moment", ["forward", "backward", "update"])
+def test_ctrl_c_at_any_moment_leaves_whole_steps(moment):
+    """In the middle of a step it is taken back; within the update, Ctrl-C waits for its end, the second one too."""
+
+    class Interrupting(Scale):
+        def forward(self, x, train_flg=False):
+            self.interrupt("forward")
+            return super().forward(x, train_flg)
+
+        def backward(self, dout):
+            self.interrupt("backward")
+            return super().backward(dout)
+
+        def interrupt(self, now):
+            calls.append(now)
+            if now == moment and calls.count(now) == 9:
+                signal.raise_signal(signal.SIGINT)
+
+    def update(*arguments):
+        calls.append("update")
+        if moment == "update" and calls.count("update") == 5:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        kernels.optimizer_update(*arguments)
+
+    calls: list[str] = []
+    layers = [nn.Conv(3, 3), nn.BatchNorm(), nn.Relu(), nn.Affine(3)]
+    network, again = conv_net([*layers, Interrupting(), nn.Affine(4)]), conv_net([*layers, Scale(), nn.Affine(4)])
+    kernels, network._kernels = network._kernels, SimpleNamespace(optimizer_update=update)
+    with pytest.warns(RuntimeWarning, match="interrupted after"):
+        history = trained(network, 100, evaluate_every=None)
+    assert len(history.losses) == calls.count("update")
+    assert 0 < len(history.losses) < 100
+    trained(again, len(history.losses), evaluate_every=None)
+    np.testing.assert_array_equal(again.parameters, network.parameters)
+    np.testing.assert_array_equal(again.statistics, network.statistics)
+    network.gradient(IMAGES, LABELS)
+    again.gradient(IMAGES, LABELS)
+    np.testing.assert_array_equal(again.statistics, network.statistics)  # the layers hold the vector's views again
+
+
+def test_an_error_in_a_forward_takes_back_the_statistics():
+    class Failing(Scale):
+        fails = False
+
+        def forward(self, x, train_flg=False):
+            if self.fails:
+                raise RuntimeError("failing")
+            return super().forward(x, train_flg)
+
+    network = conv_net([nn.BatchNorm(), nn.Affine(3), Failing(), nn.Affine(4)])
+    before = network.statistics.copy()
+    network.layers["Failing1"].fails = True
+    for call in (lambda: network.gradient(IMAGES, LABELS), lambda: trained(network)):
+        with pytest.raises(RuntimeError, match="failing"):
+            call()
+        np.testing.assert_array_equal(network.statistics, before)
+    network.layers["Failing1"].fails = False
+    network.gradient(IMAGES, LABELS)
+    assert np.abs(network.statistics - before).max() > 0
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_evaluations_count_l2_once(reduction):
+    x, t = RNG.random((2500, 4)), RNG.random((2500, 3))
+    network = Sequential(
+        (4,), [nn.Affine(3)], dtype="float64", seed=0, loss="squared_error", reduction=reduction, l2=0.5
+    )
+    evaluation = trained(network, 1, data=(x, t)).evaluations[0]
+    assert evaluation.train_loss == pytest.approx(network.loss(x, t), rel=1e-12)
+
+
+def test_threads_may_predict_with_one_network():
+    network = conv_net([nn.Conv(3, 3), nn.BatchNorm(), nn.Relu(), nn.Affine(4)])
+    batches = [IMAGES[: 1 + place % 50] for place in range(200)]
+    expected = [network.predict(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        for one, other in zip(expected, pool.map(network.predict, batches), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_loss_that_is_not_finite_brings_back_parameters_and_statistics():
     network = conv_net([nn.BatchNorm(), nn.Conv(3, 3), nn.Relu(), nn.Affine(4)])
     before = network.parameters.copy(), network.statistics.copy()
@@ -257,29 +342,6 @@ def test_early_stopping_brings_back_the_best_statistics():
     stopping = EarlyStopping(patience=2, monitor="train_accuracy")
     trainer.fit(IMAGES, LABELS, iterations=300, evaluate_every=3, callbacks=[stopping], progress=False)
     assert network.accuracy(IMAGES, LABELS) == stopping.best
-
-
-def test_memory_is_used_again_and_results_stay_as_they_are():
-    network = conv_net([nn.Conv(16, 3, pad=1), nn.Relu(), nn.MaxPool(2), nn.Affine(4)], backend="numba")
-    kept, x = [], RNG.random((200, 2, 8, 8))
-    with network._engine.memory:
-        for _ in range(4):
-            out = network.layers["Convolution1"].forward(x)
-            kept.append((out, out.copy()))
-            x = x + 1
-    for out, copied in kept:
-        np.testing.assert_array_equal(out, copied)
-    del kept, out, copied
-    fastbp.set_num_threads(1)  # what a worker that is late still reads is held, too, for as long as that lasts
-    pool, counts = network._engine.memory, []
-    try:
-        with pool:
-            for _ in range(30):
-                network.layers["Convolution1"].forward(x)
-                counts.append(sum(map(len, pool._blocks.values())))
-    finally:
-        fastbp.set_num_threads(None)
-    assert counts[-1] == counts[9]  # by then there is enough for what is held at a time
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

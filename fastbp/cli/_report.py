@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .._files import write_atomically
 from ..comparison import Comparison, Parity, Run
+from ..training._run import Evaluation
 from ._check import Check
 
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
@@ -27,8 +28,11 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(f"{run.spec}\ntrain / test", justify="right")
     longest = max((run.history.evaluations for run in comparison.runs), key=len, default=[])
     for number, evaluation in enumerate(longest):
-        cells = [_accuracies(run, number) for run in comparison.runs]
-        table.add_row(str(evaluation.iteration), *cells, end_section=number == len(longest) - 1)
+        cells = [_accuracies(run.history.evaluations[number : number + 1]) for run in comparison.runs]
+        table.add_row(str(evaluation.iteration), *cells)
+    if any(run.end for run in comparison.runs):
+        table.add_row("end", *(_accuracies([run.end] if run.end else []) for run in comparison.runs))
+    table.add_section()
     for name, cells in _timings(comparison):
         table.add_row(name, *cells)
     return table
@@ -43,11 +47,9 @@ def _title(comparison: Comparison) -> str:
     return ", ".join([*network, updates, hidden, recipe.activation, recipe.optimizer, rate])
 
 
-def _accuracies(run: Run, number: int) -> str:
-    if number >= len(run.history.evaluations):
-        return "-"
-    evaluation = run.history.evaluations[number]
-    return f"{evaluation.train_accuracy:.4f} / {evaluation.test_accuracy:.4f}"
+def _accuracies(evaluations: Sequence[Evaluation]) -> str:
+    """Of one evaluation, or none."""
+    return "".join(f"{one.train_accuracy:.4f} / {one.test_accuracy:.4f}" for one in evaluations) or "-"
 
 
 def _timings(comparison: Comparison) -> list[tuple[str, list[str]]]:

@@ -226,18 +226,18 @@ class BatchNormalization(Layer):
         result = np.result_type(result, gamma, beta)
         dtype = checks.compute_dtype(result)
         columns, gamma, beta = (array.astype(dtype, copy=False) for array in (columns, gamma, beta))
-        self.input_shape = x.shape
+        self.input_shape = x.shape  # the book's attribute, after predicting too
         if not train_flg:
             out = self._kernels.batch_normalization_apply(
                 columns, gamma, beta, mean.astype(dtype), variance.astype(dtype), EPSILON
             )
-            return self._images(out).astype(result, copy=False)
+            return self._images(out, x.shape).astype(result, copy=False)
         forward = self._kernels.batch_normalization_forward
         out, self.xc, self.xn, self.std, new_mean, new_variance = forward(columns, gamma, beta, EPSILON)
         self.batch_size = len(columns)
         self.running_mean = self.momentum * mean + (1 - self.momentum) * new_mean
         self.running_var = self.momentum * variance + (1 - self.momentum) * new_variance
-        return self._images(out).astype(result, copy=False)
+        return self._images(out, x.shape).astype(result, copy=False)
 
     def backward(self, dout: ArrayLike) -> Array:
         """dout, of forward's shape -> dx; sets dgamma and dbeta.
@@ -252,7 +252,7 @@ class BatchNormalization(Layer):
         gamma = self._vector("gamma", columns)
         arrays = (array.astype(xc.dtype, copy=False) for array in (columns, gamma))
         dx, self.dgamma, self.dbeta = self._kernels.batch_normalization_backward(*arrays, xc, xn, std)
-        return self._images(dx).astype(np.result_type(result, gamma), copy=False)
+        return self._images(dx, dout.shape).astype(np.result_type(result, gamma), copy=False)
 
     def _columns(self, name: str, x: Array) -> Array:
         if x.ndim not in (2, 4):
@@ -261,9 +261,8 @@ class BatchNormalization(Layer):
             return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
         return x.reshape(len(x), int(np.prod(x.shape[1:])))
 
-    def _images(self, columns: Array) -> Array:
+    def _images(self, columns: Array, shape: tuple[int, ...]) -> Array:
         """Columns back in the shape of the input."""
-        shape = self._cached("input_shape")
         if len(shape) == 4 and self.per_channel:
             return columns.reshape(shape[0], *shape[2:], shape[1]).transpose(0, 3, 1, 2)
         return columns.reshape(shape)

@@ -98,7 +98,6 @@ class DeepConvNet(Sequential):
     def __init__(
         self,
         input_dim: Sequence[int] = (1, 28, 28),
-        *,
         conv_param_1: Mapping[str, int] = DEEP_CONV_PARAMS[0],
         conv_param_2: Mapping[str, int] = DEEP_CONV_PARAMS[1],
         conv_param_3: Mapping[str, int] = DEEP_CONV_PARAMS[2],
@@ -107,6 +106,7 @@ class DeepConvNet(Sequential):
         conv_param_6: Mapping[str, int] = DEEP_CONV_PARAMS[5],
         hidden_size: int = 50,
         output_size: int = 10,
+        *,
         dtype: str | type | np.dtype[Any] = "float64",
         backend: str | None = None,
         seed: int | None = None,
@@ -157,10 +157,10 @@ class MultiLayerNet(Sequential):
         activation: str = "relu",
         weight_init_std: float | str = "relu",
         weight_decay_lambda: float = 0.0,
-        *,
         use_dropout: bool = False,
         dropout_ration: float = 0.5,
         use_batchnorm: bool = False,
+        *,
         dtype: str | type | np.dtype[Any] = "float64",
         backend: str | None = None,
         seed: int | None = None,
@@ -168,6 +168,8 @@ class MultiLayerNet(Sequential):
         if isinstance(hidden_size_list, str) or not hasattr(hidden_size_list, "__iter__"):
             raise TypeError(f"hidden_size_list must be a list of widths such as [100, 100], got {hidden_size_list!r}")
         checks.one_of("activation", activation, ACTIVATIONS)
+        use_dropout = checks.boolean("use_dropout", use_dropout)
+        use_batchnorm = checks.boolean("use_batchnorm", use_batchnorm)
         std = STANDARD_DEVIATIONS.get(str(weight_init_std).lower(), weight_init_std)
         layers: list[LayerSpec] = []
         for width in hidden_size_list:
@@ -187,6 +189,8 @@ def _draws(seed: int | None) -> Callable[[tuple[int, ...]], Array]:
 
 
 def _conv(param: Mapping[str, int], name: str) -> Conv:
+    if not isinstance(param, Mapping):
+        raise TypeError(f"{name} must be a dict such as {CONV_PARAM}, got {param!r}")
     missing = sorted(set(CONV_PARAM) - set(param))
     if missing:
         raise ValueError(f"{name} must have {', '.join(CONV_PARAM)}, got none for {', '.join(missing)}")

@@ -66,6 +66,9 @@ class Engine(Protocol):
     def count_correct(self, x: Any, t: Array) -> int:
         """For how many rows the largest score is t's."""
 
+    def release(self) -> None:
+        """Give back the memory that was kept from step to step."""
+
 
 class CompiledSteps:
     """Many steps in one call of the backend. Dropout layers that the network has go into the terms."""
@@ -100,6 +103,9 @@ class CompiledSteps:
         network = self.network
         return int(network._kernels.count_correct(network.parameters, network.architecture, x, t))
 
+    def release(self) -> None:
+        """Nothing is kept."""
+
     def _with_dropout(self, terms: Terms | None) -> Terms | None:
         ratio = self.network.hidden_dropout
         return terms if ratio is None else (terms or Terms())._replace(dropout=ratio)
@@ -131,18 +137,23 @@ class LayerByLayer:
         return Samples(rows, divide_by)
 
     def train_steps(self, data: Any, batches: Array, rule: Any, state: Array, record: Any, terms: Terms | None) -> None:
-        """Ctrl-C waits for the end of a step, so that parameters, statistics and `done` belong together."""
+        """An error or Ctrl-C in the middle of a step takes it back: parameters, statistics and `done` belong together."""
         network, (x, t), (recorded, done) = self.network, data, record
         gradient, mean = np.empty_like(network.parameters), network.reduction == "mean"
-        with noted_interrupts() as interrupts:
-            for step, rows in enumerate(batches, rule.steps):
+        for step, rows in enumerate(batches, rule.steps):
+            statistics, steps_done = network.statistics.copy(), done[0]
+            try:
                 loss = self._gradient(x, t, rows[rows >= 0], gradient, terms, step, mean=mean)
                 if terms is not None and terms.l2:
                     loss += network.add_decay(gradient, terms.l2)
-                recorded[step - rule.steps] = loss
-                network._kernels.optimizer_update(rule._replace(steps=step), network.parameters, gradient, state)
-                done[0] += 1
-                interrupts.raise_if_pending()
+                with noted_interrupts(patient=True):
+                    recorded[step - rule.steps] = loss
+                    network._kernels.optimizer_update(rule._replace(steps=step), network.parameters, gradient, state)
+                    done[0] += 1
+            except BaseException:
+                if done[0] == steps_done:
+                    network.statistics[...] = statistics
+                raise
 
     def batch_gradient(self, x: Any, t: Array, rows: Array, gradient: Array, terms: Terms | None, step: int) -> float:
         return self._gradient(x, t, rows, gradient, terms, step, mean=False)
@@ -155,6 +166,9 @@ class LayerByLayer:
                 scores = network._forward(x.batch(rows, network.dtype))
             correct += int(np.sum(scores.argmax(axis=1) == t[rows]))
         return correct
+
+    def release(self) -> None:
+        self.memory.release()
 
     def _gradient(
         self, x: Any, t: Array, rows: Array, gradient: Array, terms: Terms | None, step: int, *, mean: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,19 @@ from ..layers import Sigmoid, SoftmaxWithLoss
 from ..layers._activations import ACTIVATION_NAMES
 from ..layers._losses import LOSS_LAYERS, REDUCTIONS
 from ..layers._regularization import Draw, SeededDropout
-from ..nn import SCALES, Activation, Affine, Dropout, Flatten, Initial, LayerSpec, Plan, check_std, takes_mode
+from ..nn import (
+    SCALES,
+    Activation,
+    Affine,
+    Dropout,
+    Flatten,
+    Initial,
+    LayerSpec,
+    OwnLayer,
+    Plan,
+    checked_std,
+    takes_mode,
+)
 from ._engines import Architecture, CompiledSteps, Engine, LayerByLayer
 from ._onnx import write_onnx
 from ._tensor_files import write_tensors
@@ -43,6 +56,14 @@ class Declared(NamedTuple):
     key: str
     layer: Any
     name: str
+
+
+class Call(NamedTuple):
+    """How a layer is called: its forward takes train_flg; it is of the user's own, and may give any dtype."""
+
+    layer: Any
+    takes_mode: bool
+    own: bool
 
 
 class Settings(NamedTuple):
@@ -80,8 +101,9 @@ class Network:
         if (self.loss_name, self.reduction) == ("cross_entropy", "sum"):
             raise ValueError("reduction must be 'mean' for the loss 'cross_entropy', as in the book, got 'sum'")
         self.dtype = np.dtype(checks.one_of("dtype", _dtype_name(settings.dtype), DTYPES))
-        self.l2, self.seed, self.step = checks.not_negative("l2", settings.l2), settings.seed or 0, 0
-        check_std(settings.weight_init_std)
+        self.l2, self.seed, self.step = checks.not_negative("l2", settings.l2), _dropout_seed(settings.seed), 0
+        if checked_std(settings.weight_init_std) is None:
+            raise TypeError("weight_init_std must be a number, 'he' or 'xavier', got None")
         self.backend, self._kernels = get_backend(settings.backend)
         self.input_shape, self._specs = input_shape, list(specs)
         self._plans = planned(input_shape, specs)
@@ -103,7 +125,8 @@ class Network:
 
     def _make_layers(self) -> None:
         """The layers, of views of `parameters` and `statistics`; and what follows from them."""
-        parameters, statistics = _Views(self.parameters), _Views(self.statistics)
+        keys: set[str] = set()
+        parameters, statistics = _Views(self.parameters, keys), _Views(self.statistics, keys)
         self.layers: OrderedDict[str, Any] = OrderedDict()
         self._declared: list[Declared] = []
         self._measured: list[Declared] = []
@@ -123,7 +146,10 @@ class Network:
         last = LOSS_LAYERS[self.loss_name]
         reduction = {} if last is SoftmaxWithLoss else {"reduction": self.reduction}
         self.last_layer = last(**reduction, backend=self.backend)
-        self._moded = {id(layer) for layer in self.layers.values() if takes_mode(layer)}
+        self._row = [
+            Call(layer, takes_mode(layer), isinstance(spec, OwnLayer))
+            for layer, spec in zip(self.layers.values(), self._specs, strict=True)
+        ]
         self._dropouts = [layer for layer in self.layers.values() if isinstance(layer, SeededDropout)]
         self._choose_engine()
 
@@ -165,7 +191,8 @@ class Network:
         if not len(x):
             return np.empty((0, self.outputs), self.dtype)
         if self.architecture is not None or len(x) <= self.rows_at_a_time:
-            return self._forward(x)
+            scores = self._forward(x)
+            return scores.copy() if np.may_share_memory(scores, x) else scores
         return np.concatenate([self._forward(x[rows]) for rows in self._pieces(len(x))])
 
     def predict_proba(self, x: ArrayLike) -> Array:
@@ -191,14 +218,20 @@ class Network:
         Dropout and batch normalisation are as they are for predicting. Raises what predict and the last layer's forward
         raise.
         """
-        return self._loss_of(self.predict(x), t)
+        return self.data_loss(x, t) + self.decay_loss() if self.l2 else self.data_loss(x, t)
+
+    def data_loss(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """As `loss`, without what l2 adds."""
+        x, t = self._batch(x, t)
+        return self.last_layer.forward(self.predict(x), t)
 
     def training_loss(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The loss whose derivative `gradient` gives: batch normalisation uses the batch, and dropout leaves out numbers.
 
         Which ones those of the last `gradient`. Nothing is changed. Raises what `loss` raises.
         """
-        x, before = self._input(x), self.statistics.copy()
+        x, t = self._batch(x, t)
+        before = self.statistics.copy()
         self._draw_dropout(self.seed, self.step, np.arange(len(x)))
         try:
             return self._loss_of(self._forward(x, training=True), t)
@@ -226,13 +259,15 @@ class Network:
         The network trains: the statistics of batch normalisation follow the batch, and each call draws other numbers for
         dropout to leave out, by the network's seed and the number of the call. Raises what `loss` raises.
         """
-        x, self.step = self._input(x), self.step + 1
+        x, t = self._batch(x, t)
+        self.step += 1
         self._draw_dropout(self.seed, self.step, np.arange(len(x)))
         self._loss_of(self._forward(x, training=True), t)
-        dout = self.last_layer.backward()
-        for layer in reversed(self.layers.values()):
-            dout = layer.backward(dout)
-        gradients = {key: gradient_of(layer, name) for key, layer, name in self._declared}
+        self._back_through(self.last_layer.backward())
+        gradients = {
+            key: np.asarray(gradient_of(layer, name)).astype(self.dtype, copy=False)
+            for key, layer, name in self._declared
+        }
         if self.l2:
             for key in self.decayed:
                 gradients[key] = gradients[key] + self.dtype.type(self.l2) * self.params[key]
@@ -303,42 +338,68 @@ class Network:
             return x.astype(self.dtype, copy=False)
         return x if np.result_type(x, self.dtype) == self.dtype else x.astype(self.dtype)
 
+    def _batch(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
+        """x and its labels or targets, checked before anything is computed or changed. Raises TypeError and ValueError."""
+        x = self._input(x)
+        if not len(x):
+            raise ValueError("x must have at least one row, got none")
+        if not self.classifies:
+            targets = checks.targets(t, len(x), self.outputs)
+            self.last_layer.check_targets(targets)
+            return x, targets
+        labels = checks.labels(t, len(x), self.outputs)
+        return x, labels.astype(self.dtype) if labels.ndim == 2 else labels
+
     def _pieces(self, rows: int) -> list[slice]:
         return [slice(first, first + self.rows_at_a_time) for first in range(0, rows, self.rows_at_a_time)]
 
-    def _loss_of(self, scores: Array, t: ArrayLike) -> Any:
-        if self.classifies:
-            t = checks.real_array("t", t)
-            loss = self.last_layer.forward(scores, t.astype(self.dtype) if t.ndim == 2 else t)
-        else:
-            loss = self.last_layer.forward(scores, checks.targets(t, *scores.shape))
-        if self.l2:
-            loss += self.l2 / 2 * sum(float(np.sum(self.params[key] ** 2, dtype=np.float64)) for key in self.decayed)
-        return loss
+    def _loss_of(self, scores: Array, t: Array) -> Any:
+        loss = self.last_layer.forward(scores, t)
+        return loss + self.decay_loss() if self.l2 else loss
+
+    def decay_loss(self) -> float:
+        """l2 / 2 * the sum of all squared weights that decay."""
+        return self.l2 / 2 * sum(float(np.sum(self.params[key] ** 2, dtype=np.float64)) for key in self.decayed)
 
     def _draw_dropout(self, seed: int, step: int, rows: Array) -> None:
         for number, layer in enumerate(self._dropouts):
             layer.draw = Draw(seed, step, number, rows)
 
     def _forward(self, x: Array, training: bool = False) -> Array:
-        """Through all layers. While training, layers measure their statistics, which stay in the flat vector."""
-        for layer in self.layers.values():
-            x = layer.forward(x, train_flg=training) if id(layer) in self._moded else layer.forward(x)
-        if training:
-            for key, layer, name in self._measured:
-                view = self._statistic_views[key]
-                view[...] = getattr(layer, name)
-                setattr(layer, name, view)
+        """Through all layers. While training, layers measure their statistics, which stay in the flat vector.
+
+        Where a layer raises, the statistics are as before.
+        """
+        if any(call.own for call in self._row):
+            x = x.copy()  # which they may write into
+        try:
+            for layer, takes_mode, own in self._row:
+                x = layer.forward(x, train_flg=training) if takes_mode else layer.forward(x)
+                if own:
+                    x = np.asarray(x).astype(self.dtype, copy=False)
+            if training:
+                for key, layer, name in self._measured:
+                    self._statistic_views[key][...] = getattr(layer, name)
+        finally:
+            if training:
+                for key, layer, name in self._measured:
+                    setattr(layer, name, self._statistic_views[key])
         return x
+
+    def _back_through(self, dout: Array, last: Any = None) -> None:
+        """The derivative of the scores, back through the layers, to that of the input or to the parameters of `last`."""
+        for layer, _, own in reversed(self._row):
+            if layer is last:
+                getattr(layer, "parameter_gradients", layer.backward)(dout)
+                break
+            dout = layer.backward(dout)
+            if own:
+                dout = np.asarray(dout).astype(self.dtype, copy=False)
 
     def _backward(self, dout: Array, gradient: Array) -> None:
         """The derivative of the scores -> that of all parameters, into the flat vector; the rows' own is left out."""
         first: Any = self._declared[0].layer if self._declared else None  # before it there is nothing to learn
-        for layer in reversed(self.layers.values()):
-            if layer is first:
-                getattr(layer, "parameter_gradients", layer.backward)(dout)
-                break
-            dout = layer.backward(dout)
+        self._back_through(dout, first)
         at = 0
         for key, layer, name in self._declared:
             found = np.asarray(gradient_of(layer, name))
@@ -347,8 +408,9 @@ class Network:
             at += found.size
 
     def __getstate__(self) -> dict[str, Any]:
-        made = {"_kernels", "_plans", "_engine", "_declared", "_measured", "_statistic_views", "_dropouts", "_moded"}
-        return {name: value for name, value in self.__dict__.items() if name not in made | {"params", "layers"}}
+        made = {"params", "layers", "last_layer", "_kernels", "_plans", "_engine", "_declared", "_measured", "_row"}
+        made |= {"_statistic_views", "_dropouts"}
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -360,19 +422,24 @@ class Network:
 
 
 class _Views:
-    """Arrays cut off a flat vector one after the other, under the keys W1, b1, W2, ..."""
+    """Arrays cut off a flat vector one after the other, under the keys W1, b1, W2, ...; `taken`: keys of all arrays."""
 
-    def __init__(self, vector: Array):
-        self.vector, self.at = vector, 0
+    def __init__(self, vector: Array, taken: set[str]):
+        self.vector, self.at, self.taken = vector, 0, taken
         self.numbers: Counter[str] = Counter()
         self.by_key: dict[str, Array] = {}
 
     def of(self, arrays: Mapping[str, Initial]) -> dict[str, tuple[str, Array]]:
-        """For each name its key and the view."""
+        """For each name its key and the view. Raises ValueError where another array has that key."""
         found = {}
         for name, initial in arrays.items():
             self.numbers[name] += 1
             key, size = f"{name}{self.numbers[name]}", math.prod(initial.shape)
+            if key in self.taken:
+                raise ValueError(
+                    f"two arrays of the layers would be called {key}: give the one named {name!r} another name"
+                )
+            self.taken.add(key)
             self.by_key[key] = self.vector[self.at : self.at + size].reshape(initial.shape)
             self.at += size
             found[name] = key, self.by_key[key]
@@ -380,14 +447,15 @@ class _Views:
 
 
 def planned(input_shape: tuple[int, ...], specs: Sequence[LayerSpec]) -> list[Plan]:
-    """Each layer behind the one before it. Raises ValueError, naming the layer, where one does not fit."""
+    """Each layer behind the one before it. Raises TypeError and ValueError, naming the layer, where one does not fit."""
     plans: list[Plan] = []
     shape = input_shape
     for place, spec in enumerate(specs):
         try:
             plans.append(spec.plan(shape))
-        except ValueError as error:
-            raise ValueError(f"layers[{place}], {spec}: {error}") from error
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"layers[{place}], {spec}: {error}") from error
         shape = plans[-1].output_shape
     return plans
 
@@ -429,6 +497,18 @@ def _compiled_form(
     if not activations or activations[-1] != "identity" or ratios[-1] or len(set(ratios[:-1])) > 1:
         return None
     return tuple(sizes), tuple(activations), ratios[0] or None
+
+
+def _dropout_seed(seed: Any) -> int:
+    """What numpy.random.default_rng takes as a seed -> a number of 63 bits. Raises TypeError for what is no seed."""
+    if seed is None:
+        return 0
+    if isinstance(seed, numbers.Integral) and 0 <= int(seed) < 1 << 63:
+        return int(seed)
+    try:
+        return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    except TypeError:
+        raise TypeError(f"seed must be None, an integer or a sequence of integers, got {seed!r}") from None
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -128,16 +128,19 @@ def _convolution(nodes: _Nodes, x: str, layer: Convolution, name: Callable[[str]
 
 
 def _pooling(nodes: _Nodes, x: str, layer: Pooling, name: Callable[[str], str]) -> str:
-    """The padding is zeros here, and minus infinity there."""
-    if layer.pad:
-        pads = nodes.array("pads", np.array([0, 0, layer.pad, layer.pad] * 2, np.int64))
-        x = nodes("Pad", x, pads, 0.0)
-    return nodes("MaxPool", x, kernel_shape=[layer.pool_h, layer.pool_w], strides=[layer.stride] * 2)
+    return _windows(nodes, "MaxPool", x, layer)
 
 
 def _average_pooling(nodes: _Nodes, x: str, layer: AveragePooling, name: Callable[[str], str]) -> str:
-    settings = {"strides": [layer.stride] * 2, "pads": [layer.pad] * 4, "count_include_pad": 1}
-    return nodes("AveragePool", x, kernel_shape=[layer.pool_h, layer.pool_w], **settings)
+    return _windows(nodes, "AveragePool", x, layer)
+
+
+def _windows(nodes: _Nodes, operator: str, x: str, layer: Pooling | AveragePooling) -> str:
+    """Padded before: with zeros, where MaxPool's own are minus infinity; as wide as the window, which runtimes refuse."""
+    if layer.pad:
+        pads = nodes.array("pads", np.array([0, 0, layer.pad, layer.pad] * 2, np.int64))
+        x = nodes("Pad", x, pads, 0.0)
+    return nodes(operator, x, kernel_shape=[layer.pool_h, layer.pool_w], strides=[layer.stride] * 2)
 
 
 def _flatten(nodes: _Nodes, x: str, layer: Flatten, name: Callable[[str], str]) -> str:

@@ -31,8 +31,9 @@ def load(
     Args:
         path: a .safetensors file.
         backend: "numba" or "numpy"; None for the default.
-        own_layers: for networks with layers of your own classes, {"Name": what makes one, the class or a lambda}. A file
-            keeps their parameters and statistics, and nothing in it is ever executed.
+        own_layers: for networks with layers of your own classes, {"Name": what makes one, the class or a lambda}; where
+            several of a class differ, {"Name1": ..., "Name2": ...}. A file keeps their parameters and statistics, and
+            nothing in it is ever executed.
 
     Returns:
         The network, with the dtype that it had: an MLP, or a Sequential.
@@ -42,6 +43,7 @@ def load(
         SavedFileError: for a file that is damaged, from another program, of a newer version, or whose weights do not fit
             or are not finite. It is a ValueError.
         ModuleNotFoundError: without safetensors (extra `save`).
+        TypeError: for own_layers that is no mapping of names to what can be called.
 
     Examples:
         >>> import fastbp
@@ -49,6 +51,11 @@ def load(
         >>> fastbp.load("small.safetensors")
         MLP((4, 3), activation=(), loss='cross_entropy', dtype='float32', backend='numba')
     """
+    own_layers = {} if own_layers is None else own_layers
+    if not isinstance(own_layers, Mapping) or not all(map(callable, own_layers.values())):
+        raise TypeError(
+            f"own_layers must be a dict of names and what makes a layer, {{'Scale': Scale}}, got {own_layers!r}"
+        )
     tensors, metadata = read_tensors(Path(path), (MLP.file_format, Sequential.file_format))
     try:
         description = json.loads(metadata["architecture"])
@@ -56,7 +63,7 @@ def load(
         if metadata["format"] == MLP.file_format:
             network = _mlp.described(description, backend)
         else:
-            network = _sequential.described(description, backend, own_layers or {})
+            network = _sequential.described(description, backend, own_layers)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SavedFileError(f"{path}: describes no network that exists: {error}") from error
     for key, array in {**network.params, **network._statistic_views}.items():

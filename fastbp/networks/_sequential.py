@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -107,14 +108,17 @@ def described(
 ) -> Sequential:
     """The network that `describe` described, with weights of 0. Raises KeyError, TypeError and ValueError for no network."""
     layers: list[Any] = []
+    numbers: Counter[str] = Counter()
     for place, layer in enumerate(description["layers"]):
         if "own_layer" not in layer:
             layers.append(from_description(layer))
-        elif layer["own_layer"] in own_layers:
-            layers.append(own_layers[layer["own_layer"]]())
-        else:
-            name = layer["own_layer"]
+            continue
+        name = layer["own_layer"]
+        numbers[name] += 1
+        make = own_layers.get(f"{name}{numbers[name]}", own_layers.get(name))
+        if make is None:
             raise ValueError(f"layers[{place}] is of the user's own class {name}: give own_layers={{{name!r}: ...}}")
+        layers.append(make())
     return Sequential(
         description["input_shape"],
         layers,

@@ -101,6 +101,7 @@ class SeveralProcesses:
             self._average(run.network.statistics)
             run.done[0] += 1
             if rest[INTERRUPTED]:
+                self.interrupts.pending = False
                 raise KeyboardInterrupt
 
     def _own_gradient(self, run: Run, batch: Array, gradient: Array, rest: Array, step: int) -> None:

@@ -194,6 +194,7 @@ class Run:
                 self.history.interrupted = True
             finally:
                 self.history.losses = self.losses
+                self.network._engine.release()
 
     def _take(self, batches: Array) -> None:
         """Train on batches (steps, batch size), a portion at a time; a portion ends where something is due."""
@@ -269,14 +270,17 @@ class Run:
     def _evaluate(self) -> Evaluation:
         start = time.perf_counter()
         try:
-            measure = self._accuracy if self.network.classifies else self._loss
-            values = [None if data is None else measure(data) for data in (self.train, self.test)]
-            names = ("train_accuracy", "test_accuracy") if self.network.classifies else ("train_loss", "test_loss")
-            evaluation = Evaluation(self.iteration - 1, **dict(zip(names, values, strict=True)))
-            self.history.evaluations.append(evaluation)
-            return evaluation
+            self.history.evaluations.append(self.measure())
+            return self.history.evaluations[-1]
         finally:
             self.history.evaluate_seconds += time.perf_counter() - start
+
+    def measure(self) -> Evaluation:
+        """Accuracies, or losses, of all data as the network is now; the history does not take it."""
+        measure = self._accuracy if self.network.classifies else self._loss
+        values = [None if data is None else measure(data) for data in (self.train, self.test)]
+        names = ("train_accuracy", "test_accuracy") if self.network.classifies else ("train_loss", "test_loss")
+        return Evaluation(self.iteration - 1, **dict(zip(names, values, strict=True)))
 
     def _accuracy(self, data: Data) -> float:
         network = self.network
@@ -289,10 +293,11 @@ class Run:
         for first in range(0, data.samples, ROWS_AT_A_TIME):
             rows, t = data.rows[first : first + ROWS_AT_A_TIME], data.t[first : first + ROWS_AT_A_TIME]
             x = rows if data.divide_by is None else rows.astype(np.float32) / np.float32(data.divide_by)
-            loss = float(network.loss(x, t))
+            loss = float(network.data_loss(x, t))
             total += loss * len(rows) if network.reduction == "mean" else loss
         total = self.executor.total(total)
-        return total / self.executor.total(data.samples) if network.reduction == "mean" else total
+        total = total / self.executor.total(data.samples) if network.reduction == "mean" else total
+        return total + network.decay_loss()
 
     def status(self, brief: bool = True) -> str:
         """For the person who waits: samples a second and the last loss and evaluation; or, not brief, all of that one."""

@@ -105,7 +105,7 @@ class Trainer:
                 f"optimizer must be a fastbp optimizer (SGD, Momentum, Adam, ...), got {type(optimizer).__name__}"
             )
         self.batch_size = checks.whole_number("batch_size", batch_size, at_least=1)
-        self.seed = seed
+        self.seed = None if seed is None else checks.whole_number("seed", seed, at_least=0)
         self.l2 = checks.not_negative("l2", l2)
         self.dropout = checks.below_one("dropout", dropout)
         if self.dropout and not isinstance(network, MLP):
@@ -115,7 +115,7 @@ class Trainer:
         if communicator is not None and seed is None:
             raise ValueError("seed must be a number where several processes are to draw the same batches, got None")
         self.communicator = communicator
-        self._random: Any = np.random if seed is None else np.random.RandomState(seed)
+        self._random: Any = np.random if seed is None else np.random.RandomState(self.seed)
         self.history = History()
 
     def fit(

@@ -6,6 +6,7 @@ compiled once for each dtype. Nothing is copied that is contiguous in either ord
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import threading
@@ -13,6 +14,7 @@ import threading
 import numpy as np
 
 SMALLEST_POOLED = 1 << 15  # bytes; smaller arrays come from the C library's free lists
+TIMES_KEPT = 100  # entries of a MemoryPool that a block is kept without being used
 LARGEST_KEPT = 1 << 25  # bytes of workspace that a thread keeps for each dtype: 32 MB
 UNKNOWN_LENGTH = 1  # what `strided` says for it
 
@@ -45,9 +47,10 @@ def aligned_zeros(count, dtype):
 
 
 class _Chosen(threading.local):
-    """The pool of this thread, if it is within one."""
+    """The pools that this thread is within, the innermost last."""
 
-    pool = None
+    def __init__(self):
+        self.pools = []
 
 
 _chosen = _Chosen()
@@ -55,8 +58,8 @@ _chosen = _Chosen()
 
 def empty(shape, dtype):
     """np.empty, for results: within a MemoryPool, of memory that is used again."""
-    pool = _chosen.pool
-    return np.empty(shape, dtype) if pool is None else pool.empty(shape, np.dtype(dtype))
+    pools = _chosen.pools
+    return pools[-1].empty(shape, np.dtype(dtype)) if pools else np.empty(shape, dtype)
 
 
 class MemoryPool:
@@ -66,32 +69,66 @@ class MemoryPool:
 
     A step of a convolutional network makes 50 arrays of megabytes; asked of the system each time, every page of them is a
     page fault. Whether an array is referred to is its reference count: views count, so what is handed out stays as it is.
+    Batches of other sizes share blocks: sizes are rounded up, and a larger block will do, up to twice as large.
     """
 
     def __init__(self):
-        self._blocks, self._lock, self._outer = {}, threading.Lock(), []
+        self._blocks, self._lock, self._times = {}, threading.Lock(), 0
 
     def __enter__(self):
-        self._outer.append(_chosen.pool)
-        _chosen.pool = self
+        self._times += 1
+        _chosen.pools.append(self)
         return self
 
     def __exit__(self, *error):
-        _chosen.pool = self._outer.pop()
+        _chosen.pools.pop()
 
     def empty(self, shape, dtype):
         size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
         if size < SMALLEST_POOLED:
             return np.empty(shape, dtype)
         with self._lock:
-            blocks = self._blocks.setdefault(size, [])
-            for block in blocks:
+            block = self._free_block(size) or self._new_block(size)
+            block.used = self._times
+            return block.array(size).view(dtype).reshape(shape)
+
+    def release(self):
+        """Give back all memory that nobody refers to."""
+        with self._lock:
+            self._drop(lambda block: True)
+
+    def _free_block(self, size):
+        for rounded in _sizes(size):
+            for block in self._blocks.get(rounded, ()):
                 if block.is_free():
-                    break
-            else:
-                block = _Block(size)
-                blocks.append(block)
-            return block.array(shape, dtype)
+                    return block
+        return None
+
+    def _new_block(self, size):
+        """And give back what has long not been used: the sizes of results have changed."""
+        self._drop(lambda block: block.used < self._times - TIMES_KEPT)
+        rounded = _sizes(size)[0]
+        block = _Block(rounded)
+        self._blocks.setdefault(rounded, []).append(block)
+        return block
+
+    def _drop(self, unwanted):
+        for size, blocks in list(self._blocks.items()):
+            blocks[:] = [block for block in blocks if not (unwanted(block) and block.is_free())]
+            if not blocks:
+                del self._blocks[size]
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes(size):
+    """The sizes of blocks that will do for `size` bytes: eight steps from one power of two to the next."""
+    step = 1 << max(0, (size - 1).bit_length() - 4)
+    first = -(-size // step) * step
+    sizes = [first]
+    while sizes[-1] < 2 * first:
+        step = 1 << max(0, sizes[-1].bit_length() - 4)
+        sizes.append(sizes[-1] + step)
+    return tuple(sizes)
 
 
 class _Block:
@@ -99,14 +136,14 @@ class _Block:
 
     def __init__(self, size):
         self.memory = np.empty(size + 64, np.uint8)
-        self.start, self.size = -self.memory.ctypes.data % 64, size
+        self.start, self.used = -self.memory.ctypes.data % 64, 0
         self.alone = sys.getrefcount(self.memory)
 
     def is_free(self):
         return sys.getrefcount(self.memory) == self.alone
 
-    def array(self, shape, dtype):
-        return self.memory[self.start : self.start + self.size].view(dtype).reshape(shape)
+    def array(self, size):
+        return self.memory[self.start : self.start + size]
 
 
 class _Writable:
