@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -58,8 +59,24 @@ def _options(function, exact):
 
 
 def _compile(dispatcher, signature):
-    with _shown_warnings_kept():
+    with _shown_warnings_kept(), _garbage_left():
         return type(dispatcher).compile(dispatcher, signature)
+
+
+@contextmanager
+def _garbage_left():
+    """Let Python look for garbage less often: the compiler makes many objects, and nearly all of them stay until its end.
+
+    `fastbp compare` compiles in 9.6 s instead of 10.6 so, and takes 10 MB more. Without any looking it takes 9.4 s and
+    95 MB more.
+    """
+    before = gc.get_threshold()
+    if before[0] > 0:  # else somebody has switched it off
+        gc.set_threshold(max(100_000, before[0]), 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class _Counting(event.Listener):
