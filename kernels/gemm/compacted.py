@@ -35,7 +35,7 @@ from .packing import ROWS, panel_width
 LARGEST_DENSITY = 0.3
 SAMPLES = 1024  # numbers looked at to estimate the density
 SPARSE_THRESHOLD = 500_000  # multiplications; below, dense products are as fast
-PARALLEL_THRESHOLD = 600_000  # multiplications, zeros among them: from here on two threads take 0.55 to 0.75 of the time
+PARALLEL_THRESHOLD = 600_000  # multiplications, zeros among them: two threads take 0.55 to 0.75 of the time
 
 
 class Buffers(NamedTuple):

@@ -42,7 +42,7 @@ from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
 from ..runtime.threads import parallel_kernel, run
 
-PARALLEL_THRESHOLD = 600_000  # multiplications, 15 us on one core: from here on two threads take 0.6 to 0.8 of the time of one
+PARALLEL_THRESHOLD = 600_000  # multiplications, 15 us on one core: from here on two threads take 0.6 to 0.8 of its time
 
 
 class Plan(NamedTuple):

@@ -17,6 +17,9 @@ DEVICE_PIECES = (
     "numba.core.codegen.JITCodeLibrary._finalize_dynamic_globals",
     "numba.core.compiler.Compiler.define_pipelines",
     "numba.core.compiler.Compiler.compile_extra",
+    "numba.core.compiler_machinery.PassManager.add_pass",
+    "numba.core.compiler_machinery.PassManager.finalize",
+    "numba.core.dispatcher.Dispatcher.get_call_template",
 )
 CACHE_PIECES = (
     "numba.core.caching._Cache",
