@@ -1,0 +1,49 @@
+"""`import fastbp` brings what is asked for, when it is asked for."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import fastbp
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_fastbp_imports_nothing_that_takes_time():
+    code = "import sys, fastbp; print([name for name in ('numpy', 'numba', 'fastbp.networks') if name in sys.modules])"
+    assert run(code) == "[]\n"
+
+
+def test_layers_come_without_networks():
+    code = "import sys, fastbp; fastbp.Affine; print('fastbp.layers' in sys.modules, 'fastbp.networks' in sys.modules)"
+    assert run(code) == "True False\n"
+
+
+@pytest.mark.parametrize("name", fastbp.__all__)
+def test_every_name_is_there(name):
+    assert getattr(fastbp, name) is getattr(fastbp, name)
+    assert name in dir(fastbp)
+
+
+def test_the_packages_are_there_without_an_import_of_their_own():
+    found = run("import fastbp; print([getattr(fastbp, name).__name__ for name in fastbp.PACKAGES])")
+    assert found == f"{[f'fastbp.{name}' for name in fastbp.PACKAGES]}\n"
+    for name in fastbp.PACKAGES:
+        assert getattr(fastbp, name) is importlib.import_module(f"fastbp.{name}")
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'fastbp' has no attribute 'Afine'"):
+        _ = fastbp.Afine
+    with pytest.raises(ImportError, match="cannot import name 'Afine'"):
+        exec("from fastbp import Afine")
+
+
+def test_a_star_import_brings_all():
+    names = {}
+    exec("from fastbp import *", names)
+    assert set(fastbp.__all__) <= set(names)
