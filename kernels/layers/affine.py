@@ -54,6 +54,15 @@ class Plan(NamedTuple):
     copied: bool
 
 
+class Place(NamedTuple):
+    """A chunk of a product, of how many, the thread, and whether its last chunk, by rows, has packed the same panels."""
+
+    chunk: int
+    chunk_count: int
+    thread: int
+    is_packed: bool
+
+
 def affine_forward(x, W, b):
     """x (N, D), W (D, M), b (M,) -> out = x @ W + b, (N, M), in the dtype of W and b."""
     out = sparse_forward(x, W, b) if is_sparse(x, W) else None
@@ -134,8 +143,11 @@ def _product(a, b, bias, sizes):
 @parallel_kernel
 def _multiply(work, out, a, b, bias, sizes, plan, workspace):
     thread, threads, _ = work
+    plan, is_packed = Plan(*plan), False
     for chunk in claimed(work, 1, threads):
-        multiply_chunk(out, Matrix(*a), Matrix(*b), bias, sizes, Plan(*plan), (chunk, threads, thread), workspace)
+        place = Place(chunk, threads, thread, is_packed)
+        multiply_chunk(out, Matrix(*a), Matrix(*b), bias, sizes, plan, place, workspace)
+        is_packed = plan.by_rows
 
 
 @parallel_kernel
@@ -152,25 +164,21 @@ def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compactin
     compacted, bits, marks, places, packed = compacting
     dx_chunks = threads if len(dx) > 0 else 0
     dW_chunks = most_chunks(threads) - threads if compacted else threads
+    plan_dx, plan_dW = Plan(*plans[0]), Plan(*plans[1])
+    dx_is_packed = dW_is_packed = False
     for chunk in claimed(work, 1, dx_chunks + dW_chunks):
         if chunk < dx_chunks:
-            multiply_chunk(
-                dx,
-                d,
-                transposed(w),
-                zeros,
-                (rows, columns, depth),
-                Plan(*plans[0]),
-                (chunk, threads, thread),
-                workspace,
-            )
+            place, sizes_of_dx = Place(chunk, threads, thread, dx_is_packed), (rows, columns, depth)
+            multiply_chunk(dx, d, transposed(w), zeros, sizes_of_dx, plan_dx, place, workspace)
+            dx_is_packed, dW_is_packed = plan_dx.by_rows, False
         elif compacted:
             bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk - dx_chunks, dW_chunks)
             buffers = Buffers(bits, marks, places, packed)
             weights_gradient(dW, x.array, d.array, zeros, sizes, bounds, thread, buffers)
         else:
-            place = chunk - dx_chunks, threads, thread
-            multiply_chunk(dW, transposed(x), d, zeros, (depth, rows, columns), Plan(*plans[1]), place, workspace)
+            place, sizes_of_dW = Place(chunk - dx_chunks, threads, thread, dW_is_packed), (depth, rows, columns)
+            multiply_chunk(dW, transposed(x), d, zeros, sizes_of_dW, plan_dW, place, workspace)
+            dx_is_packed, dW_is_packed = False, plan_dW.by_rows
         if chunk == 0:
             sum_rows(db, d, columns, rows)
 
@@ -184,11 +192,11 @@ def transposed(a):
 def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
     """A chunk of out = a @ b + bias, in this thread's workspace.
 
-    A last panel that is not full is computed in `edge`, and copied. place: the chunk, of how many, and the thread.
+    A last panel that is not full is computed in `edge`, and copied.
     """
     noinline()
     rows, depth, columns = sizes
-    chunk, chunk_count, thread = place
+    chunk, chunk_count, thread, is_packed = place
     width = panel_width(out)
     panels, deep = (columns + width - 1) // width, even_block(depth)
     first, end = (0, panels) if plan.by_rows else chunk_bounds(panels, chunk, chunk_count)
@@ -198,7 +206,8 @@ def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
     packed = panels_at(workspace, thread * plan.size, depth)
     edge = packed.start + (end - first) * packed.panel_step
     buffer = Span(workspace, edge + MC * width)
-    pack(packed, submatrix(b, 0, left), depth, right - left)
+    if not is_packed:
+        pack(packed, submatrix(b, 0, left), depth, right - left)
     for top in range(low, high, MC):
         count = min(MC, high - top)
         for r in range(count):
