@@ -97,7 +97,8 @@ def _apply(work, out, x, parameters, rows):
 def _backward(work, dx, gradients, dout, forward, rows, scratch):
     """The book's steps, column by column: dstd is summed up in `scratch`, and then dmu.
 
-    gradients: dgamma, dbeta; forward: gamma, xc, xn, std. Divisions are by columns, not by numbers: 100x100 take 11 us, not 13.
+    gradients: dgamma, dbeta; forward: gamma, xc, xn, std. Divisions are by columns, not by numbers: 100x100 takes 11 us so,
+    and 13 otherwise.
     """
     gamma, xc, _, std = forward
     columns, half, two = len(std), std.dtype.type(0.5), std.dtype.type(2)
