@@ -345,6 +345,50 @@ def test_a_short_script_does_not_wait_for_numba(monkeypatch):
     assert called == ["own", "own", "fast"]
 
 
+def _of_flag(self, x, train_flg=True, *, scale=2):
+    return x, train_flg, scale
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda self, x: x,
+        lambda self, x, train_flg=True, ratio=0.5: (x, train_flg, ratio),
+        lambda x, name=3: (x, name),  # names that the written wrapper has for something else
+        lambda self, own, least=1: (own, least),
+        lambda self, *given, **named: (given, named),
+        _of_flag,
+        lambda x, /, y=2: (x, y),
+    ],
+)
+def test_a_method_that_is_waited_for_takes_what_it_takes(monkeypatch, own):
+    beginning = calls._Beginning()
+    monkeypatch.setattr(calls, "_beginning", beginning)
+    monkeypatch.setattr(beginning, "SECONDS", np.inf)
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    method = calls.plain("f", lambda *arguments: calls.PASS, own)
+    x = np.ones((2, 3))
+    given = [
+        ((0, x), {}),
+        ((x,), {}),
+        ((0, x, False), {}),
+        ((0,), {"x": x}),
+        ((0, x), {"scale": 3}),
+        ((), {}),
+        ((1,) * 5, {}),
+    ]
+    for is_over in (False, True):
+        beginning.over = is_over
+        for arguments, named in given:
+            expected, actual = ([], [])
+            for function, into in ((own, expected), (method, actual)):
+                try:
+                    into.append(function(*arguments, **named))
+                except TypeError as error:
+                    into.append(str(error))
+            assert actual == expected or actual[0] is expected[0], (arguments, named)
+
+
 def test_the_ordinary_calls_are_compiled(counted):
     layers, counts = counted
     for count in counts.values():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from types import FunctionType
@@ -27,12 +28,18 @@ LAZY = "patches.col()"  # an attribute's value that is made when somebody asks f
 
 
 class Operation(NamedTuple):
-    """A function of `operations` by its name, what it takes, and what it gives; `settings` if the name makes it."""
+    """A function of `operations` by its name, what it takes, and what it gives; `settings` if the name makes it.
+
+    work: an expression of its inputs; where it is below the number of that name in `operations`, `least`, NumPy takes less
+    time.
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     settings: tuple[Any, ...] = ()
+    work: str = ""
+    least: str = ""
 
     def function(self, module: Any = operations) -> Method:
         named: Method = getattr(module, self.name)
@@ -92,6 +99,24 @@ def kind_of(*arrays: Any) -> tuple[Any, ...]:
     )
 
 
+def _numbered(kinds: frozenset[Any]) -> frozenset[tuple[int, ...]]:
+    """Kinds of arrays by the numbers that NumPy has for dtypes, which take a tenth of the time to look at."""
+    numbered = set()
+    for kind in kinds:
+        if all(isinstance(one, tuple) for one in kind):
+            dtypes = [_NUMBERS.get(dtype) or (dtype.num,) for dtype, _ in kind]
+            for numbers in itertools.product(*dtypes):
+                pairs = zip(numbers, (ndim for _, ndim in kind), strict=True)
+                numbered.add(tuple(itertools.chain.from_iterable(pairs)))
+    return frozenset(numbered)
+
+
+_NUMBERS = {  # of dtypes that are one kind
+    kind: tuple(np.dtype(code).num for code in codes)
+    for kind, codes in {"i": "bhilq", "u": "BHILQ", "b": "?", "c": "FDG"}.items()
+}
+
+
 class Waste:
     """How often in a row a method's results were for NumPy to make, as they were not finite: a network has diverged, say."""
 
@@ -118,7 +143,7 @@ def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations
     roles = _roles(len(parameters), forms)
     shown = parameters if alone else roles
     names: dict[str, Any] = {"PASS": module.PASS, "WASTED": module.WASTED, "waste": Waste(), "own": own}
-    names.update({"dropped": dropped, "kind_of": kind_of, "np": np})
+    names.update({"dropped": dropped, "np": np})
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
@@ -126,7 +151,8 @@ def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations
         lines += [f"    {line}" for line in _as_tried(own, roles, forms, names, pass_on)]
     for place, form in enumerate(forms):
         names[f"operation{place}"] = form.operation.function(module)
-        names[f"kinds{place}"] = form.kinds
+        names[f"kinds{place}"] = _numbered(form.kinds)
+        names[f"least{place}"] = getattr(module, form.operation.least, 0)
         indent = "    "
         if form.train is not None:
             lines.append(f"    if {'' if form.train else 'not '}train:")
@@ -172,7 +198,7 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "kind_of", "np", *roles}
+    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "passes", "np", *roles}
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
 
@@ -189,11 +215,17 @@ def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
 def _body(form: Form, place: int, pass_on: str) -> list[str]:
     inputs, outputs = form.operation.inputs, form.operation.outputs
     reads = [f"{role} = {read}" for role, read in zip(inputs, form.reads, strict=True) if role != read]
-    lines = []
-    if reads:  # an attribute that is not there yet is for the user's own method to miss
-        lines = [f"try: {'; '.join(reads)}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
+    reasons = []
+    if form.operation.work:  # the first condition: of small calls, looking at them is most of the time
+        reasons.append(f"{form.operation.work} < least{place}")
     if form.kinds:
-        lines.append(f"if kind_of({', '.join(form.measured)}) not in kinds{place}: {pass_on}")
+        kind = ", ".join(f"{role}.dtype.num, {role}.ndim" for role in form.measured)
+        reasons.append(f"({kind}) not in kinds{place}")
+    lines = []
+    if reads or reasons:  # an attribute that is not there yet is for the user's own method to miss
+        passes = [f"passes = {' or '.join(reasons)}"] if reasons else []
+        lines = [f"try: {'; '.join([*reads, *passes])}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
+        lines += [f"if passes: {pass_on}"] if reasons else []
     lines += [
         f"if waste.calls and waste.is_likely(): {pass_on}",
         f"results = operation{place}({', '.join(inputs)})",
@@ -261,25 +293,30 @@ def make_lazy(made: type, names: list[str]) -> None:
     made.__getstate__ = state  # type: ignore[attr-defined]
 
 
-AFFINE = Operation("affine_forward", ("x", "W", "b"), ("out", "rows"))
-AFFINE_BACKWARD = Operation("affine_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW", "db"))
-PRODUCT = Operation("product_forward", ("x", "W"), ("out", "rows"))
-PRODUCT_BACKWARD = Operation("product_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW"))
-RELU = Operation("relu_forward", ("x",), ("out", "mask"))
-RELU_OF_TAME = Operation("relu_forward_of_tame", ("x",), ("out", "mask"))
-RELU_BACKWARD = Operation("relu_backward", ("dout", "mask"), ("dx",))
-RELU_BACKWARD_IN_PLACE = Operation("relu_backward_in_place", ("dout", "mask"), ("dx",))
-RELU_BACKWARD_OF_TAME = Operation("relu_backward_of_tame", ("dout", "mask"), ("dx",))
-SIGMOID = Operation("sigmoid_forward", ("x",), ("out",))
-SIGMOID_BACKWARD = Operation("sigmoid_backward", ("dout", "out"), ("dx",))
-TANH = Operation("tanh_forward", ("x",), ("out",))
-TANH_BACKWARD = Operation("tanh_backward", ("dout", "out"), ("dx",))
+AFFINE = Operation("affine_forward", ("x", "W", "b"), ("out", "rows"), (), "len(x) * W.size", "LEAST_PRODUCT")
+AFFINE_BACKWARD = Operation(
+    "affine_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW", "db"), (),
+    "len(rows) * W.size", "LEAST_PRODUCT",
+)  # fmt: skip
+PRODUCT = Operation("product_forward", ("x", "W"), ("out", "rows"), (), AFFINE.work, AFFINE.least)
+PRODUCT_BACKWARD = AFFINE_BACKWARD._replace(name="product_backward", outputs=("dx", "dW"))
+_NUMBERS_OF_X, _NUMBERS_OF_DOUT = ("x.size", "LEAST_ELEMENTWISE"), ("dout.size", "LEAST_ELEMENTWISE")
+RELU = Operation("relu_forward", ("x",), ("out", "mask"), (), *_NUMBERS_OF_X)
+RELU_OF_TAME = RELU._replace(name="relu_forward_of_tame")
+RELU_BACKWARD = Operation("relu_backward", ("dout", "mask"), ("dx",), (), *_NUMBERS_OF_DOUT)
+RELU_BACKWARD_IN_PLACE = RELU_BACKWARD._replace(name="relu_backward_in_place")
+RELU_BACKWARD_OF_TAME = RELU_BACKWARD._replace(name="relu_backward_of_tame")
+SIGMOID = Operation("sigmoid_forward", ("x",), ("out",), (), *_NUMBERS_OF_X)
+SIGMOID_BACKWARD = Operation("sigmoid_backward", ("dout", "out"), ("dx",), (), *_NUMBERS_OF_DOUT)
+TANH = SIGMOID._replace(name="tanh_forward")
+TANH_BACKWARD = SIGMOID_BACKWARD._replace(name="tanh_backward")
 SOFTMAX = Operation("softmax_with_loss_forward", ("x", "t"), ("loss", "y", "labels"))
-SOFTMAX_BACKWARD = Operation("softmax_with_loss_backward", ("y", "t"), ("dx",))
-SOFTMAX_BACKWARD_TIMES = Operation("softmax_with_loss_backward_times", ("y", "t", "dout"), ("dx",))
-DROPOUT = Operation("dropout_forward", ("x", "ratio"), ("out", "mask"))
-DROPOUT_BACKWARD = Operation("dropout_backward", ("dout", "mask"), ("dx",))
+SOFTMAX_BACKWARD = Operation("softmax_with_loss_backward", ("y", "t"), ("dx",), (), "y.size", "LEAST_SOFTMAX_BACKWARD")
+SOFTMAX_BACKWARD_TIMES = SOFTMAX_BACKWARD._replace(name="softmax_with_loss_backward_times", inputs=("y", "t", "dout"))
+DROPOUT = Operation("dropout_forward", ("x", "ratio"), ("out", "mask"), (), "x.size", "LEAST_DROPOUT")
+DROPOUT_BACKWARD = Operation("dropout_backward", ("dout", "mask"), ("dx",), (), "dout.size", "LEAST_DROPOUT")
 _VECTORS = ("gamma", "beta", "running_mean", "running_var")
+_NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
     "batch_normalization_backward", ("dout", "gamma", "xc", "xn", "std", "count", "shape"), ("dx", "dgamma", "dbeta")
 )
@@ -296,11 +333,11 @@ POOLING_BACKWARD = Operation("pooling_backward", ("dout", "images", "arg_max", "
 
 def normalization(epsilon: float) -> Operation:
     outputs = ("out", "xc", "xn", "std", "batch_mean", "batch_var", "old_mean", "old_var")
-    return Operation("normalization_forward", ("x", *_VECTORS, "momentum"), outputs, (epsilon,))
+    return Operation("normalization_forward", ("x", *_VECTORS, "momentum"), outputs, (epsilon,), *_NORMALIZED)
 
 
 def normalization_apply(epsilon: float) -> Operation:
-    return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), (epsilon,))
+    return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), (epsilon,), *_NORMALIZED)
 
 
 def softmax_with(loss: str, epsilon: float) -> Operation:

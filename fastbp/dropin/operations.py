@@ -87,8 +87,9 @@ def is_computed(result: Any) -> bool:
     return not (isinstance(result, np.ndarray) and np.may_share_memory(result, _NOT_COMPUTED))
 
 
-# Below these, NumPy takes less time than a call of a kernel, most of which is Python's. A product of fewer multiplications
-# is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with 0, kernels take all.
+# Below these, NumPy takes less time than a call of a kernel, most of which is Python's; `methods` compares. A product of
+# fewer multiplications is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with
+# 0, kernels take all.
 # Measured and rejected: float64 products below 6,000,000. OpenBLAS alone takes 0.8 to 1 of a kernel's time for them; beside
 # kernels for the rest of a network, whole scripts took longer.
 _SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
@@ -107,7 +108,7 @@ def is_tame(*arrays: Any) -> bool:
 
 def affine_forward(x: Any, W: Any, b: Any) -> Any:
     """-> out (N, M), rows: x as (N, D)."""
-    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]) or len(x) * W.size < LEAST_PRODUCT:
+    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
         return PASS
     rows = x.reshape(x.shape[0], -1)
     out = kernels.affine_forward(rows, W, b)
@@ -119,8 +120,6 @@ def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> 
     if not (_fits(rows, W) and rows.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(rows), W.shape[1])):
         return PASS
     if type(shape) is not tuple or shape[0] != len(rows) or math.prod(shape) != rows.size:
-        return PASS
-    if len(rows) * W.size < LEAST_PRODUCT:
         return PASS
     dx, dW, db = kernels.affine_backward(dout, rows, W, needs_dx)
     if not is_tame(db):
@@ -143,7 +142,7 @@ def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) ->
 
 def relu_forward(x: Any) -> Any:
     """-> out, mask: x <= 0."""
-    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
+    if not _is_floating(x) or not x.ndim:
         return PASS
     return kernels.relu_forward(x)
 
@@ -170,14 +169,12 @@ def relu_backward_of_tame(dout: Any, mask: Any) -> Any:
 def _relu_backward(dout: Any, mask: Any, out: Any) -> Any:
     if not (_is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
-    if dout.size < LEAST_ELEMENTWISE:
-        return PASS
     return (kernels.relu_backward(dout, mask, out),)
 
 
 def sigmoid_forward(x: Any) -> Any:
     """-> out."""
-    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE:
+    if not _is_floating(x) or not x.ndim:
         return PASS
     if kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
         return PASS
@@ -191,7 +188,7 @@ def sigmoid_backward(dout: Any, out: Any) -> Any:
 
 def tanh_forward(x: Any) -> Any:
     """-> out."""
-    if not _is_floating(x) or not x.ndim or x.size < LEAST_ELEMENTWISE or not is_tame(x):
+    if not _is_floating(x) or not x.ndim or not is_tame(x):
         return PASS
     return (kernels.tanh_forward(x),)
 
@@ -203,8 +200,6 @@ def tanh_backward(dout: Any, out: Any) -> Any:
 
 def _from_output(kernel: Method, dout: Any, out: Any) -> Any:
     if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
-        return PASS
-    if dout.size < LEAST_ELEMENTWISE:
         return PASS
     dx = kernel(dout, out)
     return (dx,) if is_tame(dx) else WASTED
@@ -285,7 +280,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 def softmax_with_loss_backward(y: Any, t: Any) -> Any:
     """-> dx = (y - one-hot t) / N."""
-    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray or y.size < LEAST_SOFTMAX_BACKWARD:
+    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
         return PASS
     if t.shape == y.shape and t.size and t.dtype.kind in "biuf" and np.result_type(y, t) == y.dtype:
         return (kernels.softmax_cross_entropy_backward(y, t.astype(y.dtype, copy=False)),)
@@ -300,7 +295,7 @@ def softmax_with_loss_backward_times(y: Any, t: Any, dout: Any) -> Any:
 
 def dropout_forward(x: Any, ratio: Any) -> Any:
     """-> out, mask: draws > ratio."""
-    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)) or x.size < LEAST_DROPOUT:
+    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)):
         return PASS
     return kernels.dropout_forward(x, np.random.rand(*x.shape), ratio, 1.0) if is_tame(x) else PASS
 
@@ -309,13 +304,11 @@ def dropout_backward(dout: Any, mask: Any) -> Any:
     """-> dx."""
     if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
-    if dout.size < LEAST_DROPOUT:
-        return PASS
     return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
 
 
 def _is_normalizable(x: Any) -> bool:
-    return is_array(x) and x.ndim in (2, 4) and x.size > 0 and x.size >= LEAST_NORMALIZATION
+    return is_array(x) and x.ndim in (2, 4) and x.size > 0
 
 
 def normalization_forward(epsilon: float) -> Method:
