@@ -26,6 +26,7 @@ from . import calls, operations
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import UPDATES, Rule, updating
+from .idling import Idling
 from .known_versions import KnownVersion
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, make_lazy, written
 from .recognition import class_version, digest, function_node, function_version
@@ -270,6 +271,7 @@ class _Patched:
         self.only_known = only_known
         self.lock = threading.RLock()
         self.own: dict[str, FunctionType] = {name: vars(made)[name] for name in LAYER}
+        self.idling = Idling(made, self.own)
         self.wrapped: dict[str, Any] = {}
         self.is_watched = self.is_plain = False
         self.chosen: dict[str, calls.Method] | None = None
@@ -299,6 +301,7 @@ class _Patched:
             self.found.reason = "; ".join(filter(None, ("" if forms.forward else reason, verdict.reason)))
         if (lazy := lazy_attributes(forms)) is not None:
             make_lazy(self.made, lazy)
+        self.idling.large()
         for name in LAYER:
             if vars(self.made).get(name) is self.wrapped[name]:
                 self._put(name, getattr(forms, name))
@@ -309,7 +312,7 @@ class _Patched:
         if not forms and not self.is_watched:
             setattr(self.made, name, self.own[name])
         elif self.is_plain and can_stand_alone(self.own[name], forms):
-            setattr(self.made, name, written(self.own[name], forms, alone=True))
+            setattr(self.made, name, written(self.own[name], forms, idling=self.idling))
 
 
 def known_forms(version: KnownVersion, module: dict[str, Any]) -> tuple[Forms, str]:
@@ -330,6 +333,7 @@ class _Fast:
 
     def __init__(self, patched: _Patched, name: str):
         self.patched, self.name = patched, name
+        self.idling = patched.idling
 
     def __call__(self, *arguments: Any) -> Any:
         chosen = self.patched.chosen

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .loading import Loader
 from .operations import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
@@ -24,16 +25,23 @@ class _Beginning:
     measured, so that the kernels begin at the same call in every run of a script, however busy the machine is.
     """
 
-    # Importing Numba, loading kernels and trying classes take 0.5 to 1 s. Measured and rejected: 2.0, with which
-    # two readers' convolutional networks, of 6 and 7 s, gained 1.1 and 1.3 instead of 1.6 and 1.7.
-    SECONDS = 1.0
+    # Importing Numba and loading kernels take 0.3 s, trying a class 0.05 s. LOADING: when importing begins, in a thread.
+    LOADING, SECONDS = 0.1, 0.4
 
     def __init__(self) -> None:
         self.over, self.work = False, 0.0
+        self.loader = Loader()
 
-    def count(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
-        self.work += estimated_seconds(name, arguments, result)
-        self.over = self.work > self.SECONDS or "fastbp.kernels" in sys.modules
+    def count(self, name: str, arguments: tuple[Any, ...], result: Any) -> float:
+        """Count the work of a call, and return it."""
+        seconds = estimated_seconds(name, arguments, result)
+        self.work += seconds
+        if self.work > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
+            self.loader.wait()
+            self.over = True
+        elif self.work > self.LOADING:
+            self.loader.begin()
+        return seconds
 
 
 CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11  # seconds: of a call, of each number in its arrays, of each multiplication
@@ -76,16 +84,27 @@ def _size(value: Any) -> int:
 _beginning = _Beginning()
 
 
+class _NeverIdling:
+    """Of a function, which is no method of a class."""
+
+    def small(self, name: str) -> None:
+        pass
+
+    large = staticmethod(lambda: None)
+
+
 def plain(name: str, fast: Method, own: Method) -> Method:
-    """`eager`, once the beginning is over."""
+    """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which is told of the sizes of calls."""
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE)
+    names["idling"] = getattr(fast, "idling", _NeverIdling())
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
     call.__defaults__ = getattr(own, "__defaults__", None)
     return functools.update_wrapper(call, own)
 
 
+_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "least", "idling", "result"}
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
 # of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not counted.
 _PLAIN = """
@@ -93,8 +112,10 @@ def call({0.parameters}):
     if beginning.over:
         return accelerated({0.arguments})
     result = own({0.arguments})
-    if {0.given_may_be_large}:
-        beginning.count(name, ({0.positional}), result)
+    if {0.given_may_be_large} and beginning.count(name, ({0.positional}), result):
+        idling.large()
+    else:
+        idling.small(name)
     return result
 """
 
@@ -106,7 +127,9 @@ class _Signature:
         parameters = list(inspect.signature(function).parameters.values())
         are_ordinary = all(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
         names = [one.name for one in parameters]
-        if not are_ordinary or not {"accelerated", "own", "beginning", "name", "ndarray", "least"}.isdisjoint(names):
+        if not are_ordinary or not {"accelerated", "own", "beginning", "name", "ndarray", "least", "idling"}.isdisjoint(
+            names
+        ):
             self.parameters = self.arguments = "*arguments, **named"
             self.positional, self.given_may_be_large = "*arguments,", "True"
             return
@@ -116,7 +139,7 @@ class _Signature:
         self.parameters, self.arguments = ", ".join(shown), ", ".join(names)
         self.positional = "".join(f"{name}, " for name in names)
         given = names[1] if len(names) > 1 else "None"
-        self.given_may_be_large = f"type({given}) is not ndarray or {given}.size >= least"
+        self.given_may_be_large = f"(type({given}) is not ndarray or {given}.size >= least)"
 
 
 def eager(name: str, fast: Method, own: Method) -> Method:

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import operations
 from .dropped_gradient import dropped
+from .idling import Idling
 from .known_versions import CHANNELS, NO_EPSILON
 from .operations import Method
 
@@ -133,17 +134,27 @@ class Waste:
         return self.calls % self.AGAIN != 0
 
 
-def written(own: FunctionType, forms: tuple[Form, ...], module: Any = operations, alone: bool = False) -> Method:
+def written(
+    own: FunctionType, forms: tuple[Form, ...], module: Any = operations, idling: Idling | None = None
+) -> Method:
     """The method that takes the place of one of somebody's own: does what the forms say, or returns PASS.
 
-    module: where operations are, for a trial another one. A form with no kinds yet is for any. alone: it runs `own` itself
-    where it would return PASS, and has its parameters by name; it can be put into the class as it is.
+    module: where operations are, for a trial another one. A form with no kinds yet is for any. idling: what is told of the
+    sizes of calls; with it the method stands alone: it runs `own` itself where it would return PASS, and has its parameters
+    by name, so that it can be put into the class as it is.
     """
+    alone = idling is not None
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
     shown = parameters if alone else roles
-    names: dict[str, Any] = {"PASS": module.PASS, "WASTED": module.WASTED, "waste": Waste(), "own": own}
-    names.update({"dropped": dropped, "np": np})
+    names: dict[str, Any] = {
+        "PASS": module.PASS,
+        "WASTED": module.WASTED,
+        "waste": Waste(),
+        "own": own,
+        "name": own.__name__,
+    }
+    names.update({"dropped": dropped, "np": np, "idling": idling})
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
@@ -198,7 +209,8 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "passes", "np", *roles}
+    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "np", "is_small", "is_other"}
+    used.update(("idling", "name", *roles))
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
 
@@ -215,18 +227,19 @@ def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
 def _body(form: Form, place: int, pass_on: str) -> list[str]:
     inputs, outputs = form.operation.inputs, form.operation.outputs
     reads = [f"{role} = {read}" for role, read in zip(inputs, form.reads, strict=True) if role != read]
-    reasons = []
+    assigned, conditions = reads, []
     if form.operation.work:  # the first condition: of small calls, looking at them is most of the time
-        reasons.append(f"{form.operation.work} < least{place}")
+        assigned.append(f"is_small = {form.operation.work} < least{place}")
+        conditions += ["if is_small:", "    if idling is not None: idling.small(name)", f"    {pass_on}"]
     if form.kinds:
         kind = ", ".join(f"{role}.dtype.num, {role}.ndim" for role in form.measured)
-        reasons.append(f"({kind}) not in kinds{place}")
+        assigned.append(f"is_other = ({kind}) not in kinds{place}")
+        conditions.append(f"if is_other: {pass_on}")
     lines = []
-    if reads or reasons:  # an attribute that is not there yet is for the user's own method to miss
-        passes = [f"passes = {' or '.join(reasons)}"] if reasons else []
-        lines = [f"try: {'; '.join([*reads, *passes])}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
-        lines += [f"if passes: {pass_on}"] if reasons else []
+    if assigned:  # an attribute that is not there yet is for the user's own method to miss
+        lines = [f"try: {'; '.join(assigned)}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
     lines += [
+        *conditions,
         f"if waste.calls and waste.is_likely(): {pass_on}",
         f"results = operation{place}({', '.join(inputs)})",
         f"if results is PASS: {pass_on}",
@@ -234,6 +247,7 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
         "    waste.calls += 1",
         f"    {pass_on}",
         "waste.calls = 0",
+        "if idling is not None: idling.large()",
         f"{', '.join(outputs)}, = results",
     ]
     for target, value in form.sets:
