@@ -110,6 +110,9 @@ FAULTS = [
     # kernels
     Fault("kernels/runtime/sums.py", "load_scalar(sums, (LEVELS - 1) * columns + j) + number", "number", "kernels -k affine"),
     Fault("kernels/runtime/sums.py", "if i % BLOCK == BLOCK - 1:\n        _carry", "if i % BLOCK == BLOCK:\n        _carry", "sums"),
+    Fault("kernels/gemm/nonzeros.py", "place += np.intp(load_scalar(bits, start + k) != 0)", "place += 1 - np.intp(load_scalar(bits, start + k) != 0)", "kernels -k not_zero"),
+    Fault("kernels/gemm/nonzeros.py", "    if not is_finite(W):\n        return None\n", "", "kernels -k not_zero"),
+    Fault("fastbp/dropin/idling.py", "            self._watch_for_objects()\n", "", "dropin_layers -k small_calls_gets"),
     Fault("kernels/runtime/sums.py", "store_scalar(sums, columns + j, 0)", "store_scalar(sums, columns + j, 1)", "kernels -k affine"),
     Fault("kernels/runtime/sums.py", "        lower = 0.0", "        lower = lower", "sums"),
     Fault("kernels/runtime/sums.py", "if i % BLOCK == BLOCK - 1:\n        upper", "if i % BLOCK == BLOCK:\n        upper", "sums"),
@@ -152,7 +155,7 @@ FAULTS = [
     Fault("kernels/runtime/cache.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/runtime/cache.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
     # the drop-in
-    Fault("fastbp/dropin/calls.py", "self.work += estimated_seconds(name, arguments, result)", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
+    Fault("fastbp/dropin/calls.py", "self.work += seconds", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
     Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
     Fault("fastbp/dropin/screening.py", "if not _is_of_shapes(node, self.shapes):", "if False:", "dropin_variants -k more"),
     Fault("fastbp/dropin/verification.py", "if not same(states[0], states[1]):", "if False:", "dropin_variants -k more"),

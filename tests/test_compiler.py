@@ -126,6 +126,9 @@ rng = np.random.default_rng(0)
 x, W, b = (rng.standard_normal(shape) for shape in ((17, 40), (40, 37), (37,)))
 t = rng.integers(0, 37, 17)
 np.testing.assert_allclose(kernels.affine_forward(x, W, b), reference.affine_forward(x, W, b), atol=1e-11)
+from fastbp.kernels.gemm.nonzeros import sparse_forward
+digits = np.where(rng.random((17, 40)) < 0.2, x, 0)
+np.testing.assert_allclose(sparse_forward(digits, W, b), reference.affine_forward(digits, W, b), atol=1e-11)
 scores = x[:, :37].copy()
 for ours, theirs in zip(*(m.softmax_cross_entropy_forward(scores, t) for m in (kernels, reference))):
     np.testing.assert_allclose(ours, theirs, atol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -55,6 +56,38 @@ def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_proces
             process.wait()
     assert len(texts) == 1
     assert texts != {""}
+
+
+LOADING = """
+import os, sys, threading
+from common.layers import *
+affine, switching = Affine(np.ones((784, 300)), np.zeros(300)), sys.getswitchinterval()
+while not any(thread.name == "fastbp loads Numba" for thread in threading.enumerate()):
+    affine.forward(np.ones((100, 784)))
+child = os.fork()
+if not child:
+    import numba
+    os._exit(len(numba.__version__) > 100)
+assert os.waitpid(child, 0)[1] == 0
+assert "fastbp.kernels" in sys.modules and threading.active_count() == 1
+assert sys.getswitchinterval() == switching
+for _ in range(300):
+    out = affine.forward(np.ones((100, 784)))
+print(out[0, 0], type(affine).forward.__name__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_script_may_fork_while_numba_is_being_imported(folder):
+    done = run(folder, "-m", "fastbp", "run", write(folder, "script.py", LOADING))
+    assert (done.returncode, done.stdout) == (0, "784.0 forward\n"), done.stderr
+
+
+def test_a_script_ends_while_numba_is_being_imported(folder):
+    ending = LOADING.partition("child =")[0] + "raise SystemExit(3)"
+    done = run(folder, "-m", "fastbp", "run", write(folder, "script.py", ending))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_work_is_counted_from_shapes():

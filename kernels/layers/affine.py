@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..gemm.compacted import Buffers, buffers, is_sparse, sparse_forward, weights_gradient
+from ..gemm.compacted import Buffers, buffers, weights_gradient
 from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import row_kernel
+from ..gemm.nonzeros import is_sparse, sparse_forward
 from ..gemm.packing import (
     BLOCK_SIZE,
     MC,
@@ -161,7 +162,7 @@ def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compactin
     dx, dW, db = gradients
     d, w, x = Matrix(*inputs[0]), Matrix(*inputs[1]), Matrix(*inputs[2])
     rows, depth, columns = sizes
-    compacted, bits, marks, places, packed = compacting
+    compacted, bits, places, packed = compacting
     dx_chunks = threads if len(dx) > 0 else 0
     dW_chunks = most_chunks(threads) - threads if compacted else threads
     plan_dx, plan_dW = Plan(*plans[0]), Plan(*plans[1])
@@ -173,7 +174,7 @@ def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compactin
             dx_is_packed, dW_is_packed = plan_dx.by_rows, False
         elif compacted:
             bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk - dx_chunks, dW_chunks)
-            buffers = Buffers(bits, marks, places, packed)
+            buffers = Buffers(bits, places, packed)
             weights_gradient(dW, x.array, d.array, zeros, sizes, bounds, thread, buffers)
         else:
             place, sizes_of_dW = Place(chunk - dx_chunks, threads, thread, dW_is_packed), (depth, rows, columns)

@@ -36,13 +36,18 @@ class Vector(types.Type):
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
-        super().__init__(manager, vector, _ir_type(vector))
+        super().__init__(manager, vector, ir_type_of(vector))
 
 
 _VECTORS = {dtype: Vector(dtype) for dtype in (types.float32, types.float64)}
 
 
-def _ir_type(vector):
+def vector_type(dtype):
+    """The type of vectors of this dtype, float32 or float64."""
+    return _VECTORS[dtype]
+
+
+def ir_type_of(vector):
     return ir.VectorType(ir.FloatType() if vector.dtype == types.float32 else ir.DoubleType(), vector.lanes)
 
 
@@ -61,13 +66,13 @@ def _check_bounds(context, builder, size, index, count):
         cgutils.do_boundscheck(context, builder, builder.add(index, intp(count - 1)), size)
 
 
-def _vector_pointer(context, builder, array_type, array, index, vector):
+def vector_pointer(context, builder, array_type, array, index, vector):
     pointer = element_pointer(context, builder, array_type, array, index, vector.lanes)
-    return builder.bitcast(pointer, _ir_type(vector).as_pointer())
+    return builder.bitcast(pointer, ir_type_of(vector).as_pointer())
 
 
 def _splat(builder, scalar, vector):
-    first = builder.insert_element(ir.Constant(_ir_type(vector), ir.Undefined), scalar, ir.IntType(32)(0))
+    first = builder.insert_element(ir.Constant(ir_type_of(vector), ir.Undefined), scalar, ir.IntType(32)(0))
     return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None))
 
 
@@ -88,7 +93,7 @@ def zeros(typing_context, like):
     vector = _VECTORS[like.dtype]
 
     def codegen(context, builder, signature, arguments):
-        return ir.Constant(_ir_type(vector), None)
+        return ir.Constant(ir_type_of(vector), None)
 
     return vector(like), codegen
 
@@ -125,7 +130,7 @@ def load(typing_context, array, index):
     vector = _VECTORS[array.dtype]
 
     def codegen(context, builder, signature, arguments):
-        value = builder.load(_vector_pointer(context, builder, signature.args[0], *arguments, vector))
+        value = builder.load(vector_pointer(context, builder, signature.args[0], *arguments, vector))
         value.align = array.dtype.bitwidth // 8
         return value
 
@@ -140,7 +145,7 @@ def load_converted(typing_context, like, array, index):
     def codegen(context, builder, signature, arguments):
         array_type = signature.args[1]
         pointer = element_pointer(context, builder, array_type, *arguments[1:], vector.lanes)
-        value = ir.Constant(_ir_type(vector), ir.Undefined)
+        value = ir.Constant(ir_type_of(vector), ir.Undefined)
         for lane in range(vector.lanes):  # LLVM makes one load and one conversion of these
             number = context.unpack_value(builder, array_type.dtype, builder.gep(pointer, [ir.IntType(64)(lane)]))
             number = context.cast(builder, number, array_type.dtype, vector.dtype)
@@ -155,7 +160,7 @@ def store(typing_context, array, index, value):
     """array[index : index + lanes] = value."""
 
     def codegen(context, builder, signature, arguments):
-        pointer = _vector_pointer(context, builder, signature.args[0], *arguments[:2], value)
+        pointer = vector_pointer(context, builder, signature.args[0], *arguments[:2], value)
         builder.store(arguments[2], pointer).align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
@@ -192,7 +197,7 @@ def fma(typing_context, a, b, c):
     """a * b + c, rounded once where the processor can."""
 
     def codegen(context, builder, signature, arguments):
-        ir_type = _ir_type(a)
+        ir_type = ir_type_of(a)
         name = f"llvm.fmuladd.v{a.lanes}f{a.dtype.bitwidth}"
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir_type, [ir_type] * 3), name)
         return builder.call(function, arguments)
@@ -226,7 +231,7 @@ def where_positive(typing_context, condition, value):
     """The vector `value`, and 0 in the lanes where condition <= 0; NaN counts as positive."""
 
     def codegen(context, builder, signature, arguments):
-        zero = ir.Constant(_ir_type(value), None)
+        zero = ir.Constant(ir_type_of(value), None)
         return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[1])
 
     return value(condition, value), codegen
@@ -264,7 +269,7 @@ def reduce_add(typing_context, vector):
     dtype = vector.dtype
 
     def codegen(context, builder, signature, arguments):
-        scalar, ir_type = context.get_value_type(dtype), _ir_type(vector)
+        scalar, ir_type = context.get_value_type(dtype), ir_type_of(vector)
         name = f"llvm.vector.reduce.fadd.v{vector.lanes}f{dtype.bitwidth}"
         function_type = ir.FunctionType(scalar, [scalar, ir_type])
         function = cgutils.get_or_insert_function(builder.module, function_type, name)
@@ -290,7 +295,7 @@ def reduce_max(typing_context, vector):
 
     def codegen(context, builder, signature, arguments):
         name = f"llvm.vector.reduce.fmax.v{vector.lanes}f{dtype.bitwidth}"
-        function_type = ir.FunctionType(context.get_value_type(dtype), [_ir_type(vector)])
+        function_type = ir.FunctionType(context.get_value_type(dtype), [ir_type_of(vector)])
         return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
     return dtype(vector), codegen
