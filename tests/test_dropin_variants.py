@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 from dropin_cases import assert_same, outcome
-from variants import FAULTS, OTHERS, REWRITINGS, variant
+from variants import FAULTS, OTHERS, REWRITINGS, SQUARE, variant
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
@@ -116,6 +116,27 @@ def tried(entry, folder):
 def least(layer):
     """The share of calls to backward that kernels must take: losses are written for one of two kinds of labels, too."""
     return 0.5 if layer == "SoftmaxWithLoss" else 1
+
+
+@pytest.mark.parametrize("place", range(len(SQUARE)))
+def test_what_takes_one_side_for_the_other_is_accelerated_for_square_images_alone(place, tmp_path):
+    layer, *edits = SQUARE[place]
+    source, calls = variant(layer, *edits), CASES[layer][1]
+    plain = getattr(define(source, tmp_path), layer)
+    counter = Counter()
+    start_accelerating(counter)
+    try:
+        fast = getattr(define(source, tmp_path), layer)
+    finally:
+        stop_accelerating()
+    layers = plain(*CASES[layer][0]), fast(*CASES[layer][0])
+    for _, given in [calls[0], (None, calls[0][1][:, :, :, :-1])] * 2:
+        expected, actual = (outcome(one.forward, given.copy()) for one in layers)
+        assert_same(actual, expected, "out")
+        if not isinstance(expected, type):
+            results = [outcome(one.backward, np.ones_like(expected)) for one in layers]
+            assert_same(*results, "dx")
+    assert counter.counts[f"{layer}.forward"].passed == 2
 
 
 @pytest.mark.parametrize("place", range(len(REWRITINGS)))

@@ -53,6 +53,13 @@ STEPWISE = """    x = x - x.max(axis=1).reshape(-1, 1)
     return e
 """
 
+# One side of an image taken for the other: right for images that are as wide as they are high.
+SQUARE = [
+    ("Convolution", (r"x : x \+ stride \* out_w : stride", "x : x + stride * out_h : stride")),
+    ("Convolution", (r"int\(\(W \+ 2", "int((H + 2")),
+    ("Pooling", (r"y : y \+ stride \* out_h : stride", "y : y + stride * out_w : stride")),
+    ("Pooling", (r"int\(1 \+ \(W - self.pool_w\)", "int(1 + (H - self.pool_w)")),
+]
 # What people write.
 REWRITINGS = [
     ("Relu", (r"        dout\[self.mask\] = 0\n        return dout", "        dout[self.mask] = 0\n        dx = dout\n\n        return dx")),
@@ -129,6 +136,7 @@ REWRITINGS = [
     ("Pooling", (r"stride=2", "stride=1")),
     ("Pooling", (r"self.x, self.arg_max = x, np.argmax\(col, axis=1\)", "arg_max = np.argmax(col, axis=1)\n        self.x = x\n        self.arg_max = arg_max")),
     ("Pooling", (LOOPS, STRIDED)),
+    *SQUARE,
 ]  # fmt: skip
 
 # What is wrong, or something else.

@@ -25,7 +25,8 @@ class Family(NamedTuple):
     operations: those that forward may be, of the numbers in its code. formulas: what attributes may be set to besides.
     ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
-    measured: what must be of a dtype and of dimensions that were tried.
+    measured: what must be of a dtype and of dimensions that were tried. square: for layers that take one side of an image
+    for the other: the conditions of forward's and of backward's operation under which that makes no difference.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Family(NamedTuple):
     is_exact: bool = False
     predicting: Callable[[Operation], Operation] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
+    square: tuple[str, ...] = ()
 
     def forward(self, numbers: dict[float, None]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -233,6 +235,13 @@ def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, .
     return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": 0}
 
 
+def squared(drawn: Values) -> Values:
+    """With images and windows as wide as they are high."""
+    side = min(drawn["x"].shape[2:])
+    window: Values = {role: min(drawn["pool_h"], drawn["pool_w"]) for role in ("pool_h", "pool_w") if role in drawn}
+    return {**drawn, **window, "x": drawn["x"][:, :, :side, :side].copy()}
+
+
 def _softmaxes(numbers: list[float]) -> list[Operation]:
     found = [methods.SOFTMAX]
     for epsilon in (0.0, *numbers):
@@ -279,9 +288,16 @@ FAMILIES = (
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
         (methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS), _draw_convolution, formulas=(LAZY,),
-        ndims=(4,),
+        ndims=(4,), square=(
+            "x.shape[2] == x.shape[3] and W.shape[2] == W.shape[3]",
+            "images.shape[2] == images.shape[3] and W.shape[2] == W.shape[3]",
+        ),
     ),
     Family(
         "Pooling", ("pool",), ("x",), lambda _: [methods.POOLING], (methods.POOLING_BACKWARD,), _draw_pooling, ndims=(4,),
+        square=(
+            "x.shape[2] == x.shape[3] and pool_h == pool_w",
+            "images.shape[2] == images.shape[3] and window[0] == window[1]",
+        ),
     ),
 )  # fmt: skip

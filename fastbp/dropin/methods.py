@@ -62,7 +62,8 @@ class Form(NamedTuple):
     reads: what the operation takes, expressions of `self` and the method's parameters. sets: attributes of `self`, with
     expressions of inputs and outputs; `[...]` after one says that its array is written into. returns: likewise.
     train: the value of the parameter `train` for which the branch is. kinds: dtypes and numbers of dimensions of `measured`
-    that it is for (see `kind_of`); without `measured`, whatever the operation takes. tried: where it was found by trying.
+    that it is for (see `kind_of`); without `measured`, whatever the operation takes. where: a condition of the operation's
+    inputs, if it is not for all. tried: where it was found by trying.
     """
 
     operation: Operation
@@ -72,6 +73,7 @@ class Form(NamedTuple):
     train: bool | None = None
     measured: tuple[str, ...] = ()
     kinds: frozenset[Any] = frozenset()
+    where: str = ""
     tried: Tried | None = None
 
 
@@ -209,7 +211,19 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {"self", "tried", "methods", "results", "own", "waste", "dropped", "np", "is_small", "is_other"}
+    used = {
+        "self",
+        "tried",
+        "methods",
+        "results",
+        "own",
+        "waste",
+        "dropped",
+        "np",
+        "is_small",
+        "is_other",
+        "is_outside",
+    }
     used.update(("idling", "name", *roles))
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
@@ -235,6 +249,9 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
         kind = ", ".join(f"{role}.dtype.num, {role}.ndim" for role in form.measured)
         assigned.append(f"is_other = ({kind}) not in kinds{place}")
         conditions.append(f"if is_other: {pass_on}")
+    if form.where:
+        assigned.append(f"is_outside = not ({form.where})")
+        conditions.append(f"if is_outside: {pass_on}")
     lines = []
     if assigned:  # an attribute that is not there yet is for the user's own method to miss
         lines = [f"try: {'; '.join(assigned)}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]

@@ -9,6 +9,7 @@ arguments, which arrays share memory, the random numbers drawn. Only what agrees
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterable
@@ -116,27 +117,29 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     """Raises Differs."""
     family = subject.family
     difference = Differs("its arguments or attributes are other ones")
-    how = f"{family.name}, tried on {COUNT} inputs"
+    squares = (False, True) if family.square else (False,)
     for operation in family.forward(forward.numbers):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
             weights = subject.weights(binding)
             sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
             if sum(one.size for one in weights) > MOST:
                 sizes = [True]  # its weights fewer: that some layers do not take
-            for subject.is_small in sizes:
+            left: list[Verdict] = []
+            for subject.is_square, subject.is_small in itertools.product(squares, sizes):
                 try:
                     forms, trial = _try_forward(subject, operation, binding, forward)
                 except Differs as error:
                     difference = max(difference, error, key=lambda one: one.stage)
                     continue
+                how = f"{family.name}, tried on {COUNT} {'square inputs' if subject.is_square else 'inputs'}"
                 try:
                     if isinstance(backward, NotPlain):
                         raise Differs(str(backward))
                     return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
                 except Differs as error:
-                    if subject.is_small is not sizes[-1]:
-                        continue
-                    return Verdict(Forms(forms, ()), how, f"backward: {error}")
+                    left.append(Verdict(Forms(forms, ()), how, f"backward: {error}"))
+            if left:
+                return left[0]
     raise difference
 
 
@@ -152,16 +155,17 @@ class _Trial(NamedTuple):
 def _try_forward(
     subject: Subject, operation: Operation, binding: dict[str, str], screened: Screened
 ) -> tuple[tuple[Form, ...], _Trial]:
-    flags = subject.flags()
+    flags, family = subject.flags(), subject.family
     forms: list[Form] = []
     for flag in flags:
-        predicting = subject.family.predicting if flag is False else None
+        predicting = family.predicting if flag is False else None
         used = operation if predicting is None else predicting(operation)
         try:
             proposed = _propose_forward(subject, used, binding, screened, flag)
+            proposed = proposed._replace(where=family.square[0] if subject.is_square else "")
             forms.append(verified(subject, "forward", proposed, (), binding, flag))
         except Differs:
-            if not (subject.family.has_flag and flag is False):
+            if not (family.has_flag and flag is False):
                 raise
     unread = set(screened.reads) - set(map(attribute_of, binding.values()))
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
@@ -222,6 +226,7 @@ def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tu
     for operation in subject.family.backward:
         try:
             proposed = _propose_backward(subject, trial, operation, screened, forms)
+            proposed = proposed._replace(where=subject.family.square[1] if subject.is_square else "")
             return (verified(subject, "backward", proposed, forms, trial.binding, flag),)
         except Differs as error:
             difference = max(difference, error, key=lambda one: one.stage)
