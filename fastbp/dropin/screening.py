@@ -370,6 +370,8 @@ def _is_shape(node: ast.expr, names: set[str]) -> bool:
     """An expression of shapes and constants."""
     if isinstance(node, ast.Attribute):
         return node.attr in _SHAPES or isinstance(node.value, ast.Name)
+    if _is_shape_by_numpy(node):
+        return True
     if isinstance(node, ast.Call):
         called = node.func.id if isinstance(node.func, ast.Name) else ""
         return called in ("len", "int", "range", "min", "max", "enumerate", "zip") and all(
@@ -384,6 +386,11 @@ def _is_shape(node: ast.expr, names: set[str]) -> bool:
     if isinstance(node, ast.BinOp | ast.UnaryOp | ast.Tuple | ast.List):
         return all(_is_shape(child, names) for child in _expressions(node))
     return False
+
+
+def _is_shape_by_numpy(node: ast.expr) -> bool:
+    """np.ndim(x), np.shape(x) or np.size(x)."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.ndim", "np.shape", "np.size")
 
 
 def _is_of_shapes(node: ast.expr, names: set[str]) -> bool:
@@ -414,11 +421,11 @@ def _is_of_shapes(node: ast.expr, names: set[str]) -> bool:
 
 
 def _is_dimensions(node: ast.expr) -> bool:
-    """x.ndim or len(x.shape)."""
+    """x.ndim, np.ndim(x) or len(x.shape)."""
     text = ast.unparse(node)
-    return (isinstance(node, ast.Attribute) and node.attr == "ndim") or (
-        text.startswith("len(") and text.endswith(".shape)")
-    )
+    if isinstance(node, ast.Attribute):
+        return node.attr == "ndim"
+    return text.startswith("np.ndim(") or (text.startswith("len(") and text.endswith(".shape)"))
 
 
 def _is_size(node: ast.expr) -> bool:

@@ -253,7 +253,13 @@ def _propose_backward(
         if isinstance(out, Exception) or known is None:
             continue
         known.update(subject.family.more(known))
-        _find_reads(reads, operation, known, layer, screened, trial)
+        kind, read_until_now = kind_of(*drawn.values(), out), {role: list(found) for role, found in reads.items()}
+        try:
+            _find_reads(reads, operation, known, layer, screened, trial)
+        except Differs as error:  # of images, say, which it does not take
+            reads = read_until_now
+            guess.differ.setdefault(kind, error)
+            continue
         before = snapshot({"self": layer}, screened.sets)
         dout = subject.family.draw_dout(rng, place, out)
         mine = dout.copy() if isinstance(dout, np.ndarray) else dout
@@ -265,7 +271,6 @@ def _propose_backward(
         if values is None:
             continue
         theirs = {"dout": mine} if isinstance(dout, np.ndarray) else {}
-        kind = kind_of(*drawn.values(), out)
         guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
     _all_explained(screened, reads, guess.sets, forms, trial)
@@ -297,7 +302,7 @@ def _find_reads(
         here = {"self": layer}
         reads[role] = [one for one in reads[role] if any(same(evaluate(one, here), value) for value in wanted)]
         if not reads[role]:
-            raise Differs(f"it keeps no {role}, which backward needs")
+            raise Differs(f"keeps no {role}, which it needs")
 
 
 _ALSO = {"t": ("labels",), "shape": ("rows_shape",)}  # what may stand for a role
