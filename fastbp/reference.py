@@ -117,6 +117,15 @@ def dropout_forward(x, draws, ratio, scale):
     return x * mask * x.dtype.type(scale), mask
 
 
+def random_doubles(state, count):
+    """As kernels/layers/random_draws.py: by a generator of NumPy's own that is put into the state."""
+    generator = np.random.RandomState()
+    generator.set_state(("MT19937", state[:-1], int(state[-1]), 0, 0.0))
+    draws = generator.random_sample(count)
+    state[:-1], state[-1] = generator.get_state(legacy=True)[1:3]  # type: ignore[index]
+    return draws
+
+
 def seeded_dropout_forward(x, draw, ratio, scale):
     """x (N, D), draw: seed, step, layer, rows (N,) -> out, mask: out = x * scale where mask is set, 0 elsewhere."""
     mask = _dropout_mask(draw.seed, draw.step, draw.layer, draw.rows, 1 - float(ratio), x.shape[1])

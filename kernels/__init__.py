@@ -44,6 +44,7 @@ from .layers.dropout import dropout_backward, dropout_forward, seeded_dropout_fo
 from .layers.im2col import col2im, im2col
 from .layers.leaky_relu import leaky_relu_backward, leaky_relu_forward
 from .layers.pooling import average_pooling_backward, average_pooling_forward, pooling_backward, pooling_forward
+from .layers.random_draws import random_doubles
 from .layers.relu import relu_backward, relu_forward
 from .layers.sigmoid import sigmoid_backward, sigmoid_forward
 from .layers.sigmoid_cross_entropy import sigmoid_cross_entropy_forward
@@ -78,6 +79,7 @@ __all__ = [
     "pooling_backward",
     "pooling_forward",
     "prepare_data",
+    "random_doubles",
     "relu_backward",
     "relu_forward",
     "rule_update",

@@ -318,3 +318,20 @@ def test_a_weight_that_is_not_finite_meets_no_zeros_but_the_inputs_own(value):
         with np.errstate(invalid="ignore"):  # NumPy's np.dot may warn of it, by processor
             found.append(layer.backward(np.ones_like(layer.forward(x))))
     np.testing.assert_array_equal(*found)
+
+
+@examples(40)
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=4), st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_random_doubles_are_those_of_numpy(counts, seed, used):
+    """To the last bit, from a state of which any number of words has been used; and so is what is drawn afterwards."""
+    theirs, state = np.random.RandomState(seed), np.empty(625, np.uint32)
+    theirs.randint(0, 2**32, used, np.uint32)
+    _, state[:-1], state[-1] = theirs.get_state()[:3]
+    other = state.copy()
+    for count in counts:
+        expected = theirs.random_sample(count)
+        for module, its_state in ((kernels, state), (reference, other)):
+            np.testing.assert_array_equal(module.random_doubles(its_state, count), expected)
+    for its_state in (state, other):
+        np.testing.assert_array_equal(its_state[:-1], theirs.get_state()[1])
+        assert its_state[-1] == theirs.get_state()[2]

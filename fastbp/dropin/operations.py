@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import get_backend, kernel_cache
+from .global_random import uniform
 
 PASS: Any = object()
 WASTED: Any = object()  # PASS, said after the work: what came out is for NumPy to warn of
@@ -94,7 +95,7 @@ def is_computed(result: Any) -> bool:
 # kernels for the rest of a network, whole scripts took longer.
 _SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
 LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
-LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 20_000 * _SCALE, 3_000 * _SCALE
+LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 3_000 * _SCALE, 3_000 * _SCALE
 
 # Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
 TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
@@ -297,7 +298,7 @@ def dropout_forward(x: Any, ratio: Any) -> Any:
     """-> out, mask: draws > ratio."""
     if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)):
         return PASS
-    return kernels.dropout_forward(x, np.random.rand(*x.shape), ratio, 1.0) if is_tame(x) else PASS
+    return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, 1.0) if is_tame(x) else PASS
 
 
 def dropout_backward(dout: Any, mask: Any) -> Any:

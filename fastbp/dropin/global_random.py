@@ -1,0 +1,46 @@
+"""NumPy's global generator: what np.random.rand draws, from its state in memory, by a kernel.
+
+The state is where the generator says that it is (`ctypes.state_address`, which is there for Numba and others to use). If
+what lies there is not what `get_state` says, or somebody has put another generator or function in its place, NumPy draws.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+RAND = np.random.rand
+WORDS = 625  # 624 of the state, and how many of them have been used
+
+
+def uniform(shape: tuple[int, ...], kernels: Any) -> Any:
+    """np.random.rand(*shape): the same numbers, and the same state afterwards. kernels: a backend's."""
+    generator = _generator()
+    state = None if generator is None or np.random.rand is not RAND else _state(generator)
+    if generator is None or state is None:
+        return np.random.rand(*shape)
+    with generator.lock:
+        draws = kernels.random_doubles(state, math.prod(shape))
+    return draws.reshape(shape)
+
+
+def _generator() -> Any:
+    """What the global functions draw from, if it is an MT19937; older versions of NumPy cannot have another one."""
+    get = getattr(np.random, "get_bit_generator", None)
+    generator = get() if get is not None else np.random.mtrand._rand._bit_generator
+    return generator if type(generator) is np.random.MT19937 else None
+
+
+@functools.lru_cache(maxsize=2)
+def _state(generator: Any) -> Any:
+    """The generator's state in its own memory, (625,) uint32; None if something else is found there."""
+    address = generator.ctypes.state_address
+    memory: Any = (ctypes.c_uint32 * WORDS).from_address(address)
+    state = np.frombuffer(memory, np.uint32)
+    told = generator.state["state"]
+    is_it = np.array_equal(state[:-1], told["key"]) and state[-1] == told["pos"]
+    return state if is_it else None
