@@ -108,6 +108,8 @@ def test_work_that_is_left_to_numpy_does_not_count(monkeypatch):
     monkeypatch.setattr(calls, "LEAST_ELEMENTWISE", 1_500)
     affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
     assert estimated_seconds("forward", (affine, np.ones((3, 784))), np.ones((3, 50))) == 0
+    lower = type("Affine", (), {"w": np.ones((784, 50)), "b": np.zeros(50)})()
+    assert estimated_seconds("forward", (lower, np.ones((3, 784))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (object(), np.ones((3, 50))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50))) > 0
 

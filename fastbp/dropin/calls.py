@@ -67,7 +67,7 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
 
 def _weights(layer: Any) -> Any:
     """A layer's matrix or filters, by the names that they mostly have; None if it has none."""
-    weights = getattr(layer, "W", None)
+    weights = next((getattr(layer, name) for name in ("W", "w", "weight", "weights") if hasattr(layer, name)), None)
     if weights is None:
         parameters = getattr(layer, "params", None)
         weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume

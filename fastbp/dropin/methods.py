@@ -341,7 +341,8 @@ SIGMOID = Operation("sigmoid_forward", ("x",), ("out",), (), *_NUMBERS_OF_X)
 SIGMOID_BACKWARD = Operation("sigmoid_backward", ("dout", "out"), ("dx",), (), *_NUMBERS_OF_DOUT)
 TANH = SIGMOID._replace(name="tanh_forward")
 TANH_BACKWARD = SIGMOID_BACKWARD._replace(name="tanh_backward")
-SOFTMAX = Operation("softmax_with_loss_forward", ("x", "t"), ("loss", "y", "labels"))
+_SCORES = ("x.size", "LEAST_SOFTMAX")
+SOFTMAX = Operation("softmax_with_loss_forward", ("x", "t"), ("loss", "y", "labels"), (), *_SCORES)
 SOFTMAX_BACKWARD = Operation("softmax_with_loss_backward", ("y", "t"), ("dx",), (), "y.size", "LEAST_SOFTMAX_BACKWARD")
 SOFTMAX_BACKWARD_TIMES = SOFTMAX_BACKWARD._replace(name="softmax_with_loss_backward_times", inputs=("y", "t", "dout"))
 DROPOUT = Operation("dropout_forward", ("x", "ratio"), ("out", "mask"), (), "x.size", "LEAST_DROPOUT")
@@ -372,7 +373,7 @@ def normalization_apply(epsilon: float) -> Operation:
 
 
 def softmax_with(loss: str, epsilon: float) -> Operation:
-    return Operation("softmax_with_other_loss", ("x", "t"), ("loss", "y", "labels"), (loss, epsilon))
+    return Operation("softmax_with_other_loss", ("x", "t"), ("loss", "y", "labels"), (loss, epsilon), *_SCORES)
 
 
 RUNNING = {

@@ -95,7 +95,7 @@ def is_computed(result: Any) -> bool:
 # kernels for the rest of a network, whole scripts took longer.
 _SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
 LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
-LEAST_DROPOUT, LEAST_SOFTMAX_BACKWARD = 3_000 * _SCALE, 3_000 * _SCALE
+LEAST_DROPOUT, LEAST_SOFTMAX, LEAST_SOFTMAX_BACKWARD = 3_000 * _SCALE, 400 * _SCALE, 3_000 * _SCALE
 
 # Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
 TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
