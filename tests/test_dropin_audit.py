@@ -198,6 +198,35 @@ def test_a_sum_that_cancelled_is_compared_with_its_terms(faulty, found):
         audited(Affine(), dout)
 
 
+CONFIDENT = """
+import numpy as np
+
+class SoftmaxWithLoss:
+    def forward(self, x, t):
+        self.t = t
+        e = np.exp(x)
+        self.y = e / np.sum(e, axis=1, keepdims=True)
+        return -np.sum(np.log(self.y[np.arange(len(t)), t])) / len(t)
+
+    def backward(self, dout=1):
+        dx = self.y.copy()
+        dx[np.arange(len(self.t)), self.t] -= 1
+        return dx / len(self.t)
+
+layer = SoftmaxWithLoss()
+for right in np.arange(20.0, 36.0, 0.05):
+    layer.forward(np.array([[right, 0.1, 0.3], [0.2, 0.1, right + 1]]), np.array([0, 2]))
+"""
+
+
+def test_the_loss_of_a_prediction_that_is_nearly_sure_is_rounding(folder):
+    """The logarithm of 1 - 2e-11 has five right digits, whoever computes it."""
+    script = write(folder, "script.py", CONFIDENT)
+    result = run(folder, "-m", "fastbp", "audit", "--json", "audit.json", script)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((folder / "audit.json").read_text())["calls"]["SoftmaxWithLoss.forward"]["passed"] == 0
+
+
 def test_the_terms_of_a_prediction_are_those_of_the_running_statistics():
     """One row has no variance of its own, by which everything would be rounding."""
     layer = type("BatchNormalization", (), {})()

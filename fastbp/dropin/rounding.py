@@ -28,7 +28,7 @@ def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple
     with np.errstate(all="ignore"):
         if names & _PRODUCTS or fast is fast_functions.col2im:
             return _of_products(own, arguments)
-        train = bool(arguments[2]) if len(arguments) > 2 else True
+        train = next((bool(one) for one in arguments[2:] if isinstance(one, int | np.bool_)), True)
         form = next((form for form in forms if form.train in (None, train)), None)
         if form is None or form.operation.name not in _OTHERS:
             return {}
