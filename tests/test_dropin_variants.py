@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 
 import numpy as np
 import pytest
 from dropin_cases import assert_same, outcome
-from variants import FAULTS, OTHERS, REWRITINGS, SQUARE, variant
+from variants import FAULTS, KEPT, OTHERS, REWRITINGS, SQUARE, variant
 
+import fastbp
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
+from fastbp.dropin.lazy import LazyColumns
 
 NUMBERS = itertools.count()
 
@@ -116,6 +119,29 @@ def tried(entry, folder):
 def least(layer):
     """The share of calls to backward that kernels must take: losses are written for one of two kinds of labels, too."""
     return 0.5 if layer == "SoftmaxWithLoss" else 1
+
+
+@pytest.mark.parametrize("copier", [lambda layer: layer, copy.deepcopy])
+@pytest.mark.parametrize("place", range(len(KEPT)))
+def test_what_is_kept_to_be_looked_at_is_of_the_time_of_the_call(place, copier, tmp_path):
+    """It is made when somebody looks; until then the optimizer changes the weights, and others the gradient, in place."""
+    layer, *edits = KEPT[place]
+    source, ((_, x), (_, dout)) = variant(layer, *edits), CASES[layer][1]
+    plain = getattr(define(source, tmp_path), layer)(*copy.deepcopy(CASES[layer][0]))
+    with fastbp.accelerated():
+        made = getattr(define(source, tmp_path), layer)
+    fast = made(*copy.deepcopy(CASES[layer][0]))
+    for one in (plain, fast):
+        mine = dout.copy()
+        one.forward(x.copy())
+        one.backward(mine)
+        mine += 1
+        if layer == "Convolution":
+            one.W *= 2
+    double = copier(fast)
+    for name in ({"col", "dcol"} & vars(plain).keys()) - ({"col"} if layer == "Convolution" else set()):
+        assert isinstance(vars(made)[name], LazyColumns)
+        assert_same(getattr(double, name), getattr(plain, name), name)
 
 
 @pytest.mark.parametrize("place", range(len(SQUARE)))

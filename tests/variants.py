@@ -60,6 +60,12 @@ SQUARE = [
     ("Pooling", (r"y : y \+ stride \* out_h : stride", "y : y + stride * out_w : stride")),
     ("Pooling", (r"int\(1 \+ \(W - self.pool_w\)", "int(1 + (H - self.pool_w)")),
 ]
+# Matrices that are kept to be looked at.
+KEPT = [
+    ("Convolution", (r"return col2im\(np.dot\(rows, self.col_W.T\), ", "self.dcol = np.dot(rows, self.col_W.T)\n        return col2im(self.dcol, ")),
+    ("Pooling", (r"self.x, self.arg_max = x, ", "self.x, self.col, self.arg_max = x, col, ")),
+    ("Pooling", (r"(        return col2im\(windows)", r"        self.dcol = windows\n\1")),
+]  # fmt: skip
 # What people write.
 REWRITINGS = [
     ("Relu", (r"        dout\[self.mask\] = 0\n        return dout", "        dout[self.mask] = 0\n        dx = dout\n\n        return dx")),
@@ -139,6 +145,7 @@ REWRITINGS = [
     ("Pooling", (r"self.x, self.arg_max = x, np.argmax\(col, axis=1\)", "arg_max = np.argmax(col, axis=1)\n        self.x = x\n        self.arg_max = arg_max")),
     ("Pooling", (LOOPS, STRIDED)),
     *SQUARE,
+    *KEPT,
 ]  # fmt: skip
 
 # What is wrong, or something else.

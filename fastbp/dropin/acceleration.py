@@ -28,7 +28,8 @@ from .fast_functions import FUNCTIONS
 from .fast_optimizers import UPDATES, Rule, updating
 from .idling import Idling
 from .known_versions import KnownVersion
-from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, make_lazy, written
+from .lazy import make_lazy
+from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, written
 from .recognition import class_version, digest, function_node, function_version
 
 LAYER = ("forward", "backward")

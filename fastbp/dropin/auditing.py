@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .methods import LazyColumns
+from .lazy import OURS, LazyColumns
 from .operations import PASS, Method, is_computed
 from .rounding import Terms, largest, terms_of
 
@@ -216,5 +216,5 @@ def _copy(argument: Any) -> Any:
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
-        if not isinstance(getattr(type(layer), name, None), LazyColumns) and not name.startswith("_fastbp"):
+        if not isinstance(getattr(type(layer), name, None), LazyColumns) and not name.startswith(OURS):
             yield name, getattr(layer, name, None), wanted

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import methods
-from .methods import LAZY, Operation
+from .lazy import LAZY
+from .methods import Operation
 
 Values = dict[str, Any]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
@@ -287,14 +288,18 @@ FAMILIES = (
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
-        (methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS), _draw_convolution, formulas=(LAZY,),
+        (
+            methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS, methods.CONVOLUTION_BACKWARD_KEPT,
+        ),
+        _draw_convolution, formulas=tuple(LAZY),
         ndims=(4,), square=(
             "x.shape[2] == x.shape[3] and W.shape[2] == W.shape[3]",
             "images.shape[2] == images.shape[3] and W.shape[2] == W.shape[3]",
         ),
     ),
     Family(
-        "Pooling", ("pool",), ("x",), lambda _: [methods.POOLING], (methods.POOLING_BACKWARD,), _draw_pooling, ndims=(4,),
+        "Pooling", ("pool",), ("x",), lambda _: [methods.POOLING, methods.POOLING_KEPT],
+        (methods.POOLING_BACKWARD, methods.POOLING_BACKWARD_KEPT), _draw_pooling, formulas=tuple(LAZY), ndims=(4,),
         square=(
             "x.shape[2] == x.shape[3] and pool_h == pool_w",
             "images.shape[2] == images.shape[3] and window[0] == window[1]",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .families import Family
-from .methods import LAZY, Operation, names_in
+from .lazy import LAZY
+from .methods import Operation, names_in
 from .subjects import Differs, Values, copied, evaluate, same
 
 
@@ -99,7 +100,7 @@ def _is_value_of(expression: str, actual: Any, values: Values, theirs: Values, b
         value = value.astype(actual.dtype)
     if not same(value, actual):
         return False
-    if by_value or expression == LAZY or not isinstance(actual, np.ndarray):
+    if by_value or expression in LAZY or not isinstance(actual, np.ndarray):
         return True
     pairs = [(values[role], theirs[role]) for role in theirs if isinstance(theirs[role], np.ndarray)]
     return all(
@@ -110,7 +111,8 @@ def _is_value_of(expression: str, actual: Any, values: Values, theirs: Values, b
 
 def _expressions(values: Values, family: Family) -> list[str]:
     """What an attribute may be: what the operation knows, shapes, views and copies of it."""
-    named = [role for role in values if role != "patches"]
+    kept = {role for role, _ in LAZY.values()}
+    named = [role for role in values if role not in kept]
     found = [*named, *family.formulas, "None"]
     for role in named:
         if isinstance(values[role], np.ndarray):

@@ -20,12 +20,11 @@ from . import operations
 from .dropped_gradient import dropped
 from .idling import Idling
 from .known_versions import CHANNELS, NO_EPSILON
+from .lazy import LAZY, PATCHES
 from .operations import Method
 
-HIDDEN = "_fastbp_patches"  # the attribute that remembers a convolution's input
 NEEDS_DX = "self is not dropped.layer"
-PATCHES = f"vars(self).get({HIDDEN!r})"
-LAZY = "patches.col()"  # an attribute's value that is made when somebody asks for it
+KEPT_PATCHES = f"vars(self).get({LAZY[PATCHES][1]!r})"
 
 
 class Operation(NamedTuple):
@@ -268,60 +267,20 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
         f"{', '.join(outputs)}, = results",
     ]
     for target, value in form.sets:
-        if value == LAZY:
+        if value in LAZY:
             lines.append(f"vars(self).pop({target.removeprefix('self.')!r}, None)")
         else:
             lines.append(f"{target} = {value}")
-    if "patches" in outputs:
-        lines.append(f"vars(self)[{HIDDEN!r}] = patches")
+    lines += [f"vars(self)[{kept!r}] = {role}" for role, kept in LAZY.values() if role in outputs]
     return [*lines, f"return {form.returns}"]
 
 
-class LazyColumns:
-    """The attribute of a convolution that has the matrix of patches, `col` in the book: made when somebody asks for it."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __get__(self, layer: Any, owner: type | None = None) -> Any:
-        if layer is None:
-            return self
-        state = vars(layer)
-        if HIDDEN in state and self.name not in state:
-            state[self.name] = state.pop(HIDDEN).col()  # whoever has it may change it: it counts from now on
-        try:
-            return state[self.name]
-        except KeyError:
-            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}") from None
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        vars(layer).pop(HIDDEN, None)
-        vars(layer)[self.name] = value
-
-    def __delete__(self, layer: Any) -> None:
-        vars(layer).pop(HIDDEN, None)
-        del vars(layer)[self.name]
-
-
-def lazy_attributes(forms: Forms) -> list[str] | None:
-    """The names of attributes that are made when somebody asks for them; None where nothing is hidden in an object."""
-    if not any("patches" in form.operation.outputs for form in forms.forward):
+def lazy_attributes(forms: Forms) -> dict[str, str] | None:
+    """The attributes that are made when somebody asks for them, and their values; None where an object keeps nothing."""
+    both = (*forms.forward, *forms.backward)
+    if not any(role in form.operation.outputs for form in both for role, _ in LAZY.values()):
         return None
-    return [target.removeprefix("self.") for form in forms.forward for target, value in form.sets if value == LAZY]
-
-
-def make_lazy(made: type, names: list[str]) -> None:
-    """Give a class lazy attributes; pickles and copies hold them as the user's own class has them."""
-
-    def state(self: Any) -> dict[str, Any]:
-        kept = dict(vars(self))
-        if kept.pop(HIDDEN, None) is not None:
-            kept.update({name: getattr(self, name) for name in names})
-        return kept
-
-    for name in names:
-        setattr(made, name, LazyColumns(name))
-    made.__getstate__ = state  # type: ignore[attr-defined]
+    return {target.removeprefix("self."): value for form in both for target, value in form.sets if value in LAZY}
 
 
 AFFINE = Operation("affine_forward", ("x", "W", "b"), ("out", "rows"), (), "len(x) * W.size", "LEAST_PRODUCT")
@@ -359,8 +318,13 @@ CONVOLUTION_BACKWARD = Operation(
 CONVOLUTION_BACKWARD_BY_WEIGHTS = Operation(
     "convolution_backward_by_weights", ("dout", "patches", "W", "images", "window", "needs_dx"), ("dx", "dW", "db")
 )
+CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
+    name="convolution_backward_kept", outputs=("dx", "dW", "db", "gradients")
+)
 POOLING = Operation("pooling_forward", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"))
+POOLING_KEPT = POOLING._replace(name="pooling_forward_kept", outputs=("out", "arg_max", "patches"))
 POOLING_BACKWARD = Operation("pooling_backward", ("dout", "images", "arg_max", "window"), ("dx",))
+POOLING_BACKWARD_KEPT = POOLING_BACKWARD._replace(name="pooling_backward_kept", outputs=("dx", "gradients"))
 
 
 def normalization(epsilon: float) -> Operation:
@@ -441,11 +405,11 @@ FORMS: dict[str, Forms] = {
         ),
     ),
     "Convolution": Forms(
-        (_form(CONVOLUTION, "out", {"x": "x", "col": LAZY, "col_W": "col_W"}),),
+        (_form(CONVOLUTION, "out", {"x": "x", "col": PATCHES, "col_W": "col_W"}),),
         (
             _form(
                 CONVOLUTION_BACKWARD, "dx", {"dW": "dW", "db": "db"},
-                patches=PATCHES, images="self.x", window="(self.stride, self.pad)", needs_dx=NEEDS_DX,
+                patches=KEPT_PATCHES, images="self.x", window="(self.stride, self.pad)", needs_dx=NEEDS_DX,
             ),
         ),
     ),

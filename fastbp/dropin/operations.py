@@ -416,6 +416,25 @@ def convolution_backward_by_weights(dout: Any, patches: Any, W: Any, images: Any
     return _convolution_backward(dout, patches, W, images, needs_dx)
 
 
+class ConvolutionGradients(NamedTuple):
+    """What a convolution's backward leaves for the gradient of the matrix of patches."""
+
+    dout: Any
+    W: Any
+
+    def col(self) -> Any:
+        filters = len(self.W)
+        return np.dot(self.dout.transpose(0, 2, 3, 1).reshape(-1, filters), self.W.reshape(filters, -1))
+
+
+def convolution_backward_kept(
+    dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any
+) -> Any:
+    """-> dx, dW, db, gradients: where the layer keeps the gradient of `col`, too."""
+    results = convolution_backward(dout, patches, col_W, W, images, window, needs_dx)
+    return (*results, ConvolutionGradients(dout.copy(), W.copy())) if isinstance(results, tuple) else results
+
+
 def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, needs_dx: Any) -> Any:
     padded, _, shape, stride, pad = patches
     high, wide = ((padded.shape[axis] - shape[axis]) // stride + 1 for axis in (2, 3))
@@ -455,3 +474,43 @@ def pooling_backward(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
         return PASS
     dx = kernels.pooling_backward(numbers, arg_max, x.shape, pool_h, pool_w, stride, 0)
     return (dx,) if stride >= max(pool_h, pool_w) or is_tame(dx) else PASS  # overlapping windows are added up
+
+
+class PoolingPatches(NamedTuple):
+    """What a pooling's forward leaves for the matrix of its windows."""
+
+    images: Any
+    pool_h: int
+    pool_w: int
+    stride: int
+
+    def col(self) -> Any:
+        size = self.pool_h * self.pool_w
+        return kernels.im2col(as_float(self.images), self.pool_h, self.pool_w, self.stride, 0, FLOAT).reshape(-1, size)
+
+
+def pooling_forward_kept(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
+    """-> out, arg_max, patches: where the layer keeps its windows, too."""
+    results = pooling_forward(x, pool_h, pool_w, stride, pad)
+    return (*results, PoolingPatches(x, pool_h, pool_w, stride)) if isinstance(results, tuple) else results
+
+
+class PoolingGradients(NamedTuple):
+    """What a pooling's backward leaves for the gradient of that matrix: 0 but where the maximum was."""
+
+    dout: Any
+    arg_max: Any
+    size: int
+
+    def col(self) -> Any:
+        gradient = np.zeros((self.dout.size, self.size))
+        gradient[np.arange(self.dout.size), self.arg_max] = self.dout.transpose(0, 2, 3, 1).reshape(-1)
+        return gradient
+
+
+def pooling_backward_kept(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
+    """-> dx, gradients: where the layer keeps the gradient of its windows, too."""
+    results = pooling_backward(dout, images, arg_max, window)
+    if not isinstance(results, tuple):
+        return results
+    return (*results, PoolingGradients(dout.copy(), arg_max, window[0] * window[1]))

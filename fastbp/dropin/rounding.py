@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import fast_functions
-from .methods import Form, LazyColumns, Operation, names_in
+from .lazy import OURS, LazyColumns
+from .methods import Form, Operation, names_in
 
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 
@@ -69,7 +70,7 @@ def _absolute(argument: Any) -> Any:
     if not hasattr(argument, "__dict__") or isinstance(argument, type):
         return argument
     layer = object.__new__(type(argument))
-    names = [name for name in vars(argument) if not name.startswith("_fastbp")]
+    names = [name for name in vars(argument) if not name.startswith(OURS)]
     names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyColumns)]
     vars(layer).update({name: _absolute(getattr(argument, name, None)) for name in names})
     return layer
@@ -110,7 +111,8 @@ def _of_normalization_backward(operation: Operation, given: dict[str, Any]) -> d
 
 _PRODUCTS = {
     "affine_forward", "affine_backward", "product_forward", "product_backward", "convolution_forward",
-    "convolution_backward", "convolution_backward_by_weights", "pooling_backward",
+    "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "pooling_backward",
+    "pooling_backward_kept",
 }  # fmt: skip
 _OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "softmax_with_loss_forward": _of_softmax,

@@ -20,7 +20,8 @@ import numpy as np
 
 from .families import FAMILIES, WINDOW
 from .guesses import Guess, snapshot
-from .methods import LAZY, NEEDS_DX, PATCHES, Form, Forms, Operation, Tried, kind_of, names_in
+from .lazy import LAZY
+from .methods import KEPT_PATCHES, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
 from .screening import NotPlain, Screened, screen
 from .subjects import (
     COUNT,
@@ -174,7 +175,7 @@ def _try_forward(
         raise Differs(f"forward also reads {min(unread)}", 3)
     if len(forms) == 2 and forms[0]._replace(train=None) == forms[1]._replace(train=None):
         forms = [forms[0]._replace(train=None)]
-    kept = [target for target, value in forms[0].sets if value != LAZY]
+    kept = [target for target, value in forms[0].sets if value not in LAZY]
     return tuple(forms), _Trial(operation, binding, flags, kept)
 
 
@@ -315,7 +316,7 @@ def _fixed_reads(role: str, trial: _Trial) -> list[str]:
         return [f"({', '.join(trial.binding[one] for one in WINDOW if one in trial.binding)})"]
     if role in trial.binding:
         return [trial.binding[role]]
-    return {"needs_dx": [NEEDS_DX], "patches": [PATCHES]}.get(role, [])
+    return {"needs_dx": [NEEDS_DX], "patches": [KEPT_PATCHES]}.get(role, [])
 
 
 def _possible_reads(paths: list[str]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .methods import HIDDEN, LAZY, Form, kind_of, written
+from .lazy import LAZY, OURS
+from .methods import Form, kind_of, written
 from .operations import Method
 from .subjects import COUNT, Differs, Subject, Values, call, copied, each_same, evaluate, on_numpy, same
 
@@ -121,7 +122,7 @@ def _both(
 
 
 def _seen(layer: Any) -> Values:
-    return {name: value for name, value in vars(layer).items() if name != HIDDEN}
+    return {name: value for name, value in vars(layer).items() if not name.startswith(OURS)}
 
 
 def _arrays(layer: Any, arguments: list[Any]) -> list[Any]:
@@ -148,5 +149,6 @@ def fill_lazy(layer: Any, forms: tuple[Form, ...]) -> None:
     """Make what is made when somebody asks for it."""
     for form in forms:
         for target, value in form.sets:
-            if value == LAZY and HIDDEN in vars(layer):
-                vars(layer)[target.removeprefix("self.")] = vars(layer)[HIDDEN].col()
+            kept = LAZY[value][1] if value in LAZY else ""
+            if kept in vars(layer):
+                vars(layer)[target.removeprefix("self.")] = vars(layer)[kept].col()

@@ -1,0 +1,57 @@
+"""Attributes that are made when somebody asks for them: the matrices of patches that a convolution or a pooling keeps.
+
+They have 9 to 25 times as many numbers as the images, and hardly anybody looks at them. In their place an object keeps what
+they can be made of, under a name of its own that begins with `_fastbp`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LAZY: dict[
+    str, tuple[str, str]
+] = {  # an attribute's value: the operation's output that makes it, and where that is kept
+    "patches.col()": ("patches", "_fastbp_patches"),
+    "gradients.col()": ("gradients", "_fastbp_gradients"),
+}
+PATCHES, GRADIENTS = LAZY
+OURS = "_fastbp"  # what the names of attributes begin with that no script sets
+
+
+class LazyColumns:
+    """An attribute that has such a matrix: `col` in the book."""
+
+    def __init__(self, name: str, value: str):
+        self.name, self.kept = name, LAZY[value][1]
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        state = vars(layer)
+        if self.kept in state and self.name not in state:
+            state[self.name] = state.pop(self.kept).col()  # whoever has it may change it: it counts from now on
+        try:
+            return state[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}") from None
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        vars(layer).pop(self.kept, None)
+        vars(layer)[self.name] = value
+
+    def __delete__(self, layer: Any) -> None:
+        vars(layer).pop(self.kept, None)
+        del vars(layer)[self.name]
+
+
+def make_lazy(made: type, attributes: dict[str, str]) -> None:
+    """Give a class lazy attributes, by name with their values; pickles and copies hold them as the class's own do."""
+
+    def state(self: Any) -> dict[str, Any]:
+        own = {name: value for name, value in vars(self).items() if not name.startswith(OURS)}
+        made_now = {name: getattr(self, name) for name, value in attributes.items() if LAZY[value][1] in vars(self)}
+        return {**own, **made_now}
+
+    for name, value in attributes.items():
+        setattr(made, name, LazyColumns(name, value))
+    made.__getstate__ = state  # type: ignore[attr-defined]
