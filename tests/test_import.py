@@ -1,6 +1,7 @@
 """`import fastbp` brings what is asked for, when it is asked for."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,17 @@ def run(code):
 def test_importing_fastbp_imports_nothing_that_takes_time():
     code = "import sys, fastbp; print([name for name in ('numpy', 'numba', 'fastbp.networks') if name in sys.modules])"
     assert run(code) == "[]\n"
+
+
+def test_a_script_that_is_run_sees_the_environment_as_it_was(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import os; print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'))")
+    for value in (None, "12"):
+        environment = {name: one for name, one in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+        environment.update({} if value is None else {"OPENBLAS_THREAD_TIMEOUT": value})
+        command = [sys.executable, "-m", "fastbp", "run", str(script)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{value}\n"
 
 
 def test_layers_come_without_networks():

@@ -94,7 +94,7 @@ class _NeverIdling:
 
 
 def plain(name: str, fast: Method, own: Method) -> Method:
-    """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which is told of the sizes of calls."""
+    """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which notes the sizes of calls."""
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE)
     names["idling"] = getattr(fast, "idling", _NeverIdling())

@@ -41,6 +41,6 @@ def _state(generator: Any) -> Any:
     address = generator.ctypes.state_address
     memory: Any = (ctypes.c_uint32 * WORDS).from_address(address)
     state = np.frombuffer(memory, np.uint32)
-    told = generator.state["state"]
-    is_it = np.array_equal(state[:-1], told["key"]) and state[-1] == told["pos"]
+    stated = generator.state["state"]
+    is_it = np.array_equal(state[:-1], stated["key"]) and state[-1] == stated["pos"]
     return state if is_it else None

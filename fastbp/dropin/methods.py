@@ -140,7 +140,7 @@ def written(
 ) -> Method:
     """The method that takes the place of one of somebody's own: does what the forms say, or returns PASS.
 
-    module: where operations are, for a trial another one. A form with no kinds yet is for any. idling: what is told of the
+    module: where operations are, for a trial another one. A form with no kinds yet is for any. idling: what notes the
     sizes of calls; with it the method stands alone: it runs `own` itself where it would return PASS, and has its parameters
     by name, so that it can be put into the class as it is.
     """
