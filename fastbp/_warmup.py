@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from .backends import cached_training, compile_pool
+from .backends import cached_training, compile_pool, get_backend
 from .layers import Affine, Identity, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .layers._images import AveragePooling, Convolution, Pooling
 from .layers._regularization import BatchNormalization, Draw, Dropout, SeededDropout
@@ -121,6 +121,7 @@ def _dropout(dtype: str) -> None:
     seeded = SeededDropout(backend="numba")
     seeded.draw = Draw(0, 0, 0, np.zeros(1, np.int64))
     seeded.forward(np.ones((1, 2), dtype))
+    get_backend("numba")[1].random_doubles(np.zeros(625, np.uint32), 2)  # what dropout in scripts draws
 
 
 def _sigmoid(dtype: str) -> None:

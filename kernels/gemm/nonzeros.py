@@ -87,7 +87,7 @@ def sparse_forward(x, W, b):
     threads = threads_for(x.size * columns, PARALLEL_THRESHOLD)
     chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
     size = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // W.itemsize
-    scratch = workspace(threads * size, W.dtype)
+    scratch = workspace(threads * size, W.dtype)[: threads * size]
     sizes = rows, depth, columns, chunk_count
     numbers, places = flat(x), workspace(threads * PLACES, np.dtype(np.int32))
     x_fields = numbers, numbers.view(f"i{numbers.itemsize}"), 0, depth
