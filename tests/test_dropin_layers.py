@@ -440,6 +440,18 @@ def test_a_class_of_small_calls_gets_its_own_methods_back_until_sizes_may_change
     assert "__init__" not in vars(made)
 
 
+def test_a_method_of_the_user_that_calls_ours_stays(small_relu):
+    made, _ = small_relu
+    ours = made.forward
+    made.forward = mine = lambda self, x: ours(self, x)
+    for _ in range(120):
+        made().forward(np.ones(10))
+    relu = made()
+    for _ in range(120):
+        relu.forward(np.ones(10))
+    assert vars(made)["forward"] is mine
+
+
 def test_a_method_that_the_user_has_replaced_meanwhile_stays(monkeypatch, small_relu):
     made, _ = small_relu
     for _ in range(60):

@@ -282,6 +282,7 @@ class _Patched:
         for name in LAYER:
             setattr(self.made, name, wrap(f"{self.made.__name__}.{name}", _Fast(self, name), self.own[name]))
             self.wrapped[name] = vars(self.made)[name]
+            self.idling.watch(name)
 
     def decide(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         with self.lock:
@@ -314,6 +315,7 @@ class _Patched:
             setattr(self.made, name, self.own[name])
         elif self.is_plain and can_stand_alone(self.own[name], forms):
             setattr(self.made, name, written(self.own[name], forms, idling=self.idling))
+            self.idling.watch(name)
 
 
 def known_forms(version: KnownVersion, module: dict[str, Any]) -> tuple[Forms, str]:

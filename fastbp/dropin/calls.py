@@ -26,6 +26,7 @@ class _Beginning:
     """
 
     # Importing Numba and loading kernels take 0.3 s, trying a class 0.05 s. LOADING: when importing begins, in a thread.
+    # Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5 and 3.4.
     LOADING, SECONDS = 0.1, 0.4
 
     def __init__(self) -> None:
@@ -127,9 +128,7 @@ class _Signature:
         parameters = list(inspect.signature(function).parameters.values())
         are_ordinary = all(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
         names = [one.name for one in parameters]
-        if not are_ordinary or not {"accelerated", "own", "beginning", "name", "ndarray", "least", "idling"}.isdisjoint(
-            names
-        ):
+        if not are_ordinary or not _NAMES.isdisjoint(names):
             self.parameters = self.arguments = "*arguments, **named"
             self.positional, self.given_may_be_large = "*arguments,", "True"
             return

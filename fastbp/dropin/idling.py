@@ -23,15 +23,23 @@ class Idling:
     def __init__(self, made: type, own: Mapping[str, Callable[..., Any]]):
         self._made, self._own = made, own
         self._calls = 0
+        self._accelerated: dict[str, Any] = {}
         self._put_back: dict[str, Any] = {}
         self._init: Any = None
+
+    def watch(self, name: str) -> None:
+        """The class's method of that name is the accelerated one now."""
+        self._accelerated[name] = vars(self._made)[name]
 
     def small(self, name: str) -> None:
         """A call of the method `name` was left to NumPy: after many, its own method runs without a look at the sizes."""
         self._calls += 1
-        if self._calls >= self.MOST and vars(self._made)[name] is not self._own[name]:
+        accelerated = self._accelerated.get(name)
+        if (
+            self._calls >= self.MOST and vars(self._made).get(name) is accelerated
+        ):  # else somebody has put another there
             self._calls = 0
-            self._put_back[name] = vars(self._made)[name]
+            self._put_back[name] = accelerated
             setattr(self._made, name, self._own[name])
             self._watch_for_objects()
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-LAZY: dict[
-    str, tuple[str, str]
-] = {  # an attribute's value: the operation's output that makes it, and where that is kept
-    "patches.col()": ("patches", "_fastbp_patches"),
-    "gradients.col()": ("gradients", "_fastbp_gradients"),
-}
-PATCHES, GRADIENTS = LAZY
+PATCHES, GRADIENTS = "patches.col()", "gradients.col()"
+# An attribute's value: the operation's output that makes it, and where an object keeps that.
+LAZY = {PATCHES: ("patches", "_fastbp_patches"), GRADIENTS: ("gradients", "_fastbp_gradients")}
 OURS = "_fastbp"  # what the names of attributes begin with that no script sets
 
 

@@ -37,7 +37,7 @@ class Loader:
 
     def wait(self) -> None:
         """Until it is over."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
 

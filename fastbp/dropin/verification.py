@@ -149,6 +149,5 @@ def fill_lazy(layer: Any, forms: tuple[Form, ...]) -> None:
     """Make what is made when somebody asks for it."""
     for form in forms:
         for target, value in form.sets:
-            kept = LAZY[value][1] if value in LAZY else ""
-            if kept in vars(layer):
-                vars(layer)[target.removeprefix("self.")] = vars(layer)[kept].col()
+            if value in LAZY and LAZY[value][1] in vars(layer):
+                vars(layer)[target.removeprefix("self.")] = vars(layer)[LAZY[value][1]].col()
