@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -33,6 +35,19 @@ def load_common(folder):
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
             del sys.modules[name]
+
+
+NUMBERS = itertools.count()
+
+
+def define(source, folder):
+    """A module of the source, as a file: classes are found by their text."""
+    file = folder / f"variant{next(NUMBERS)}.py"
+    file.write_text(source, "utf-8")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def outcome(function, *arguments):

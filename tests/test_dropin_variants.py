@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 
 import numpy as np
 import pytest
-from dropin_cases import assert_same, outcome
+from dropin_cases import assert_same, define, outcome
 from variants import FAULTS, KEPT, OTHERS, REWRITINGS, SQUARE, variant
 
 import fastbp
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
 from fastbp.dropin.lazy import LazyColumns
-
-NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -53,16 +50,6 @@ CASES = {
     ),
     "Pooling": ((2, 2, 2), [("forward", normal(4, 2, 6, 6)), ("backward", normal(4, 2, 3, 3))]),
 }
-
-
-def define(source, folder):
-    """A module of the source, as a file: classes are found by their text."""
-    file = folder / f"variant{next(NUMBERS)}.py"
-    file.write_text(source, "utf-8")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def used(source, layer, folder):

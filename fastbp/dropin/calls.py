@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .idling import NeverIdling
 from .loading import Loader
 from .operations import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
@@ -85,20 +86,11 @@ def _size(value: Any) -> int:
 _beginning = _Beginning()
 
 
-class _NeverIdling:
-    """Of a function, which is no method of a class."""
-
-    def small(self, name: str) -> None:
-        pass
-
-    large = staticmethod(lambda: None)
-
-
 def plain(name: str, fast: Method, own: Method) -> Method:
     """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which notes the sizes of calls."""
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE)
-    names["idling"] = getattr(fast, "idling", _NeverIdling())
+    names["idling"] = getattr(fast, "idling", NeverIdling())
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
     call.__defaults__ = getattr(own, "__defaults__", None)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import methods
+from .label_losses import LOSSES
 from .lazy import LAZY
 from .methods import Operation
 
@@ -246,7 +247,7 @@ def squared(drawn: Values) -> Values:
 def _softmaxes(numbers: list[float]) -> list[Operation]:
     found = [methods.SOFTMAX]
     for epsilon in (0.0, *numbers):
-        found += [methods.softmax_with(loss, epsilon) for loss in methods.operations.LOSSES]
+        found += [methods.softmax_with(loss, epsilon) for loss in LOSSES]
     return found
 
 

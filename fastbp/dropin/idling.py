@@ -12,6 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
+class NeverIdling:
+    """Of a function, which is no method of a class, or of a method that somebody else looks after."""
+
+    def small(self, name: str) -> None:
+        pass
+
+    def large(self) -> None:
+        pass
+
+
 class Idling:
     """How many calls of a class's methods in a row have been left to NumPy by their size.
 

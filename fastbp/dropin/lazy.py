@@ -6,7 +6,9 @@ they can be made of, under a name of its own that begins with `_fastbp`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 PATCHES, GRADIENTS = "patches.col()", "gradients.col()"
 # An attribute's value: the operation's output that makes it, and where an object keeps that.
@@ -51,3 +53,27 @@ def make_lazy(made: type, attributes: dict[str, str]) -> None:
     for name, value in attributes.items():
         setattr(made, name, LazyColumns(name, value))
     made.__getstate__ = state  # type: ignore[attr-defined]
+
+
+class ConvolutionGradients(NamedTuple):
+    """What a convolution's backward leaves for the gradient of the matrix of patches."""
+
+    dout: Any
+    W: Any
+
+    def col(self) -> Any:
+        filters = len(self.W)
+        return np.dot(self.dout.transpose(0, 2, 3, 1).reshape(-1, filters), self.W.reshape(filters, -1))
+
+
+class PoolingGradients(NamedTuple):
+    """What a pooling's backward leaves for the gradient of that matrix: 0 but where the maximum was."""
+
+    dout: Any
+    arg_max: Any
+    size: int
+
+    def col(self) -> Any:
+        gradient = np.zeros((self.dout.size, self.size))
+        gradient[np.arange(self.dout.size), self.arg_max] = self.dout.transpose(0, 2, 3, 1).reshape(-1)
+        return gradient

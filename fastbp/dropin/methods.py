@@ -18,7 +18,7 @@ import numpy as np
 
 from . import operations
 from .dropped_gradient import dropped
-from .idling import Idling
+from .idling import Idling, NeverIdling
 from .known_versions import CHANNELS, NO_EPSILON
 from .lazy import LAZY, PATCHES
 from .operations import Method
@@ -152,10 +152,10 @@ def written(
         "PASS": module.PASS,
         "WASTED": module.WASTED,
         "waste": Waste(),
-        "own": own,
-        "name": own.__name__,
+        "dropped": dropped,
+        "np": np,
     }
-    names.update({"dropped": dropped, "np": np, "idling": idling})
+    names.update(own=own, name=own.__name__, idling=idling or NeverIdling())
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
@@ -206,24 +206,26 @@ def _as_tried(
             yield f"if {role} is not default_{role}{numbers}: {pass_on}"
 
 
+_OF_WRITTEN = {
+    "tried",
+    "methods",
+    "results",
+    "own",
+    "waste",
+    "dropped",
+    "np",
+    "is_small",
+    "is_other",
+    "is_outside",
+    "idling",
+}
+
+
 def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
     parameters = list(inspect.signature(own).parameters)[1:]
     roles = _roles(len(parameters), forms)
-    used = {
-        "self",
-        "tried",
-        "methods",
-        "results",
-        "own",
-        "waste",
-        "dropped",
-        "np",
-        "is_small",
-        "is_other",
-        "is_outside",
-    }
-    used.update(("idling", "name", *roles))
+    used = {"self", "name", *roles, *_OF_WRITTEN}
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
     return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
 
@@ -243,7 +245,7 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
     assigned, conditions = reads, []
     if form.operation.work:  # the first condition: of small calls, looking at them is most of the time
         assigned.append(f"is_small = {form.operation.work} < least{place}")
-        conditions += ["if is_small:", "    if idling is not None: idling.small(name)", f"    {pass_on}"]
+        conditions += ["if is_small:", "    idling.small(name)", f"    {pass_on}"]
     if form.kinds:
         kind = ", ".join(f"{role}.dtype.num, {role}.ndim" for role in form.measured)
         assigned.append(f"is_other = ({kind}) not in kinds{place}")
@@ -263,7 +265,7 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
         "    waste.calls += 1",
         f"    {pass_on}",
         "waste.calls = 0",
-        "if idling is not None: idling.large()",
+        "idling.large()",
         f"{', '.join(outputs)}, = results",
     ]
     for target, value in form.sets:

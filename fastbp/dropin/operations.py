@@ -18,6 +18,8 @@ import numpy as np
 
 from ..backends import get_backend, kernel_cache
 from .global_random import uniform
+from .label_losses import LOSSES
+from .lazy import ConvolutionGradients, PoolingGradients
 
 PASS: Any = object()
 WASTED: Any = object()  # PASS, said after the work: what came out is for NumPy to warn of
@@ -249,36 +251,6 @@ def softmax_with_other_loss(loss: str, epsilon: float) -> Method:
     return softmax_with_loss_forward
 
 
-def _of_labels(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
-    return -np.sum(np.log(y[np.arange(len(labels)), labels] + epsilon)) / len(labels)
-
-
-def _of_targets(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
-    return -np.sum(t * np.log(y + epsilon)) / len(labels)
-
-
-def _of_clipped_labels(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
-    return -np.sum(np.log(np.clip(y[np.arange(len(labels)), labels], epsilon, 1 - epsilon))) / len(labels)
-
-
-def _of_clipped_targets(y: Any, labels: Any, t: Any, epsilon: float) -> Any:
-    return -np.sum(t * np.log(np.clip(y, epsilon, 1 - epsilon))) / len(labels)
-
-
-def _summed(of: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda y, labels, t, epsilon: of(y, labels, t, epsilon) * len(labels)
-
-
-LOSSES: dict[str, Callable[..., Any]] = {
-    "log of labels": _of_labels,
-    "log times targets": _of_targets,
-    "log of clipped labels": _of_clipped_labels,
-    "log of clipped targets": _of_clipped_targets,
-    "summed log of labels": _summed(_of_labels),
-    "summed log times targets": _summed(_of_targets),
-}
-
-
 def softmax_with_loss_backward(y: Any, t: Any) -> Any:
     """-> dx = (y - one-hot t) / N."""
     if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
@@ -416,17 +388,6 @@ def convolution_backward_by_weights(dout: Any, patches: Any, W: Any, images: Any
     return _convolution_backward(dout, patches, W, images, needs_dx)
 
 
-class ConvolutionGradients(NamedTuple):
-    """What a convolution's backward leaves for the gradient of the matrix of patches."""
-
-    dout: Any
-    W: Any
-
-    def col(self) -> Any:
-        filters = len(self.W)
-        return np.dot(self.dout.transpose(0, 2, 3, 1).reshape(-1, filters), self.W.reshape(filters, -1))
-
-
 def convolution_backward_kept(
     dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any
 ) -> Any:
@@ -493,19 +454,6 @@ def pooling_forward_kept(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any
     """-> out, arg_max, patches: where the layer keeps its windows, too."""
     results = pooling_forward(x, pool_h, pool_w, stride, pad)
     return (*results, PoolingPatches(x, pool_h, pool_w, stride)) if isinstance(results, tuple) else results
-
-
-class PoolingGradients(NamedTuple):
-    """What a pooling's backward leaves for the gradient of that matrix: 0 but where the maximum was."""
-
-    dout: Any
-    arg_max: Any
-    size: int
-
-    def col(self) -> Any:
-        gradient = np.zeros((self.dout.size, self.size))
-        gradient[np.arange(self.dout.size), self.arg_max] = self.dout.transpose(0, 2, 3, 1).reshape(-1)
-        return gradient
 
 
 def pooling_backward_kept(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:

@@ -1,0 +1,130 @@
+"""Calls before kernels begin, and calls too small for them: the user's own methods run, at hardly any cost."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+from dropin_cases import define
+from variants import variant
+
+import fastbp
+from fastbp.dropin import calls, idling, operations
+
+
+def test_a_short_script_does_not_wait_for_numba(monkeypatch):
+    beginning, called = calls._Beginning(), []
+    monkeypatch.setattr(calls, "_beginning", beginning)
+    method = calls.plain("f", lambda x: called.append("fast"), lambda x: called.append("own"))
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    method(1)
+    assert called == ["own"]
+    monkeypatch.setattr(beginning, "SECONDS", 0)
+    method(1), method(1)
+    assert called == ["own", "own", "fast"]
+
+
+def _of_flag(self, x, train_flg=True, *, scale=2):
+    return x, train_flg, scale
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda self, x: x,
+        lambda self, x, train_flg=True, ratio=0.5: (x, train_flg, ratio),
+        lambda x, name=3: (x, name),  # names that the written wrapper has for something else
+        lambda self, own, least=1: (own, least),
+        lambda self, *given, **named: (given, named),
+        _of_flag,
+        lambda x, /, y=2: (x, y),
+    ],
+)
+def test_a_method_that_is_waited_for_takes_what_it_takes(monkeypatch, own):
+    beginning = calls._Beginning()
+    monkeypatch.setattr(calls, "_beginning", beginning)
+    monkeypatch.setattr(beginning, "SECONDS", np.inf)
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    method = calls.plain("f", lambda *arguments: calls.PASS, own)
+    x = np.ones((2, 3))
+    given = [
+        ((0, x), {}),
+        ((x,), {}),
+        ((0, x, False), {}),
+        ((0,), {"x": x}),
+        ((0, x), {"scale": 3}),
+        ((), {}),
+        ((1,) * 5, {}),
+    ]
+    for is_over in (False, True):
+        beginning.over = is_over
+        for arguments, named in given:
+            expected, actual = ([], [])
+            for function, into in ((own, expected), (method, actual)):
+                try:
+                    into.append(function(*arguments, **named))
+                except TypeError as error:
+                    into.append(str(error))
+            assert actual == expected or actual[0] is expected[0], (arguments, named)
+
+
+@pytest.fixture
+def small_relu(monkeypatch, tmp_path):
+    """The book's Relu, accelerated; arrays of fewer than 50 numbers are left to its own methods."""
+    for module, name in ((calls, "LEAST_ELEMENTWISE"), (operations, "LEAST_ELEMENTWISE"), (idling.Idling, "MOST")):
+        monkeypatch.setattr(module, name, 50)
+    with fastbp.accelerated():
+        made = define(variant("Relu"), tmp_path).Relu
+    return made, {name: calls.inspect.unwrap(vars(made)[name]) for name in ("forward", "backward")}
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_class_of_small_calls_gets_its_own_methods_back_until_sizes_may_change(monkeypatch, small_relu, is_over):
+    monkeypatch.setattr(calls._beginning, "over", is_over)
+    monkeypatch.setattr(calls._Beginning, "SECONDS", np.inf)
+    monkeypatch.setattr(calls._beginning.loader, "_thread", threading.Thread())  # as if it had begun
+    made, own = small_relu
+    relu, small, large = made(), np.ones(10), np.ones((10, 10))
+    relu.forward(large)
+    accelerated = dict(vars(made))
+    for _ in range(49):
+        relu.forward(small)
+    assert vars(made)["forward"] is accelerated["forward"]
+    relu.forward(small)
+    assert vars(made)["forward"] is own["forward"]
+    assert vars(made)["backward"] is accelerated["backward"]
+    for _ in range(50):
+        relu.backward(small)
+    assert vars(made)["backward"] is own["backward"]
+    made()  # of other sizes, perhaps
+    assert {name: vars(made).get(name) for name in accelerated} == accelerated
+    for _ in range(50):
+        relu.forward(small)
+    assert vars(made)["forward"] is own["forward"]
+    relu.mask = large <= 0
+    relu.backward(large.copy())
+    assert vars(made)["forward"] is accelerated["forward"]
+    assert vars(made).get("__init__") is accelerated.get("__init__")
+
+
+def test_a_method_of_the_user_that_calls_ours_stays(small_relu):
+    made, _ = small_relu
+    ours = made.forward
+    made.forward = mine = lambda self, x: ours(self, x)
+    for _ in range(120):
+        made().forward(np.ones(10))
+    relu = made()
+    for _ in range(120):
+        relu.forward(np.ones(10))
+    assert vars(made)["forward"] is mine
+
+
+def test_a_method_that_the_user_has_replaced_meanwhile_stays(monkeypatch, small_relu):
+    made, _ = small_relu
+    for _ in range(60):
+        made.forward(made.__new__(made), np.ones(10))
+    made.forward = mine = lambda self, x: x
+    made()
+    assert vars(made)["forward"] is mine
