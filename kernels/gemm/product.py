@@ -12,7 +12,7 @@ import numpy as np
 from ..runtime.compiler import device
 from ..runtime.simd import add, fma, lanes, load, load_scalar, noinline, reduce_add, zeros
 from .matrices import Matrix, Panels, Span
-from .microkernel import AS_IT_IS, Epilogue, micro_kernel, row_kernel
+from .microkernel import AS_IT_IS, Epilogue, half_panel_kernel, micro_kernel, row_kernel
 from .packing import MC, ROWS, copy_block, even_block, in_place, panel_width, submatrix
 
 FEW_ROWS = (
@@ -36,15 +36,8 @@ def multiply_add(c, a, b, rows, depth, panels, alpha):
     for k in range(0, depth, deep):
         for i in range(0, rows, MC):
             block = in_place(submatrix(a, i, k))
-            multiply_block(
-                panels_from(c, i, 0),
-                block,
-                panels_from(b, k, 0),
-                min(MC, rows - i),
-                min(deep, depth - k),
-                panels,
-                alpha,
-            )
+            sizes = min(MC, rows - i), min(deep, depth - k), panels
+            multiply_block(panels_from(c, i, 0), block, panels_from(b, k, 0), zero_bias(c), sizes, adding(alpha))
 
 
 @device
@@ -53,24 +46,62 @@ def multiply_add_copied(c, a, b, rows, depth, panels, alpha, buffer):
     deep = even_block(depth)
     for k in range(0, depth, deep):
         for i in range(0, rows, MC):
-            high, block_depth = min(MC, rows - i), min(deep, depth - k)
-            block = copy_block(buffer, submatrix(a, i, k), high, block_depth)
-            multiply_block(panels_from(c, i, 0), block, panels_from(b, k, 0), high, block_depth, panels, alpha)
+            sizes = min(MC, rows - i), min(deep, depth - k), panels
+            block = copy_block(buffer, submatrix(a, i, k), sizes[0], sizes[1])
+            multiply_block(panels_from(c, i, 0), block, panels_from(b, k, 0), zero_bias(c), sizes, adding(alpha))
 
 
 @device
-def multiply_block(c, a, b, rows, depth, panels, alpha):
-    """One block of either, a in MicroPanels: the micro-kernel over all panels, and over the rows six by six."""
+def adding(alpha):
+    """The Epilogue of c += alpha * a @ b."""
+    return Epilogue(alpha, np.bool_(False), np.intp(AS_IT_IS), np.intp(0))
+
+
+@device
+def zero_bias(c):
+    """For `multiply_block`: sums begin at 0."""
+    return Span(c.array, np.intp(-1))
+
+
+@device
+def multiply_block(c, a, b, bias, sizes, epilogue):
+    """One block, a in MicroPanels: the micro-kernel over all panels, and over the rows six by six.
+
+    sizes: rows, depth, panels. bias: the Span of a row of panels, from which the sums begin, or `zero_bias`.
+    """
     noinline()
-    epilogue = Epilogue(alpha, False, np.intp(AS_IT_IS), np.intp(0))
+    rows, depth, panels = sizes
+    width = lanes(b.array)
     for p in range(panels):
+        initial = zeros(b.array), zeros(b.array)
+        if bias.start >= 0:
+            place = bias.start + p * 2 * width
+            initial = load(bias.array, place), load(bias.array, place + width)
         for i in range(0, rows, ROWS):
             micro_kernel(
                 Matrix(c.array, c.start + p * c.panel_step + i * c.row_step, c.row_step, np.intp(1)),
                 Matrix(a.array, a.start + i // ROWS * a.panel_step, a.row_step, a.k_step),
                 Matrix(b.array, b.start + p * b.panel_step, b.row_step, np.intp(1)),
-                (zeros(b.array), zeros(b.array)), min(ROWS, rows - i), depth, epilogue,
+                initial, min(ROWS, rows - i), depth, epilogue,
             )  # fmt: skip
+
+
+@device
+def multiply_half_panel(c, a, b, bias, sizes, is_first):
+    """c = bias + a @ b where columns are left for half a panel at most; or c += a @ b, after the first block of k.
+
+    sizes: rows, depth. What c has beyond the half panel stays as it is.
+    """
+    noinline()
+    rows, depth = sizes
+    initial = load(bias.array, bias.start) if is_first else zeros(b.array)
+    for i in range(0, rows, ROWS):
+        half_panel_kernel(
+            Matrix(c.array, c.start + i * c.row_step, c.row_step, np.intp(1)),
+            Matrix(a.array, a.start + i // ROWS * a.panel_step, a.row_step, a.k_step),
+            Matrix(b.array, b.start, b.row_step, np.intp(1)),
+            initial, min(ROWS, rows - i), depth, is_first,
+        )  # fmt: skip
 
 
 @device
@@ -81,22 +112,13 @@ def multiply_fused(c, a, b, bias, sizes, gate, z_offset):
     z_offset: see Epilogue. All of it happens in the registers of the micro-kernel: with passes of their own, over c in the
     cache, a step took 1.03 to 1.2 times as long (784-512-256-10, 10-100-1).
     """
-    noinline()
     rows, depth, panels = sizes
-    array, deep, width, one = c.array, even_block(depth), lanes(c.array), c.array.dtype.type(1)
+    array, deep, one = c.array, even_block(depth), c.array.dtype.type(1)
     for k in range(0, depth, deep):
         epilogue = Epilogue(one, k == 0, gate if k + deep >= depth else np.intp(AS_IT_IS), z_offset)
-        for p in range(panels):
-            initial = zeros(array), zeros(array)
-            if k == 0 and bias >= 0:
-                initial = load(array, bias + p * 2 * width), load(array, bias + p * 2 * width + width)
-            for i in range(0, rows, ROWS):
-                micro_kernel(
-                    Matrix(array, c.start + p * c.panel_step + i * c.row_step, c.row_step, np.intp(1)),
-                    submatrix(a, i, k),
-                    Matrix(b.array, b.start + p * b.panel_step + k * b.row_step, b.row_step, np.intp(1)),
-                    initial, min(ROWS, rows - i), min(deep, depth - k), epilogue,
-                )  # fmt: skip
+        start = Span(array, bias if k == 0 else np.intp(-1))
+        sizes_of_block = rows, min(deep, depth - k), panels
+        multiply_block(c, in_place(submatrix(a, 0, k)), panels_from(b, k, 0), start, sizes_of_block, epilogue)
 
 
 @device

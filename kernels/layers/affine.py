@@ -18,7 +18,7 @@ import numpy as np
 
 from ..gemm.compacted import Buffers, buffers, weights_gradient
 from ..gemm.matrices import Matrix, Panels, Span
-from ..gemm.microkernel import row_kernel
+from ..gemm.microkernel import AS_IT_IS, Epilogue, row_kernel
 from ..gemm.nonzeros import is_sparse, sparse_forward
 from ..gemm.packing import (
     BLOCK_SIZE,
@@ -33,13 +33,13 @@ from ..gemm.packing import (
     panels_at,
     submatrix,
 )
-from ..gemm.product import FEW_ROWS, dot, multiply_block, panels_from
+from ..gemm.product import FEW_ROWS, dot, multiply_block, multiply_half_panel, panels_from
 from ..runtime.arrays import empty, flat, matrix, workspace
 from ..runtime.chunks import chunk_bounds, claimed, most_chunks
 from ..runtime.compiler import device, kernel
 from ..runtime.magnitude import is_finite
 from ..runtime.processors import VECTOR_BYTES, threads_for
-from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.simd import lanes, load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS, add_to_sum, begin_sums, end_row, end_sums
 from ..runtime.threads import parallel_kernel, run
 
@@ -120,7 +120,7 @@ def _plan(a, b, sizes, threads):
     panel = 2 * VECTOR_BYTES // dtype.itemsize
     panels = -(-columns // panel)
     by_rows = panels % threads != 0 and panels < 4 * threads
-    size = (panels if by_rows else -(-panels // threads)) * panel * depth + MC * panel + BLOCK_SIZE
+    size = (panels if by_rows else -(-panels // threads)) * panel * depth + (MC + 1) * panel + BLOCK_SIZE
     return size, by_rows, a[0].dtype != dtype or (a[3] != 1 and depth > SHORT)
 
 
@@ -206,41 +206,44 @@ def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
     full, rest = (right - left) // width, (right - left) % width
     packed = panels_at(workspace, thread * plan.size, depth)
     edge = packed.start + (end - first) * packed.panel_step
-    buffer = Span(workspace, edge + MC * width)
+    biases = Span(bias, left), Span(workspace, edge + MC * width)
+    buffer = Span(workspace, edge + (MC + 1) * width)
     if not is_packed:
         pack(packed, submatrix(b, 0, left), depth, right - left)
+    for j in range(width):
+        store_scalar(workspace, edge + MC * width + j, load_scalar(bias, right - rest + j) if j < rest else 0)
     for top in range(low, high, MC):
         count = min(MC, high - top)
-        for r in range(count):
-            for j in range(left, right - rest):
-                store_scalar(out, (top + r) * columns + j, load_scalar(bias, j))
-            for j in range(rest):
-                store_scalar(workspace, edge + r * width + j, load_scalar(bias, right - rest + j))
-        c, c_edge = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
-        for k in range(0, depth, deep):
-            block_depth, block = min(deep, depth - k), submatrix(a, top, k)
-            sizes_of_block = count, block_depth, full, rest
+        c = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
+        for k in range(0, max(1, depth), deep):  # of no depth: the bias alone
+            block, sizes_of_block = submatrix(a, top, k), (count, min(deep, depth - k), full, rest)
             if plan.copied:
-                copied = copy_block(buffer, block, count, block_depth)
-                multiply_panels(c, c_edge, copied, panels_from(packed, k, 0), sizes_of_block)
+                copied = copy_block(buffer, block, count, sizes_of_block[1])
+                multiply_panels(c, copied, panels_from(packed, k, 0), biases, sizes_of_block, k == 0)
             else:
-                multiply_panels(c, c_edge, in_place(block), panels_from(packed, k, 0), sizes_of_block)
+                multiply_panels(c, in_place(block), panels_from(packed, k, 0), biases, sizes_of_block, k == 0)
         for r in range(count):
             for j in range(rest):
                 store_scalar(out, (top + r) * columns + right - rest + j, load_scalar(workspace, edge + r * width + j))
 
 
 @device
-def multiply_panels(c, c_edge, a, b, sizes):
-    """One block: the full panels into c, and the one that is not full, if there is one, into c_edge.
+def multiply_panels(c, a, b, biases, sizes, is_first):
+    """One block of bias + a @ b: the full panels into the first of c, and the one that is not full into the second.
 
-    sizes: rows, depth, full panels, columns of the last one.
+    biases: Span, of both. sizes: rows, depth, full panels, columns of the last one. is_first: whether it is the first
+    block of k; the others are added.
     """
     rows, depth, full, rest = sizes
-    one = c.array.dtype.type(1)
-    multiply_block(c, a, b, rows, depth, full, one)
-    if rest > 0:
-        multiply_block(c_edge, a, panels_from(b, 0, full), rows, depth, np.intp(1), one)
+    epilogue = Epilogue(b.array.dtype.type(1), is_first, np.intp(AS_IT_IS), np.intp(0))
+    last_b, last_bias, last_sizes = panels_from(b, 0, full), biases[1], (rows, depth, np.intp(1))
+    bias = Span(biases[0].array, biases[0].start if is_first else np.intp(-1))
+    multiply_block(c[0], a, b, bias, (rows, depth, full), epilogue)
+    if 0 < rest <= lanes(b.array):
+        multiply_half_panel(c[1], a, last_b, last_bias, (rows, depth), is_first)
+    elif rest > 0:
+        start = Span(last_bias.array, last_bias.start if is_first else np.intp(-1))
+        multiply_block(c[1], a, last_b, start, last_sizes, epilogue)
 
 
 @kernel

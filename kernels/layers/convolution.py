@@ -25,7 +25,7 @@ import numpy as np
 from ..gemm.matrices import IndirectMatrix, Matrix, MicroPanels, Panels
 from ..gemm.microkernel import AS_IT_IS, Epilogue, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
-from ..gemm.product import multiply_block
+from ..gemm.product import multiply_block, zero_bias
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
 from ..runtime.compiler import device
@@ -385,14 +385,13 @@ def _scatter_add(work, dx, size, dout, weights, window, scratch, scratch_size):
     packed = panels_at(scratch, thread * scratch_size, filters)
     products = Panels(scratch, packed.start + filters * line, line, width)
     a = MicroPanels(weights, 0, np.intp(ROWS), np.intp(1), depth)
+    epilogue = Epilogue(dx.dtype.type(1), np.bool_(True), np.intp(AS_IT_IS), np.intp(0))
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(dout.shape[0], chunk, chunk_count)
         for n in range(first, end):
             for y in range(dout.shape[2]):
                 pack_line(packed, dout, n, y)
-                for i in range(products.start, products.start + depth * line):
-                    store_scalar(scratch, i, 0)
-                multiply_block(products, a, packed, depth, filters, panels, dx.dtype.type(1))
+                multiply_block(products, a, packed, zero_bias(products), (depth, filters, panels), epilogue)
                 add_patches(dx, n * size[1] * size[2] * size[3], size, products, columns, y, window)
 
 

@@ -306,11 +306,24 @@ def as_number(typing_context, condition):
     """A condition as 0 or 1, to compute with. LLVM does not learn which values it has: it would make a branch of it."""
 
     def codegen(context, builder, signature, arguments):
-        number = builder.zext(arguments[0], ir.IntType(64))
-        no_operation = ir.InlineAsm(ir.FunctionType(ir.IntType(64), [ir.IntType(64)]), "", "=r,0")
-        return builder.call(no_operation, [number])
+        return _unknown(builder, builder.zext(arguments[0], ir.IntType(64)))
 
     return types.int64(condition), codegen
+
+
+@intrinsic
+def unknown(typing_context, number):
+    """A whole number, of which LLVM does not learn how it was made."""
+
+    def codegen(context, builder, signature, arguments):
+        return _unknown(builder, *arguments)
+
+    return number(number), codegen
+
+
+def _unknown(builder, number):
+    no_operation = ir.InlineAsm(ir.FunctionType(number.type, [number.type]), "", "=r,0")
+    return builder.call(no_operation, [number])
 
 
 @intrinsic
