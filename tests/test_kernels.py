@@ -461,3 +461,13 @@ def test_a_draw_that_is_the_ratio_itself_leaves_out():
     x, draws = np.arange(1.0, 4.0), np.array([0.2, 0.5, 0.7])
     assert_agree("dropout_forward", x, draws, np.float64(0.5), np.float64(1))
     np.testing.assert_array_equal(reference.dropout_forward(x, draws, 0.5, 1)[1], [False, False, True])
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 5), (31, 33), (784, 50)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weight_decay(shape, dtype):
+    rng = np.random.default_rng(7)
+    a, b = numbers(rng, shape, dtype), numbers(rng, shape, dtype)
+    np.testing.assert_array_equal(kernels.add_scaled(a, b, 0.1), reference.add_scaled(a, b, 0.1))
+    exact = float(np.sum(np.square(a.astype(np.longdouble))))
+    np.testing.assert_allclose(kernels.sum_of_squares(a), exact, rtol=1e-14 if dtype == "float64" else 1e-6)

@@ -31,6 +31,7 @@ from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, written
 from .recognition import class_version, digest, function_node, function_version
+from .weight_decay import in_one_pass
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
@@ -181,10 +182,20 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         _consider_class(made, body)
     elif isinstance(own.get("update"), FunctionType):
         _consider_optimizer(made, body)
-    for name, method in list(own.items()):
-        if isinstance(method, FunctionType) and (attribute := layers_of_dropped(method)) is not None:
-            setattr(made, name, dropping_first_gradient(method, attribute))
+    _consider_network(made)
     return made
+
+
+def _consider_network(made: type) -> None:
+    """Its methods that go through layers: which of their results nobody sees, and what they compute of weights."""
+    for name, method in list(vars(made).items()):
+        if not isinstance(method, FunctionType):
+            continue
+        attribute, shorter = layers_of_dropped(method), in_one_pass(method, made.__name__, _state.wrap)
+        if attribute is not None:
+            setattr(made, name, dropping_first_gradient(shorter or method, attribute))
+        elif shorter is not None:
+            setattr(made, name, shorter)
 
 
 def _is_ours(module: str) -> bool:

@@ -462,3 +462,23 @@ def pooling_backward_kept(dout: Any, images: Any, arg_max: Any, window: Any) -> 
     if not isinstance(results, tuple):
         return results
     return (*results, PoolingGradients(dout.copy(), arg_max, window[0] * window[1]))
+
+
+def sum_of_squares(x: Any) -> Any:
+    """np.sum(x ** 2), of weights."""
+    if not is_array(x) or x.size < LEAST_ELEMENTWISE or not x.flags.c_contiguous:
+        return PASS
+    total = kernels.sum_of_squares(x)
+    return np.float64(total) if math.isfinite(total) else PASS
+
+
+def add_scaled(a: Any, scale: Any, b: Any) -> Any:
+    """a + scale * b, of a gradient and weights: the same to the last bit."""
+    if not (is_array(a) and is_array(b) and a.shape == b.shape and a.size >= LEAST_ELEMENTWISE):
+        return PASS
+    if not (a.flags.c_contiguous and b.flags.c_contiguous and type(scale) in (int, float, np.float64)):
+        return PASS
+    if abs(scale) > TAME[8]:
+        return PASS
+    result = kernels.add_scaled(a, b, scale)
+    return result if is_tame(result) else PASS

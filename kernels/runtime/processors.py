@@ -81,6 +81,7 @@ def set_threads(count: int | None) -> None:
     """Use `count` threads at the most; None: as many as there are processors."""
     global _chosen
     _chosen = count
+    _threads_of_kernels.cache_clear()
 
 
 def divide_processors(processes: int) -> None:
@@ -92,4 +93,14 @@ def divide_processors(processes: int) -> None:
 
 def threads_for(work: int, least: int) -> int:
     """How many threads to use for so much work, where a second one pays from `least` on."""
-    return available_threads() if work >= least else 1
+    return _threads_of_kernels() if work >= least else 1
+
+
+@lru_cache(maxsize=1)
+def _threads_of_kernels() -> int:
+    """`available_threads` at the first call that may use several: looking takes 5 to 10 us within a script's step."""
+    return available_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads_of_kernels.cache_clear)

@@ -1,0 +1,40 @@
+"""What L2 regularisation computes of a network's weights, in one pass and without temporary arrays."""
+
+from __future__ import annotations
+
+from ..runtime.arrays import empty, flat
+from ..runtime.compiler import kernel
+from ..runtime.simd import add, fma, lanes, load, load_scalar, reduce_add, store_scalar, zeros
+
+
+def sum_of_squares(x):
+    """x (any shape, C-contiguous) -> the sum of its numbers' squares, a float. It may overflow, without a warning."""
+    return _sum_of_squares(flat(x))
+
+
+def add_scaled(a, b, scale):
+    """a, b (one shape, C-contiguous) -> a + scale * b, new, rounded as NumPy rounds it."""
+    out = empty(a.shape, a.dtype)
+    _add_scaled(flat(out), flat(a), flat(b), a.dtype.type(scale))
+    return out
+
+
+@kernel
+def _sum_of_squares(x):
+    """In four vectors: an addition waits for the one before it."""
+    width = lanes(x)
+    first = second = third = fourth = zeros(x)
+    whole = x.size // (4 * width) * 4 * width
+    for i in range(0, whole, 4 * width):
+        a, b, c, d = load(x, i), load(x, i + width), load(x, i + 2 * width), load(x, i + 3 * width)
+        first, second, third, fourth = fma(a, a, first), fma(b, b, second), fma(c, c, third), fma(d, d, fourth)
+    total = reduce_add(add(add(first, second), add(third, fourth)))
+    for i in range(whole, x.size):
+        total += load_scalar(x, i) * load_scalar(x, i)
+    return float(total)
+
+
+@kernel(exact=True)
+def _add_scaled(out, a, b, scale):
+    for i in range(out.size):
+        store_scalar(out, i, load_scalar(a, i) + scale * load_scalar(b, i))
