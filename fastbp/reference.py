@@ -131,11 +131,6 @@ def sum_of_squares(x):
     return float(np.sum(np.square(x)))
 
 
-def add_scaled(a, b, scale):
-    """a, b (one shape) -> a + scale * b, new."""
-    return a + a.dtype.type(scale) * b
-
-
 def seeded_dropout_forward(x, draw, ratio, scale):
     """x (N, D), draw: seed, step, layer, rows (N,) -> out, mask: out = x * scale where mask is set, 0 elsewhere."""
     mask = _dropout_mask(draw.seed, draw.step, draw.layer, draw.rows, 1 - float(ratio), x.shape[1])

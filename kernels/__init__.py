@@ -51,14 +51,13 @@ from .layers.sigmoid_cross_entropy import sigmoid_cross_entropy_forward
 from .layers.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from .layers.tanh import tanh_backward, tanh_forward
 from .layers.target_losses import target_loss_backward, target_loss_forward
-from .layers.weight_decay import add_scaled, sum_of_squares
+from .layers.weight_decay import sum_of_squares
 from .runtime.magnitude import largest_magnitude
 
 __all__ = [
     "activation_backward",
     "activation_forward",
     "adam_update",
-    "add_scaled",
     "affine_backward",
     "affine_forward",
     "average_pooling_backward",

@@ -1,4 +1,4 @@
-"""A network's methods whose expressions of weight decay are computed in one pass: the same as before, in all that shows."""
+"""A network's methods whose np.sum(W ** 2) is computed in one pass: the same as before, in all that shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Network:
             grads["W" + str(number)] = self.layers[number].dW + self.decay * layer.W
         return grads
 '''
-CALLS = {"np.sum(W ** 2)", "dW + decay * W"}
+SQUARES = "np.sum(W ** 2)"
 
 
 @pytest.fixture
@@ -69,11 +69,7 @@ def weights(rng, dtype=np.float64):
     return [rng.standard_normal(shape).astype(dtype) for shape in ((784, 100), (100, 100), (3, 2))]
 
 
-def taken(counts):
-    return {name: counts[name].calls - counts[name].passed for name in CALLS}
-
-
-def test_the_expressions_are_computed_in_one_pass(counted):
+def test_the_sum_is_computed_in_one_pass(counted):
     plain, fast, counts = counted
     rng = np.random.default_rng(0)
     of_weights, gradients = weights(rng), weights(rng)
@@ -86,7 +82,7 @@ def test_the_expressions_are_computed_in_one_pass(counted):
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value)
         assert actual[key].flags.owndata
-    assert taken(counts) == dict.fromkeys(CALLS, 3)
+    assert {name: (count.calls, count.passed) for name, count in counts.items()} == {SQUARES: (3, 0)}
 
 
 @pytest.mark.parametrize("layout", ["F", "float32", "sliced", "int scale", "list", "nan", "huge", "infinite scale"])
@@ -147,8 +143,7 @@ def test_the_method_is_otherwise_what_it_was(counted):
         ("np.sum(layer.W ** 2)", "np.sum(layer.W ** 2, axis=0).sum()"),
         ("np.sum(layer.W ** 2)", "np.sum(layer.W ** 3)"),
         ("np.sum(layer.W ** 2)", "np.prod(layer.W ** 2)"),
-        ("+ self.decay * layer.W", "- self.decay * layer.W"),
-        ("+ self.decay * layer.W", "+ self.decay / layer.W"),
+        ("np.sum(layer.W ** 2)", "sum(layer.W ** 2)"),
     ],
 )
 def test_another_expression_is_left(tmp_path, old, new):
@@ -156,14 +151,10 @@ def test_another_expression_is_left(tmp_path, old, new):
     source, counter = NETWORK.replace(old, new), Counter()
     start_accelerating(counter)
     try:
-        made = define(source, tmp_path).Network
+        define(source, tmp_path)
     finally:
         stop_accelerating()
-    of_weights = weights(np.random.default_rng(2))
-    made(of_weights).loss(1.0)
-    made(of_weights).gradient(0, of_weights)
-    [other] = CALLS - {"np.sum(W ** 2)" if "sum" in old else "dW + decay * W"}
-    assert {name: count.calls for name, count in counter.counts.items()} == {other: 3}
+    assert not counter.counts
 
 
 def test_a_module_whose_np_is_another_runs_its_own(tmp_path):
@@ -198,5 +189,4 @@ def test_an_audit_compares_it(tmp_path):
     """
     result = run(tmp_path, "-m", "fastbp", "audit", write(tmp_path, "script.py", script))
     assert result.returncode == 0, result.stderr
-    assert "np.sum(W ** 2)" in result.stderr
-    assert "dW + decay * W" in result.stderr
+    assert SQUARES in result.stderr

@@ -31,7 +31,7 @@ from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, written
 from .recognition import class_version, digest, function_node, function_version
-from .weight_decay import in_one_pass
+from .weight_decay import without_squares
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
@@ -191,7 +191,7 @@ def _consider_network(made: type) -> None:
     for name, method in list(vars(made).items()):
         if not isinstance(method, FunctionType):
             continue
-        attribute, shorter = layers_of_dropped(method), in_one_pass(method, made.__name__, _state.wrap)
+        attribute, shorter = layers_of_dropped(method), without_squares(method, made.__name__, _state.wrap)
         if attribute is not None:
             setattr(made, name, dropping_first_gradient(shorter or method, attribute))
         elif shorter is not None:

@@ -97,7 +97,7 @@ def is_computed(result: Any) -> bool:
 # kernels for the rest of a network, whole scripts took longer.
 _SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
 LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
-LEAST_DROPOUT, LEAST_SOFTMAX, LEAST_SOFTMAX_BACKWARD = 3_000 * _SCALE, 400 * _SCALE, 3_000 * _SCALE
+LEAST_DROPOUT, LEAST_SOFTMAX = 3_000 * _SCALE, 400 * _SCALE
 
 # Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
 TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
@@ -470,15 +470,3 @@ def sum_of_squares(x: Any) -> Any:
         return PASS
     total = kernels.sum_of_squares(x)
     return np.float64(total) if math.isfinite(total) else PASS
-
-
-def add_scaled(a: Any, scale: Any, b: Any) -> Any:
-    """a + scale * b, of a gradient and weights: the same to the last bit."""
-    if not (is_array(a) and is_array(b) and a.shape == b.shape and a.size >= LEAST_ELEMENTWISE):
-        return PASS
-    if not (a.flags.c_contiguous and b.flags.c_contiguous and type(scale) in (int, float, np.float64)):
-        return PASS
-    if abs(scale) > TAME[8]:
-        return PASS
-    result = kernels.add_scaled(a, b, scale)
-    return result if is_tame(result) else PASS

@@ -78,7 +78,7 @@ def affine_backward(dout, x, W, needs_dx=True):
     (rows, depth), columns, dtype = x.shape, W.shape[1], W.dtype
     d, w, x_ = _strided(dout), _strided(W), _strided(x)
     zeros = np.zeros(max(depth, columns), dtype)
-    if rows * depth * columns < PARALLEL_THRESHOLD:
+    if rows <= FEW_ROWS:
         dx = _product(d, _transposed(w), zeros, (rows, columns, depth)) if needs_dx else None
         dW = _product(_transposed(x_), d, zeros, (depth, rows, columns))
         db = empty(LEVELS * columns, dtype)

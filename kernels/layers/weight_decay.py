@@ -1,22 +1,19 @@
-"""What L2 regularisation computes of a network's weights, in one pass and without temporary arrays."""
+"""What L2 regularisation computes of a network's weights, in one pass and without a temporary array.
+
+Measured and rejected: a gradient plus a factor times the weights, in one pass. NumPy uses the product's memory for the
+sum, and in a step of a script it took as long (784x100: 88 us, here 86), for 100x100 less (26, here 30).
+"""
 
 from __future__ import annotations
 
-from ..runtime.arrays import empty, flat
+from ..runtime.arrays import flat
 from ..runtime.compiler import kernel
-from ..runtime.simd import add, fma, lanes, load, load_scalar, reduce_add, store_scalar, zeros
+from ..runtime.simd import add, fma, lanes, load, load_scalar, reduce_add, zeros
 
 
 def sum_of_squares(x):
     """x (any shape, C-contiguous) -> the sum of its numbers' squares, a float. It may overflow, without a warning."""
     return _sum_of_squares(flat(x))
-
-
-def add_scaled(a, b, scale):
-    """a, b (one shape, C-contiguous) -> a + scale * b, new, rounded as NumPy rounds it."""
-    out = empty(a.shape, a.dtype)
-    _add_scaled(flat(out), flat(a), flat(b), a.dtype.type(scale))
-    return out
 
 
 @kernel
@@ -32,9 +29,3 @@ def _sum_of_squares(x):
     for i in range(whole, x.size):
         total += load_scalar(x, i) * load_scalar(x, i)
     return float(total)
-
-
-@kernel(exact=True)
-def _add_scaled(out, a, b, scale):
-    for i in range(out.size):
-        store_scalar(out, i, load_scalar(a, i) + scale * load_scalar(b, i))
