@@ -4,12 +4,14 @@ Each iteration of its loop loads two vectors of b and six numbers of a, and does
 are Goto's (Anatomy of High-Performance Matrix Multiplication, 2008), named as in BLIS: see product.py.
 
 `unknown` keeps LLVM from making a pointer of its own for each of the six rows: adding seven numbers in every iteration
-takes the ports that multiply-adds need. With it, the bias in the first sums and half a panel where that is enough, one
-core with AVX-512 takes for (100, 784) @ (784, 50) 137 us instead of 166 in float64, for (100, 100) @ (100, 100) 34
-instead of 38 (float32: 19, 26). With vectors of 32 bytes there is no difference.
+takes the ports that multiply-adds need. Where there are 32 registers, two panels are taken at once. With these, the bias
+in the first sums and half a panel where that is enough, one core with AVX-512 takes for (100, 784) @ (784, 50) 133 us
+instead of 168 in float64, for (100, 100) @ (100, 100) 30 instead of 38 (float32: 18, 25), and two cores for a step of
+784-512-256-10, batch 256, float64, 4.7 ms instead of 5.5. With vectors of 32 bytes calls take 0.9 to 1 of the time.
 
-Measured and rejected, tiles of 8 x 3 or 6 x 4 vectors: 5 to 15 % faster than 6 x 2 with AVX-512, where everything lies in
-the first-level cache; there are no registers for them elsewhere. Two k in an iteration: 4 %, for twice the code.
+Measured and rejected: a loop over the rows at the end, for less code: 1.2 times as slow, and compiled no sooner; two k in
+an iteration, 4 % for twice the code; blocks of 100 to 264 k instead of 400, and of 96 to
+264 rows instead of 48, with two panels at once: 0 to 4 %.
 Measured and rejected, float32, one AVX2 core, (96, 784) @ (784, 64), GFLOP/s: plain loops that Numba vectorises 20; the
 same micro-kernel with a's numbers converted from float64 or uint8 inside the loop 18 to 35, against 53 where that was done
 before.
@@ -105,6 +107,52 @@ def finish_row(c, i, left, right, epilogue):
         left, right = where_positive(load(c.array, z), left), where_positive(load(c.array, z + width), right)
     store(c.array, place, left)
     store(c.array, place + width, right)
+
+
+@device
+def double_kernel(c, a, b, initial, rows, depth, epilogue):
+    """`micro_kernel` for two panels at once, 24 sums, where the processor has 32 registers: a is read half as often.
+
+    c, b: pairs of what `micro_kernel` takes; initial: four vectors.
+    """
+    width, array = lanes(b[0].array), b[0].array
+    last = rows - 1
+    i0, i1, i2 = row_place_up_to(a, 0, last), row_place_up_to(a, 1, last), row_place_up_to(a, 2, last)
+    i3, i4, i5 = row_place_up_to(a, 3, last), row_place_up_to(a, 4, last), row_place_up_to(a, 5, last)
+    p0, q0, r0, s0 = p1, q1, r1, s1 = p2, q2, r2, s2 = initial
+    p3, q3, r3, s3 = p4, q4, r4, s4 = p5, q5, r5, s5 = initial
+    for k in range(depth):
+        column, left, right = unknown(column_place(a, k)), row_place(b[0], k), row_place(b[1], k)
+        w, x, y, z = load(array, left), load(array, left + width), load(array, right), load(array, right + width)
+        v = broadcast(array, a.array, i0 + column)
+        p0, q0, r0, s0 = fma(v, w, p0), fma(v, x, q0), fma(v, y, r0), fma(v, z, s0)
+        v = broadcast(array, a.array, i1 + column)
+        p1, q1, r1, s1 = fma(v, w, p1), fma(v, x, q1), fma(v, y, r1), fma(v, z, s1)
+        v = broadcast(array, a.array, i2 + column)
+        p2, q2, r2, s2 = fma(v, w, p2), fma(v, x, q2), fma(v, y, r2), fma(v, z, s2)
+        v = broadcast(array, a.array, i3 + column)
+        p3, q3, r3, s3 = fma(v, w, p3), fma(v, x, q3), fma(v, y, r3), fma(v, z, s3)
+        v = broadcast(array, a.array, i4 + column)
+        p4, q4, r4, s4 = fma(v, w, p4), fma(v, x, q4), fma(v, y, r4), fma(v, z, s4)
+        v = broadcast(array, a.array, i5 + column)
+        p5, q5, r5, s5 = fma(v, w, p5), fma(v, x, q5), fma(v, y, r5), fma(v, z, s5)
+    finish_row(c[0], 0, p0, q0, epilogue)
+    finish_row(c[1], 0, r0, s0, epilogue)
+    if rows > 1:
+        finish_row(c[0], 1, p1, q1, epilogue)
+        finish_row(c[1], 1, r1, s1, epilogue)
+    if rows > 2:
+        finish_row(c[0], 2, p2, q2, epilogue)
+        finish_row(c[1], 2, r2, s2, epilogue)
+    if rows > 3:
+        finish_row(c[0], 3, p3, q3, epilogue)
+        finish_row(c[1], 3, r3, s3, epilogue)
+    if rows > 4:
+        finish_row(c[0], 4, p4, q4, epilogue)
+        finish_row(c[1], 4, r4, s4, epilogue)
+    if rows > 5:
+        finish_row(c[0], 5, p5, q5, epilogue)
+        finish_row(c[1], 5, r5, s5, epilogue)
 
 
 @device

@@ -10,11 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.compiler import device
+from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import add, fma, lanes, load, load_scalar, noinline, reduce_add, zeros
 from .matrices import Matrix, Panels, Span
-from .microkernel import AS_IT_IS, Epilogue, half_panel_kernel, micro_kernel, row_kernel
+from .microkernel import AS_IT_IS, Epilogue, double_kernel, half_panel_kernel, micro_kernel, row_kernel
 from .packing import MC, ROWS, copy_block, even_block, in_place, panel_width, submatrix
 
+HAS_32_REGISTERS = VECTOR_BYTES == 64
 FEW_ROWS = (
     3  # a micro-kernel with fewer rows than six takes as long as a full one; up to here, rows by themselves are faster
 )
@@ -71,19 +73,54 @@ def multiply_block(c, a, b, bias, sizes, epilogue):
     """
     noinline()
     rows, depth, panels = sizes
-    width = lanes(b.array)
-    for p in range(panels):
-        initial = zeros(b.array), zeros(b.array)
-        if bias.start >= 0:
-            place = bias.start + p * 2 * width
-            initial = load(bias.array, place), load(bias.array, place + width)
+    doubled = panels // 2 * 2 if HAS_32_REGISTERS else 0
+    for p in range(0, doubled, 2):
+        initial = sums_of_panel(bias, p), sums_of_panel(bias, p + 1)
+        for i in range(0, rows, ROWS):
+            double_kernel(
+                (tile_of(c, i, p), tile_of(c, i, p + 1)), micro_panel_of(a, i),
+                (panel_of(b, p), panel_of(b, p + 1)), (*initial[0], *initial[1]), min(ROWS, rows - i), depth, epilogue,
+            )  # fmt: skip
+    for p in range(doubled, panels):
+        initial_of_panel = sums_of_panel(bias, p)
         for i in range(0, rows, ROWS):
             micro_kernel(
-                Matrix(c.array, c.start + p * c.panel_step + i * c.row_step, c.row_step, np.intp(1)),
-                Matrix(a.array, a.start + i // ROWS * a.panel_step, a.row_step, a.k_step),
-                Matrix(b.array, b.start + p * b.panel_step, b.row_step, np.intp(1)),
-                initial, min(ROWS, rows - i), depth, epilogue,
-            )  # fmt: skip
+                tile_of(c, i, p),
+                micro_panel_of(a, i),
+                panel_of(b, p),
+                initial_of_panel,
+                min(ROWS, rows - i),
+                depth,
+                epilogue,
+            )
+
+
+@device
+def sums_of_panel(bias, p):
+    """The two vectors from which the sums of panel p begin."""
+    width = lanes(bias.array)
+    place = bias.start + p * 2 * width
+    if bias.start < 0:
+        return zeros(bias.array), zeros(bias.array)
+    return load(bias.array, place), load(bias.array, place + width)
+
+
+@device
+def tile_of(c, i, p):
+    """The Matrix from row i of panel p of the Panels on."""
+    return Matrix(c.array, c.start + p * c.panel_step + i * c.row_step, c.row_step, np.intp(1))
+
+
+@device
+def panel_of(b, p):
+    """Panel p of the Panels, as a Matrix."""
+    return Matrix(b.array, b.start + p * b.panel_step, b.row_step, np.intp(1))
+
+
+@device
+def micro_panel_of(a, i):
+    """The MicroPanels from row i on, a multiple of ROWS, as a Matrix."""
+    return Matrix(a.array, a.start + i // ROWS * a.panel_step, a.row_step, a.k_step)
 
 
 @device

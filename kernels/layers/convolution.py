@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.matrices import IndirectMatrix, Matrix, MicroPanels, Panels
-from ..gemm.microkernel import AS_IT_IS, Epilogue, micro_kernel
+from ..gemm.matrices import IndirectMatrix, MicroPanels, Panels
+from ..gemm.microkernel import AS_IT_IS, Epilogue, double_kernel, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
-from ..gemm.product import multiply_block, zero_bias
+from ..gemm.product import HAS_32_REGISTERS, adding, multiply_block, panel_of, panels_from, tile_of, zero_bias
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
 from ..runtime.compiler import device
@@ -191,23 +191,39 @@ def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
 @device
 def multiply_indirect(c, a, b, rows, depth, panels):
     """The Panels c (rows, panels) += the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels)."""
-    deep = even_block(depth)
+    deep, doubled = even_block(depth), panels // 2 * 2 if HAS_32_REGISTERS else 0
     for k in range(0, depth, deep):
-        for p in range(panels):
-            for i in range(0, rows, ROWS):
-                multiply_six(
-                    Matrix(c.array, c.start + p * c.panel_step + i * c.row_step, c.row_step, np.intp(1)),
-                    IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row + i, a.k_offsets, a.first_k + k),
-                    Matrix(b.array, b.start + p * b.panel_step + k * b.row_step, b.row_step, np.intp(1)),
-                    min(ROWS, rows - i), min(deep, depth - k),
-                )  # fmt: skip
+        block, sizes = panels_from(b, k, 0), (rows, min(deep, depth - k))
+        patches = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row, a.k_offsets, a.first_k + k)
+        for p in range(0, doubled, 2):
+            add_two_panels(c, patches, block, p, sizes)
+        for p in range(doubled, panels):
+            add_panel(c, patches, block, p, sizes)
 
 
 @device
-def multiply_six(c, a, b, rows, depth):
+def add_panel(c, a, b, p, sizes):
+    """Panel p of c += a @ that of b. sizes: rows, depth."""
     noinline()
-    initial = zeros(b.array), zeros(b.array)
-    micro_kernel(c, a, b, initial, rows, depth, Epilogue(b.array.dtype.type(1), False, np.intp(AS_IT_IS), np.intp(0)))
+    (rows, depth), initial = sizes, (zeros(b.array), zeros(b.array))
+    for i in range(0, rows, ROWS):
+        six = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row + i, a.k_offsets, a.first_k)
+        micro_kernel(
+            tile_of(c, i, p), six, panel_of(b, p), initial, min(ROWS, rows - i), depth, adding(b.array.dtype.type(1))
+        )
+
+
+@device
+def add_two_panels(c, a, b, p, sizes):
+    """The same for panels p and p + 1."""
+    noinline()
+    (rows, depth), zero = sizes, zeros(b.array)
+    for i in range(0, rows, ROWS):
+        six = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row + i, a.k_offsets, a.first_k)
+        double_kernel(
+            (tile_of(c, i, p), tile_of(c, i, p + 1)), six, (panel_of(b, p), panel_of(b, p + 1)), (zero, zero, zero, zero),
+            min(ROWS, rows - i), depth, adding(b.array.dtype.type(1)),
+        )  # fmt: skip
 
 
 @device
@@ -272,7 +288,7 @@ def _weights_gradient(dout, padded, W, stride):
     patches = _offsets((1, *dout.shape[2:]), steps[1:], stride), _offsets(W.shape[1:], steps[1:], 1)
     panel = 2 * VECTOR_BYTES // W.itemsize
     threads = min(threads_for(dout.size * depth, PARALLEL_THRESHOLD), max(len(dout), 1))
-    scratch_size = -(-filters // panel) * panel * (depth + 1) + panel * DEEP
+    scratch_size = -(-filters // panel) * panel * (depth + 1) + 2 * panel * DEEP
     scratch = workspace(threads * scratch_size, W.dtype)
     dW, db = empty(W.shape, W.dtype), empty(filters, W.dtype)
     run(
@@ -293,7 +309,7 @@ def _multiply_patches_transposed(work, gradients, dout, padded, patches, scratch
     dout, patches = Images(*dout), Patches(*patches)
     (dW, db), depth, filters = gradients, len(patches.k_offsets), dout.shape[1]
     width = panel_width(dW)
-    panels = (filters + width - 1) // width
+    panels, at_once = (filters + width - 1) // width, 2 if HAS_32_REGISTERS else 1
     for chunk in claimed(work, 1, threads):
         own = chunk * scratch_size
         block = own + panels * width * (depth + 1)
@@ -301,9 +317,10 @@ def _multiply_patches_transposed(work, gradients, dout, padded, patches, scratch
             store_scalar(scratch, i, 0)
         first, end = chunk_bounds(dout.shape[0], chunk, threads)
         for n in range(first, end):
-            for panel in range(panels):
-                sums = Panels(scratch, own + panel * width * (depth + 1), width, width)
-                add_image(sums, dout, n, panel, (padded[0], n * padded[1]), patches, block)
+            for panel in range(0, panels, at_once):
+                sums = Panels(scratch, own + panel * width * (depth + 1), width, width * (depth + 1))
+                count = min(at_once, panels - panel)
+                add_image(sums, dout, n, (panel, count), (padded[0], n * padded[1]), patches, block)
     for low, high in chunks(work, 2, filters):
         for f in range(low, high):
             place = f // width * width * (depth + 1) + f % width
@@ -318,23 +335,25 @@ def _multiply_patches_transposed(work, gradients, dout, padded, patches, scratch
 
 
 @device
-def add_image(sums, dout, n, panel, image, patches, block):
-    """One image's products with one panel of filters, added to `sums`; image: an array, and where the image begins in it."""
+def add_image(sums, dout, n, panels, image, patches, block):
+    """One image's products with one panel of filters or two, added to the Panels `sums`.
+
+    panels: the first, and how many; image: an array, and where the image begins in it.
+    """
     noinline()
-    width, depth, pixels = panel_width(sums.array), len(patches.k_offsets), len(patches.row_offsets)
+    (panel, count), width = panels, panel_width(sums.array)
+    depth, pixels = len(patches.k_offsets), len(patches.row_offsets)
     for top in range(0, pixels, DEEP):
         deep = min(DEEP, pixels - top)
         packed = panels_at(sums.array, block, deep)
-        pack_pixels(packed, dout, n, panel * width, top, deep)
-        add_rows(sums.array, sums.start + depth * width, block, deep)
+        for p in range(count):
+            pack_pixels(panels_from(packed, 0, p), dout, n, (panel + p) * width, top, deep)
+            add_rows(sums.array, sums.start + p * sums.panel_step + depth * width, block + p * packed.panel_step, deep)
         a = IndirectMatrix(image[0], image[1], patches.k_offsets, np.intp(0), patches.row_offsets, top)
-        for i in range(0, depth, ROWS):
-            multiply_six(
-                Matrix(sums.array, sums.start + i * width, width, np.intp(1)),
-                IndirectMatrix(a.array, a.start, a.row_offsets, i, a.k_offsets, a.first_k),
-                Matrix(packed.array, packed.start, width, np.intp(1)),
-                min(ROWS, depth - i), deep,
-            )  # fmt: skip
+        if count == 2:
+            add_two_panels(sums, a, packed, 0, (depth, deep))
+        else:
+            add_panel(sums, a, packed, 0, (depth, deep))
 
 
 @device
