@@ -111,7 +111,7 @@ FAULTS = [
     Fault("kernels/runtime/sums.py", "load_scalar(sums, (LEVELS - 1) * columns + j) + number", "number", "kernels -k affine"),
     Fault("kernels/runtime/sums.py", "if i % BLOCK == BLOCK - 1:\n        _carry", "if i % BLOCK == BLOCK:\n        _carry", "sums"),
     Fault("kernels/gemm/nonzeros.py", "place += np.intp(load_scalar(bits, start + k) != 0)", "place += 1 - np.intp(load_scalar(bits, start + k) != 0)", "sparse_products -k not_zero"),
-    Fault("kernels/gemm/nonzeros.py", "    if not is_finite(W):\n        return None\n", "", "sparse_products -k not_zero"),
+    Fault("kernels/gemm/nonzeros.py", "return out if not zeros_times_W.any() else None", "return out", "sparse_products -k not_zero"),
     Fault("fastbp/dropin/idling.py", "            self._watch_for_objects()\n", "", "dropin_small_calls -k small_calls_gets"),
     Fault("kernels/runtime/sums.py", "store_scalar(sums, columns + j, 0)", "store_scalar(sums, columns + j, 1)", "kernels -k affine"),
     Fault("kernels/runtime/sums.py", "        lower = 0.0", "        lower = lower", "sums"),

@@ -28,6 +28,7 @@ class Network:
     """A network."""
 
     decay: float = 0.25
+    offset = 0
 
     def __init__(self, weights, hidden=3, *, scale=1):
         self.layers, self.__hidden, self.scale = [Affine(W) for W in weights], hidden, scale
@@ -40,7 +41,7 @@ class Network:
         total = 0
         for layer in self.layers:
             total += factor * self.decay * np.sum(layer.W ** 2)
-        return self.forward(x) + total + self.__hidden
+        return self.forward(x) + total + self.__hidden + Network.offset
 
     def gradient(self, x, gradients):
         for layer, gradient in zip(self.layers, gradients):

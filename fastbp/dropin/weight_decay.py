@@ -70,9 +70,9 @@ class _Rewriting(ast.NodeTransformer):
 
 def _compiled(method: FunctionType, owner: str, node: ast.FunctionDef, squares: Any) -> FunctionType:
     """A function as `method` is, of another body: compiled within a class, as names with two underscores are read there,
-    and within a function, of which SUM and SQUARES are variables."""
-    within = ast.parse(f"def outer({SUM}, {SQUARES}):\n    class {owner}:\n        pass")
-    within.body[0].body[0].body = [node]  # type: ignore[attr-defined]
+    and within a function, of which SUM and SQUARES are variables, and the class, which the method may name, is not."""
+    within = ast.parse(f"def outer({SUM}, {SQUARES}):\n    global {owner}\n    class {owner}:\n        pass")
+    within.body[0].body[1].body = [node]  # type: ignore[attr-defined]
     future = method.__code__.co_flags & __future__.annotations.compiler_flag
     code = compile(within, method.__code__.co_filename, "exec", flags=future, dont_inherit=True)
     inner = _code_named(_code_named(_code_named(code, "outer"), owner), node.name)

@@ -7,8 +7,8 @@ columns a row has numbers is found eight at a time and without a branch (`append
 before, and a branch for each was mispredicted more often than not. x may have another dtype than W: a data set of float32
 needs no copy in float64.
 
-0 * inf is NaN, so what is passed over must meet finite numbers: that is looked at first, and otherwise the result is None
-and the dense product is made.
+0 * inf is NaN, so what is passed over must meet finite numbers: that is looked at on the way, and otherwise the result is
+None and the dense product is made.
 
 (100, 784) @ (784, 50), x in the cache, one thread of a Xeon with AVX-512, beside six rows together, of which what is zero in
 all was passed over: a whole call of affine_forward in float64 70 to 79 us against 110 to 115, in float32 57 against 65; the
@@ -27,9 +27,19 @@ import numpy as np
 from ..runtime.arrays import empty, flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device, kernel
-from ..runtime.magnitude import is_finite
 from ..runtime.processors import VECTOR_BYTES, threads_for
-from ..runtime.simd import broadcast, lanes, load_scalar, noinline, store_scalar
+from ..runtime.simd import (
+    broadcast,
+    fma,
+    lanes,
+    load,
+    load_scalar,
+    noinline,
+    reduce_add,
+    store,
+    store_scalar,
+    zeros,
+)
 from ..runtime.threads import parallel_kernel, run
 from ..runtime.vectors import (
     FOUND_AT_ONCE,
@@ -86,8 +96,6 @@ def is_sparse(x, W):
 
 def sparse_forward(x, W, b):
     """x (N, D), W (D, M), b (M,) -> x @ W + b, (N, M), or None where W is not finite."""
-    if not is_finite(W):
-        return None
     (rows, depth), columns = x.shape, W.shape[1]
     out = empty((rows, columns), W.dtype)
     threads = threads_for(x.size * columns, PARALLEL_THRESHOLD)
@@ -97,8 +105,9 @@ def sparse_forward(x, W, b):
     sizes = rows, depth, columns, chunk_count
     numbers, places = flat(x), workspace(threads * PLACES, np.dtype(np.int32))
     x_fields = numbers, numbers.view(f"i{numbers.itemsize}"), 0, depth
-    run(_forward, threads, out.reshape(-1), x_fields, flat(W), flat(b), sizes, scratch, places)
-    return out
+    zeros_times_W = np.zeros(threads, W.dtype)
+    run(_forward, threads, out.reshape(-1), x_fields, flat(W), flat(b), sizes, scratch, (places, zeros_times_W))
+    return out if not zeros_times_W.any() else None
 
 
 @kernel
@@ -111,22 +120,27 @@ def _sample(x):
 
 
 @parallel_kernel
-def _forward(work, out, x, W, bias, sizes, scratch, places):
+def _forward(work, out, x, W, bias, sizes, scratch, found):
+    """found: places of numbers, and for each thread the sum of 0 times what it has read of W, NaN if that is not finite."""
     thread, threads, _ = work
     x, (rows, depth, columns, chunk_count) = Numbers(*x), sizes
-    size, places = len(scratch) // threads, Span(places, thread * PLACES)
+    size, places = len(scratch) // threads, Span(found[0], thread * PLACES)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
         for top in range(first, end, BATCH):
             batch = Numbers(x.array, x.bits, x.start + top * depth, depth)
             out_rows, count = Span(out, top * columns), min(BATCH, end - top)
-            multiply_rows(out_rows, batch, W, bias, (count, columns), Span(scratch, thread * size), places)
+            zero = multiply_rows(out_rows, batch, W, bias, (count, columns), Span(scratch, thread * size), places)
+            store_scalar(found[1], thread, load_scalar(found[1], thread) + zero)
 
 
 @device
 def multiply_rows(out, x, W, bias, sizes, scratch, places):
-    """The Span out (rows, columns) = the Numbers x @ W + bias. sizes: rows, at most BATCH, and columns."""
-    rows, columns = sizes
+    """The Span out (rows, columns) = the Numbers x @ W + bias. sizes: rows, at most BATCH, and columns.
+
+    Returns the sum of 0 times the numbers of W.
+    """
+    (rows, columns), zero = sizes, W.dtype.type(0)
     for left in range(0, columns, MOST_VECTORS * lanes(W)):
         high = min(MOST_VECTORS * lanes(W), columns - left)
         vectors = vectors_for(high, lanes(W))
@@ -138,9 +152,10 @@ def multiply_rows(out, x, W, bias, sizes, scratch, places):
                 store_scalar(sums.array, sums.start + r * step + j, load_scalar(bias, left + j))
         for top in range(0, x.depth, BLOCK):
             count = min(BLOCK, x.depth - top)
-            copy_in(block, Span(W, top * columns + left), columns, count, high)
+            zero += copy_in(block, Span(W, top * columns + left), columns, count, high)
             add_block(sums, block, Numbers(x.array, x.bits, x.start + top, x.depth), (rows, count, vectors), places)
         copy_out(Span(out.array, out.start + left), columns, sums, rows, high)
+    return zero
 
 
 @device
@@ -152,11 +167,23 @@ def vectors_for(columns, width):
 
 @device
 def copy_in(strip, source, columns, rows, high):
-    """`high` columns of a matrix of so many columns, from the Span on, to the strip; what is beyond them is any number."""
+    """`high` columns of a matrix of so many columns, from the Span on, to the strip; what is beyond them is any number.
+
+    Returns the sum of 0 times the numbers: looking at W before would read it once more, 30 us of 230 in a script's step.
+    """
+    array, whole, zero = strip.array, high // lanes(strip.array) * lanes(strip.array), zeros(strip.array)
+    rest = array.dtype.type(0)
     for i in range(rows):
-        for j in range(high):
-            number = load_scalar(source.array, source.start + i * columns + j)
-            store_scalar(strip.array, strip.start + i * strip.step + j, number)
+        start, target = source.start + i * columns, strip.start + i * strip.step
+        for j in range(0, whole, lanes(array)):
+            numbers = load(source.array, start + j)
+            zero = fma(numbers, zeros(array), zero)
+            store(array, target + j, numbers)
+        for j in range(whole, high):
+            number = load_scalar(source.array, start + j)
+            rest += array.dtype.type(0) * number
+            store_scalar(array, target + j, number)
+    return rest + reduce_add(zero)
 
 
 @device
