@@ -5,13 +5,12 @@ are Goto's (Anatomy of High-Performance Matrix Multiplication, 2008), named as i
 
 `unknown` keeps LLVM from making a pointer of its own for each of the six rows: adding seven numbers in every iteration
 takes the ports that multiply-adds need. Where there are 32 registers, two panels are taken at once. With these, the bias
-in the first sums and half a panel where that is enough, one core with AVX-512 takes for (100, 784) @ (784, 50) 133 us
-instead of 168 in float64, for (100, 100) @ (100, 100) 30 instead of 38 (float32: 18, 25), and two cores for a step of
-784-512-256-10, batch 256, float64, 4.7 ms instead of 5.5. With vectors of 32 bytes calls take 0.9 to 1 of the time.
+in the first sums and half a panel where that is enough, one core with AVX-512 takes for (100, 784) @ (784, 50) 0.8 to 0.9
+of the time, for (100, 100) @ (100, 100) 0.75, for (256, 784) @ (784, 512) 0.8 to 0.85, and two cores for a step of
+784-512-256-10, batch 256, float64, 0.85. With vectors of 32 bytes calls take 0.9 to 1 of the time.
 
-Measured and rejected: a loop over the rows at the end, for less code: 1.2 times as slow, and compiled no sooner; two k in
-an iteration, 4 % for twice the code; blocks of 100 to 264 k instead of 400, and of 96 to
-264 rows instead of 48, with two panels at once: 0 to 4 %.
+Measured and rejected: two k in an iteration, 4 % for twice the code; the end of each row written out, 0 to 3 % for 6 % more
+to compile; blocks of 100 to 264 k instead of 400, and of 96 to 264 rows instead of 48, with two panels at once: 0 to 4 %.
 Measured and rejected, float32, one AVX2 core, (96, 784) @ (784, 64), GFLOP/s: plain loops that Numba vectorises 20; the
 same micro-kernel with a's numbers converted from float64 or uint8 inside the loop 18 to 35, against 53 where that was done
 before.
@@ -80,17 +79,9 @@ def micro_kernel(c, a, b, initial, rows, depth, epilogue):
         l4, r4 = fma(v, left, l4), fma(v, right, r4)
         v = broadcast(b.array, a.array, i5 + column)
         l5, r5 = fma(v, left, l5), fma(v, right, r5)
-    finish_row(c, 0, l0, r0, epilogue)
-    if rows > 1:
-        finish_row(c, 1, l1, r1, epilogue)
-    if rows > 2:
-        finish_row(c, 2, l2, r2, epilogue)
-    if rows > 3:
-        finish_row(c, 3, l3, r3, epilogue)
-    if rows > 4:
-        finish_row(c, 4, l4, r4, epilogue)
-    if rows > 5:
-        finish_row(c, 5, l5, r5, epilogue)
+    lefts, rights = (l0, l1, l2, l3, l4, l5), (r0, r1, r2, r3, r4, r5)
+    for i in range(rows):
+        finish_row(c, i, lefts[i], rights[i], epilogue)
 
 
 @device
@@ -136,23 +127,10 @@ def double_kernel(c, a, b, initial, rows, depth, epilogue):
         p4, q4, r4, s4 = fma(v, w, p4), fma(v, x, q4), fma(v, y, r4), fma(v, z, s4)
         v = broadcast(array, a.array, i5 + column)
         p5, q5, r5, s5 = fma(v, w, p5), fma(v, x, q5), fma(v, y, r5), fma(v, z, s5)
-    finish_row(c[0], 0, p0, q0, epilogue)
-    finish_row(c[1], 0, r0, s0, epilogue)
-    if rows > 1:
-        finish_row(c[0], 1, p1, q1, epilogue)
-        finish_row(c[1], 1, r1, s1, epilogue)
-    if rows > 2:
-        finish_row(c[0], 2, p2, q2, epilogue)
-        finish_row(c[1], 2, r2, s2, epilogue)
-    if rows > 3:
-        finish_row(c[0], 3, p3, q3, epilogue)
-        finish_row(c[1], 3, r3, s3, epilogue)
-    if rows > 4:
-        finish_row(c[0], 4, p4, q4, epilogue)
-        finish_row(c[1], 4, r4, s4, epilogue)
-    if rows > 5:
-        finish_row(c[0], 5, p5, q5, epilogue)
-        finish_row(c[1], 5, r5, s5, epilogue)
+    p, q, r, s = (p0, p1, p2, p3, p4, p5), (q0, q1, q2, q3, q4, q5), (r0, r1, r2, r3, r4, r5), (s0, s1, s2, s3, s4, s5)
+    for i in range(rows):
+        finish_row(c[0], i, p[i], q[i], epilogue)
+        finish_row(c[1], i, r[i], s[i], epilogue)
 
 
 @device

@@ -16,7 +16,7 @@ from .matrices import Matrix, Panels, Span
 from .microkernel import AS_IT_IS, Epilogue, double_kernel, half_panel_kernel, micro_kernel, row_kernel
 from .packing import MC, ROWS, copy_block, even_block, in_place, panel_width, submatrix
 
-HAS_32_REGISTERS = VECTOR_BYTES == 64
+HAS_32_REGISTERS = VECTOR_BYTES == 64  # AVX-512; the 24 sums of two panels do not fit into the 16 of AVX2
 FEW_ROWS = (
     3  # a micro-kernel with fewer rows than six takes as long as a full one; up to here, rows by themselves are faster
 )
@@ -82,17 +82,10 @@ def multiply_block(c, a, b, bias, sizes, epilogue):
                 (panel_of(b, p), panel_of(b, p + 1)), (*initial[0], *initial[1]), min(ROWS, rows - i), depth, epilogue,
             )  # fmt: skip
     for p in range(doubled, panels):
-        initial_of_panel = sums_of_panel(bias, p)
+        first = sums_of_panel(bias, p)
         for i in range(0, rows, ROWS):
-            micro_kernel(
-                tile_of(c, i, p),
-                micro_panel_of(a, i),
-                panel_of(b, p),
-                initial_of_panel,
-                min(ROWS, rows - i),
-                depth,
-                epilogue,
-            )
+            tile, six, high = tile_of(c, i, p), micro_panel_of(a, i), min(ROWS, rows - i)
+            micro_kernel(tile, six, panel_of(b, p), first, high, depth, epilogue)
 
 
 @device
@@ -133,12 +126,8 @@ def multiply_half_panel(c, a, b, bias, sizes, is_first):
     rows, depth = sizes
     initial = load(bias.array, bias.start) if is_first else zeros(b.array)
     for i in range(0, rows, ROWS):
-        half_panel_kernel(
-            Matrix(c.array, c.start + i * c.row_step, c.row_step, np.intp(1)),
-            Matrix(a.array, a.start + i // ROWS * a.panel_step, a.row_step, a.k_step),
-            Matrix(b.array, b.start, b.row_step, np.intp(1)),
-            initial, min(ROWS, rows - i), depth, is_first,
-        )  # fmt: skip
+        tile, six, high = tile_of(c, i, 0), micro_panel_of(a, i), min(ROWS, rows - i)
+        half_panel_kernel(tile, six, panel_of(b, 0), initial, high, depth, is_first)
 
 
 @device
