@@ -187,4 +187,4 @@ WORK: dict[str, Callable[[str], None]] = {
 }
 STEPS = len(WORK) * len(DTYPES)
 LAYER_FUNCTIONS = 105  # compiled for a convolutional network of one dtype
-TRAINING_FUNCTIONS = 109  # compiled for the training steps of one dtype: how far a progress bar goes
+TRAINING_FUNCTIONS = 116  # compiled for the training steps of one dtype: how far a progress bar goes

@@ -10,13 +10,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.compiler import device
-from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import add, fma, lanes, load, load_scalar, noinline, reduce_add, zeros
 from .matrices import Matrix, Panels, Span
-from .microkernel import AS_IT_IS, Epilogue, double_kernel, half_panel_kernel, micro_kernel, row_kernel
+from .microkernel import (
+    AS_IT_IS,
+    HAS_32_REGISTERS,
+    Epilogue,
+    double_kernel,
+    half_panel_kernel,
+    micro_kernel,
+    row_kernel,
+)
 from .packing import MC, ROWS, copy_block, even_block, in_place, panel_width, submatrix
 
-HAS_32_REGISTERS = VECTOR_BYTES == 64  # AVX-512; the 24 sums of two panels do not fit into the 16 of AVX2
 FEW_ROWS = (
     3  # a micro-kernel with fewer rows than six takes as long as a full one; up to here, rows by themselves are faster
 )

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..gemm.matrices import IndirectMatrix, MicroPanels, Panels
-from ..gemm.microkernel import AS_IT_IS, Epilogue, double_kernel, micro_kernel
+from ..gemm.microkernel import AS_IT_IS, HAS_32_REGISTERS, Epilogue, double_kernel, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
-from ..gemm.product import HAS_32_REGISTERS, adding, multiply_block, panel_of, panels_from, tile_of, zero_bias
+from ..gemm.product import adding, multiply_block, panel_of, panels_from, tile_of, zero_bias
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
 from ..runtime.compiler import device
