@@ -79,7 +79,8 @@ def _compiled(method: FunctionType, owner: str, node: ast.FunctionDef, squares: 
     cells = tuple(CellType({SUM: np.sum, SQUARES: squares}[name]) for name in inner.co_freevars)
     made = FunctionType(inner, method.__globals__, method.__name__, method.__defaults__, cells)
     made.__dict__.update(method.__dict__)
-    for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__", "__annotations__"):
+    annotations = "__annotate__" if hasattr(method, "__annotate__") else "__annotations__"  # not evaluated since 3.14
+    for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__", annotations):
         setattr(made, name, getattr(method, name))
     return made
 
