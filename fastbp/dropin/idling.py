@@ -45,9 +45,8 @@ class Idling:
         """A call of the method `name` was left to NumPy: after many, its own method runs without a look at the sizes."""
         self._calls += 1
         accelerated = self._accelerated.get(name)
-        if (
-            self._calls >= self.MOST and vars(self._made).get(name) is accelerated
-        ):  # else somebody has put another there
+        is_ours = vars(self._made).get(name) is accelerated  # else somebody has put another there
+        if self._calls >= self.MOST and is_ours:
             self._calls = 0
             self._put_back[name] = accelerated
             setattr(self._made, name, self._own[name])
