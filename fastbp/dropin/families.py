@@ -12,6 +12,7 @@ from . import methods
 from .label_losses import LOSSES
 from .lazy import LAZY
 from .methods import Operation
+from .restrictions import NONE, OF_CONVOLUTION, OF_POOLING, Restriction
 
 Values = dict[str, Any]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
@@ -24,18 +25,19 @@ WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 class Family(NamedTuple):
     """A kind of layer. `arguments`: the arrays that forward takes. `draw`: gives values for all that an operation takes.
 
-    operations: those that forward may be, of the numbers in its code. formulas: what attributes may be set to besides.
+    operations: those that forward may be, of the numbers in its code; backward: those that backward may be then.
+    formulas: what attributes may be set to besides.
     ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
-    measured: what must be of a dtype and of dimensions that were tried. square: for layers that take one side of an image
-    for the other: the conditions of forward's and of backward's operation under which that makes no difference.
+    measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
+    the other.
     """
 
     name: str
     words: tuple[str, ...]
     arguments: tuple[str, ...]
     operations: Callable[[list[float]], list[Operation]]
-    backward: tuple[Operation, ...]
+    backward: Callable[[Operation], tuple[Operation, ...]]
     draw: Draw
     measured: tuple[str, ...] = ("x",)
     formulas: tuple[str, ...] = ()
@@ -44,7 +46,7 @@ class Family(NamedTuple):
     is_exact: bool = False
     predicting: Callable[[Operation], Operation] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
-    square: tuple[str, ...] = ()
+    restrictions: tuple[Restriction, ...] = (NONE,)
 
     def forward(self, numbers: dict[float, None]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -74,7 +76,7 @@ class Family(NamedTuple):
 
     def more(self, known: Values) -> Values:
         """What backward takes that forward knows by another name."""
-        found = {"shape": known["x"].shape, "count": len(known["x"]), "images": known["x"]}
+        found = {"shape": known["x"].shape, "count": len(known["xc" if "xc" in known else "x"]), "images": known["x"]}
         if "rows" in known:
             found["rows_shape"] = known["rows"].shape
         return {**found, "window": tuple(known[one] for one in WINDOW if one in known)}
@@ -202,10 +204,13 @@ def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[
     shapes: list[tuple[int, ...]] = [(columns,)]
     if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == columns:
         shapes.append(arguments[0].shape[1:])
+    elif arguments[0].ndim == 4 and arguments[0].shape[1] == columns:
+        shapes.append((columns, 3, 2))
     elif arguments[0].ndim == 4 and columns % 2 == 0:
         shapes.append((2, columns // 2, 1))
     rest, time = _of_kinds(place, shapes)
-    x = _numbers(rng, (max(2, BATCHES[time % 5]), *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
+    # Of two rows, dx is a sum that cancels to rounding.
+    x = _numbers(rng, (max(3, BATCHES[time % 5]), *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
     if len(x) > 20:
         x[0] *= 50  # one that is many standard deviations away
     x = x + _numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
@@ -234,14 +239,8 @@ def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, .
     high, wide, stride = 1 + time % 3, 1 + time // 2 % 4, 1 + place // 3 % 3
     channels = arguments[0].shape[1] if arguments[0].ndim == 4 else 2
     x = _input(rng, (BATCHES[time % 3], channels, high + place % 5, wide + place * 2 % 5), time, dtype)
-    return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": 0}
-
-
-def squared(drawn: Values) -> Values:
-    """With images and windows as wide as they are high."""
-    side = min(drawn["x"].shape[2:])
-    window: Values = {role: min(drawn["pool_h"], drawn["pool_w"]) for role in ("pool_h", "pool_w") if role in drawn}
-    return {**drawn, **window, "x": drawn["x"][:, :, :side, :side].copy()}
+    pad = 1 + place % 2 if current["pad"] else 0  # with a frame or without: that is another operation
+    return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": pad}
 
 
 def _softmaxes(numbers: list[float]) -> list[Operation]:
@@ -252,34 +251,40 @@ def _softmaxes(numbers: list[float]) -> list[Operation]:
 
 
 def _normalizations(numbers: list[float]) -> list[Operation]:
-    return [methods.normalization(number) for number in numbers]
+    return [methods.normalization(number, by_channel) for by_channel in (False, True) for number in numbers]
+
+
+def _always(*operations: Operation) -> Callable[[Operation], tuple[Operation, ...]]:
+    return lambda forward: operations
 
 
 FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
-        (methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
+        _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
     ),
     Family(
         "Relu", ("relu",), ("x",), lambda _: [methods.RELU, methods.RELU_OF_TAME],
-        (methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
+        _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
     ),
     Family(
-        "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], (methods.SIGMOID_BACKWARD,), _elementwise,
+        "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], _always(methods.SIGMOID_BACKWARD), _elementwise,
         is_exact=True,
     ),
-    Family("Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], (methods.TANH_BACKWARD,), _elementwise, is_exact=True),
+    Family(
+        "Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], _always(methods.TANH_BACKWARD), _elementwise, is_exact=True,
+    ),
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
-        (methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
+        _always(methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
         formulas=("t if t.ndim == 1 else labels", "x - x.max(axis=1, keepdims=True)"), ndims=(2,), measured_backward=("t",),
     ),
     Family(
-        "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], (methods.DROPOUT_BACKWARD,), _draw_dropout,
+        "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], _always(methods.DROPOUT_BACKWARD), _draw_dropout,
         has_flag=True,
     ),
     Family(
-        "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, (methods.NORMALIZATION_BACKWARD,),
+        "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,
         _draw_normalization, formulas=(
             *methods.RUNNING.values(),
             "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
@@ -289,21 +294,13 @@ FAMILIES = (
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
-        (
+        _always(
             methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS, methods.CONVOLUTION_BACKWARD_KEPT,
         ),
-        _draw_convolution, formulas=tuple(LAZY),
-        ndims=(4,), square=(
-            "x.shape[2] == x.shape[3] and W.shape[2] == W.shape[3]",
-            "images.shape[2] == images.shape[3] and W.shape[2] == W.shape[3]",
-        ),
+        _draw_convolution, formulas=tuple(LAZY), ndims=(4,), restrictions=OF_CONVOLUTION,
     ),
     Family(
-        "Pooling", ("pool",), ("x",), lambda _: [methods.POOLING, methods.POOLING_KEPT],
-        (methods.POOLING_BACKWARD, methods.POOLING_BACKWARD_KEPT), _draw_pooling, formulas=tuple(LAZY), ndims=(4,),
-        square=(
-            "x.shape[2] == x.shape[3] and pool_h == pool_w",
-            "images.shape[2] == images.shape[3] and window[0] == window[1]",
-        ),
+        "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, _draw_pooling,
+        formulas=tuple(LAZY), ndims=(4,), restrictions=OF_POOLING,
     ),
 )  # fmt: skip

@@ -28,8 +28,11 @@ class Guess:
     def see(self, kind: Any, result: Any, before: Values, after: Values, values: Values, theirs: Values) -> None:
         if kind in self.differ:
             return
-        results = _given_by(self.operation, _matching(self.results or None, result, values, theirs, self.family))
         sets = _follow(self.sets, before, after, values, theirs, self.family)
+        if result is None and any(_given_by(self.operation, found) for found in sets.values()):
+            results = ["None"] if self.results in ([], ["None"]) else []  # all that it makes are attributes
+        else:
+            results = _given_by(self.operation, _matching(self.results or None, result, values, theirs, self.family))
         unexplained = [target for target, found in sets.items() if not found]
         if not results:
             self.differ[kind] = Differs(f"gives other numbers{_by_how_much(result, values)}", 1)

@@ -10,24 +10,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PATCHES, GRADIENTS = "patches.col()", "gradients.col()"
+PATCHES, PATCHES_AS_GIVEN, GRADIENTS = "patches.col()", "patches.col_as_given()", "gradients.col()"
 # An attribute's value: the operation's output that makes it, and where an object keeps that.
-LAZY = {PATCHES: ("patches", "_fastbp_patches"), GRADIENTS: ("gradients", "_fastbp_gradients")}
+LAZY = {
+    PATCHES: ("patches", "_fastbp_patches"),
+    PATCHES_AS_GIVEN: ("patches", "_fastbp_patches"),
+    GRADIENTS: ("gradients", "_fastbp_gradients"),
+}
 OURS = "_fastbp"  # what the names of attributes begin with that no script sets
+
+
+def made_of(kept: Any, value: str) -> Any:
+    """The matrix, from what an object keeps in its place."""
+    return getattr(kept, value.partition(".")[2].removesuffix("()"))()
 
 
 class LazyColumns:
     """An attribute that has such a matrix: `col` in the book."""
 
     def __init__(self, name: str, value: str):
-        self.name, self.kept = name, LAZY[value][1]
+        self.name, self.value, self.kept = name, value, LAZY[value][1]
 
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
         if layer is None:
             return self
         state = vars(layer)
         if self.kept in state and self.name not in state:
-            state[self.name] = state.pop(self.kept).col()  # whoever has it may change it: it counts from now on
+            state[self.name] = made_of(
+                state.pop(self.kept), self.value
+            )  # whoever has it may change it: it counts from now on
         try:
             return state[self.name]
         except KeyError:

@@ -273,7 +273,7 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
             lines.append(f"vars(self).pop({target.removeprefix('self.')!r}, None)")
         else:
             lines.append(f"{target} = {value}")
-    lines += [f"vars(self)[{kept!r}] = {role}" for role, kept in LAZY.values() if role in outputs]
+    lines += [f"vars(self)[{kept!r}] = {role}" for role, kept in dict(LAZY.values()).items() if role in outputs]
     return [*lines, f"return {form.returns}"]
 
 
@@ -311,7 +311,10 @@ DROPOUT_BACKWARD = Operation("dropout_backward", ("dout", "mask"), ("dx",), (), 
 _VECTORS = ("gamma", "beta", "running_mean", "running_var")
 _NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
-    "batch_normalization_backward", ("dout", "gamma", "xc", "xn", "std", "count", "shape"), ("dx", "dgamma", "dbeta")
+    "normalization_gradient",
+    ("dout", "gamma", "xc", "xn", "std", "count", "shape"),
+    ("dx", "dgamma", "dbeta"),
+    (False,),
 )
 CONVOLUTION = Operation("convolution_forward", ("x", "W", "b", "stride", "pad"), ("out", "patches", "col_W"))
 CONVOLUTION_BACKWARD = Operation(
@@ -323,19 +326,39 @@ CONVOLUTION_BACKWARD_BY_WEIGHTS = Operation(
 CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
     name="convolution_backward_kept", outputs=("dx", "dW", "db", "gradients")
 )
-POOLING = Operation("pooling_forward", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"))
-POOLING_KEPT = POOLING._replace(name="pooling_forward_kept", outputs=("out", "arg_max", "patches"))
-POOLING_BACKWARD = Operation("pooling_backward", ("dout", "images", "arg_max", "window"), ("dx",))
-POOLING_BACKWARD_KEPT = POOLING_BACKWARD._replace(name="pooling_backward_kept", outputs=("dx", "gradients"))
+POOLING = Operation("pooling", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"), (None, False))
+POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "images", "arg_max", "window"), ("dx",), (False, False))
+FRAMES = (None, 0.0, -np.inf)  # what poolings put around images; None: nothing, whatever `pad` is
 
 
-def normalization(epsilon: float) -> Operation:
+def kept_too(operation: Operation, role: str) -> Operation:
+    """The operation of layers that keep their windows, too, or the gradient of these."""
+    return operation._replace(outputs=(*operation.outputs, role), settings=(*operation.settings[:-1], True))
+
+
+def poolings() -> list[Operation]:
+    framed = [POOLING._replace(settings=(fill, False)) for fill in FRAMES]
+    return [*framed, *(kept_too(one, "patches") for one in framed)]
+
+
+def pooling_gradients(forward: Operation) -> tuple[Operation, ...]:
+    gradient = POOLING_BACKWARD._replace(settings=(forward.settings[0] is not None, False))
+    return gradient, kept_too(gradient, "gradients")
+
+
+def normalization(epsilon: float, by_channel: bool = False) -> Operation:
     outputs = ("out", "xc", "xn", "std", "batch_mean", "batch_var", "old_mean", "old_var")
-    return Operation("normalization_forward", ("x", *_VECTORS, "momentum"), outputs, (epsilon,), *_NORMALIZED)
+    settings = (epsilon, by_channel)
+    return Operation("normalization_forward", ("x", *_VECTORS, "momentum"), outputs, settings, *_NORMALIZED)
 
 
-def normalization_apply(epsilon: float) -> Operation:
-    return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), (epsilon,), *_NORMALIZED)
+def normalization_apply(epsilon: float, by_channel: bool = False) -> Operation:
+    settings = (epsilon, by_channel)
+    return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), settings, *_NORMALIZED)
+
+
+def normalization_gradients(forward: Operation) -> tuple[Operation, ...]:
+    return (NORMALIZATION_BACKWARD._replace(settings=forward.settings[1:]),)
 
 
 def softmax_with(loss: str, epsilon: float) -> Operation:

@@ -280,40 +280,60 @@ def dropout_backward(dout: Any, mask: Any) -> Any:
     return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
 
 
-def _is_normalizable(x: Any) -> bool:
-    return is_array(x) and x.ndim in (2, 4) and x.size > 0
+class _Rows(NamedTuple):
+    """How batch normalisation takes images (N, C, H, W): each as a row of C * H * W numbers, or each pixel as one of C."""
+
+    by_channel: bool
+
+    def of(self, x: Any) -> Any:
+        """x (N, D) or (N, C, H, W) as the rows that have a mean and a variance for each column; None for anything else."""
+        if not is_array(x) or x.ndim not in (2, 4) or not x.size:
+            return None
+        if self.by_channel and x.ndim == 4:
+            return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])
+        return x.reshape(x.shape[0], -1)
+
+    def back(self, rows: Any, shape: tuple[int, ...]) -> Any:
+        """Rows as an array of the shape that they were made of."""
+        if self.by_channel and len(shape) == 4:
+            count, channels, height, width = shape
+            return rows.reshape(count, height, width, channels).transpose(0, 3, 1, 2)
+        return rows.reshape(shape)
 
 
-def normalization_forward(epsilon: float) -> Method:
+def normalization_forward(epsilon: float, by_channel: bool = False) -> Method:
+    rows_of = _Rows(by_channel)
+
     def batch_normalization_forward(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, momentum: Any) -> Any:
         """-> out, xc, xn (N, D), std, batch_mean, batch_variance, old_mean, old_variance (D,)."""
-        if not _is_normalizable(x) or len(x) < 2 or not isinstance(momentum, int | float):
+        rows = rows_of.of(x)
+        if rows is None or len(rows) < 2 or not isinstance(momentum, int | float):
             return PASS
-        if (old := _running(x, gamma, beta, mean, variance)) is None:
+        if (old := _running(rows, gamma, beta, mean, variance)) is None:
             return PASS
-        rows = x.reshape(x.shape[0], -1)
         out, *kept = kernels.batch_normalization_forward(rows, gamma, beta, epsilon)
-        return (out.reshape(x.shape), *kept, *old) if is_tame(kept[2], kept[3]) else WASTED
+        return (rows_of.back(out, x.shape), *kept, *old) if is_tame(kept[2], kept[3]) else WASTED
 
     return batch_normalization_forward
 
 
-def normalization_apply(epsilon: float) -> Method:
+def normalization_apply(epsilon: float, by_channel: bool = False) -> Method:
+    rows_of = _Rows(by_channel)
+
     def batch_normalization_apply(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
         """-> out, old_mean, old_variance: what out was computed with."""
-        if not _is_normalizable(x):
+        rows = rows_of.of(x)
+        if rows is None or (old := _running(rows, gamma, beta, mean, variance)) is None:
             return PASS
-        if (old := _running(x, gamma, beta, mean, variance)) is None:
-            return PASS
-        out = kernels.batch_normalization_apply(x.reshape(x.shape[0], -1), gamma, beta, *old, epsilon)
-        return (out.reshape(x.shape), *old) if is_tame(out) else WASTED
+        out = kernels.batch_normalization_apply(rows, gamma, beta, *old, epsilon)
+        return (rows_of.back(out, x.shape), *old) if is_tame(out) else WASTED
 
     return batch_normalization_apply
 
 
-def _running(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+def _running(rows: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
     """The running mean and variance, zeros where there are none yet; None if anything does not fit."""
-    columns = (x.size // len(x),)
+    columns = rows.shape[1:]
     if mean is None:
         mean, variance = np.zeros(columns), np.zeros(columns)
     vectors = gamma, beta, mean, variance
@@ -322,20 +342,22 @@ def _running(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
     return mean, variance
 
 
-def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: Any, count: Any, shape: Any) -> Any:
-    """-> dx, dgamma, dbeta."""
-    if not (is_array(dout) and dout.ndim in (2, 4) and dout.size and dout.shape == shape):
-        return PASS
-    rows = dout.reshape(dout.shape[0], -1)
-    columns = rows.shape[1:]
-    if count != len(rows) or not (is_array(gamma) and gamma.shape == columns):
-        return PASS
-    if not all(is_array(array) for array in (xc, xn, std)) or (xc.shape, xn.shape, std.shape) != (
-        rows.shape, rows.shape, columns,
-    ):  # fmt: skip
-        return PASS
-    dx, dgamma, dbeta = kernels.batch_normalization_backward(rows, gamma, xc, xn, std)
-    return (dx.reshape(dout.shape), dgamma, dbeta) if is_tame(gamma, dgamma, dbeta) else WASTED
+def normalization_gradient(by_channel: bool = False) -> Method:
+    rows_of = _Rows(by_channel)
+
+    def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: Any, count: Any, shape: Any) -> Any:
+        """-> dx, dgamma, dbeta."""
+        rows = rows_of.of(dout)
+        if rows is None or dout.shape != shape or count != len(rows):
+            return PASS
+        columns = rows.shape[1:]
+        shapes = [(xc, rows.shape), (xn, rows.shape), (std, columns), (gamma, columns)]
+        if not all(is_array(array) and array.shape == expected for array, expected in shapes):
+            return PASS
+        dx, dgamma, dbeta = kernels.batch_normalization_backward(rows, gamma, xc, xn, std)
+        return (rows_of.back(dx, shape), dgamma, dbeta) if is_tame(gamma, dgamma, dbeta) else WASTED
+
+    return batch_normalization_backward
 
 
 class Patches(NamedTuple):
@@ -346,9 +368,14 @@ class Patches(NamedTuple):
     shape: tuple[int, ...]
     stride: int
     pad: int
+    dtype: np.dtype[Any]
 
     def col(self) -> Any:
         return kernels.im2col(self.padded, self.shape[2], self.shape[3], self.stride, 0, FLOAT)
+
+    def col_as_given(self) -> Any:
+        """Of the dtype of the images, where a layer keeps them so."""
+        return self.col().astype(self.dtype, copy=False)
 
 
 def convolution_forward(x: Any, W: Any, b: Any, stride: Any, pad: Any) -> Any:
@@ -367,7 +394,7 @@ def convolution_forward(x: Any, W: Any, b: Any, stride: Any, pad: Any) -> Any:
     if 4 * x.size <= out.size and not is_tame(images):
         return WASTED
     col_W = W.reshape(W.shape[0], -1).T
-    return out, Patches(padded, col_W, W.shape, stride, pad), col_W
+    return out, Patches(padded, col_W, W.shape, stride, pad, x.dtype), col_W
 
 
 def convolution_backward(dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any) -> Any:
@@ -397,7 +424,7 @@ def convolution_backward_kept(
 
 
 def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, needs_dx: Any) -> Any:
-    padded, _, shape, stride, pad = patches
+    padded, _, shape, stride, pad, _ = patches
     high, wide = ((padded.shape[axis] - shape[axis]) // stride + 1 for axis in (2, 3))
     if dout.shape != (padded.shape[0], shape[0], high, wide):
         return PASS
@@ -409,36 +436,64 @@ def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, need
     return _no_gradient(images.shape) if dx is None else dx, dW, db
 
 
-def pooling_forward(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
-    """-> out (N, C, OH, OW), arg_max (N * OH * OW * C,)."""
-    if not is_count(pool_h, pool_w, stride, at_least=1) or pad != 0:
-        return PASS
-    images = as_float(x)
-    if images is None or x.ndim != 4 or not x.size or x.shape[2] < pool_h or x.shape[3] < pool_w:
-        return PASS
-    return kernels.pooling_forward(images, pool_h, pool_w, stride, 0)
+def pooling(fill: float | None = None, is_kept: bool = False) -> Method:
+    """Of images as they are, or with a frame of `fill` around each; is_kept: where the layer keeps its windows, too."""
+
+    def pooling_forward(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
+        """-> out (N, C, OH, OW), arg_max (N * OH * OW * C,), and patches where they are kept."""
+        if not is_count(pool_h, pool_w, stride, at_least=1) or not _is_frame(pad, fill):
+            return PASS
+        images = as_float(x)
+        if images is None or x.ndim != 4 or not x.size:
+            return PASS
+        images = images if fill is None else _framed(images, pad, fill)
+        if images.shape[2] < pool_h or images.shape[3] < pool_w:
+            return PASS
+        results = kernels.pooling_forward(images, pool_h, pool_w, stride, 0)
+        return (*results, PoolingPatches(images, pool_h, pool_w, stride)) if is_kept else results
+
+    return pooling_forward
 
 
-def pooling_backward(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
-    """-> dx. `images` is forward's x; window: pool_h, pool_w, stride, pad."""
-    numbers, x, (pool_h, pool_w, stride, pad) = as_float(dout), images, window
-    if numbers is None or not is_count(pool_h, pool_w, stride, at_least=1) or pad != 0:
-        return PASS
-    if type(x) is not np.ndarray or x.ndim != 4 or x.shape[2] < pool_h or x.shape[3] < pool_w:
-        return PASS
-    rows = (x.shape[2] - pool_h) // stride + 1, (x.shape[3] - pool_w) // stride + 1
-    if (
-        dout.shape != (*x.shape[:2], *rows)
-        or not is_array(arg_max, np.dtype(np.int64))
-        or arg_max.shape != (dout.size,)
-    ):
-        return PASS
-    dx = kernels.pooling_backward(numbers, arg_max, x.shape, pool_h, pool_w, stride, 0)
-    return (dx,) if stride >= max(pool_h, pool_w) or is_tame(dx) else PASS  # overlapping windows are added up
+def _is_frame(pad: Any, fill: float | None) -> bool:
+    return bool(pad == 0) if fill is None else is_count(pad, at_least=1)
+
+
+def _framed(images: Any, pad: int, fill: float) -> Any:
+    """The images (N, C, H, W) with `pad` numbers around each."""
+    count, channels, height, width = images.shape
+    framed = np.full((count, channels, height + 2 * pad, width + 2 * pad), fill)
+    framed[:, :, pad:-pad, pad:-pad] = images
+    return framed
+
+
+def pooling_gradient(is_framed: bool = False, is_kept: bool = False) -> Method:
+    """is_framed: images had a frame, whose gradient is left out. is_kept: the layer keeps the gradient of its windows."""
+
+    def pooling_backward(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
+        """-> dx, and gradients where they are kept. `images` is forward's x; window: pool_h, pool_w, stride, pad."""
+        numbers, x, (pool_h, pool_w, stride, pad) = as_float(dout), images, window
+        if numbers is None or not is_count(pool_h, pool_w, stride, at_least=1) or is_framed == (pad == 0):
+            return PASS
+        if type(x) is not np.ndarray or x.ndim != 4 or not is_count(pad, at_least=0):
+            return PASS
+        (count, channels), height, width = x.shape[:2], x.shape[2] + 2 * pad, x.shape[3] + 2 * pad
+        sides = (height - pool_h) // stride + 1, (width - pool_w) // stride + 1
+        if height < pool_h or width < pool_w or dout.shape != (count, channels, *sides):
+            return PASS
+        if not is_array(arg_max, np.dtype(np.int64)) or arg_max.shape != (dout.size,):
+            return PASS
+        dx = kernels.pooling_backward(numbers, arg_max, (count, channels, height, width), pool_h, pool_w, stride, 0)
+        if stride < max(pool_h, pool_w) and not is_tame(dx):
+            return PASS  # overlapping windows are added up
+        dx = dx[:, :, pad:-pad, pad:-pad] if is_framed else dx
+        return (dx, PoolingGradients(dout.copy(), arg_max, pool_h * pool_w)) if is_kept else (dx,)
+
+    return pooling_backward
 
 
 class PoolingPatches(NamedTuple):
-    """What a pooling's forward leaves for the matrix of its windows."""
+    """What a pooling's forward leaves for the matrix of its windows; images: with their frame."""
 
     images: Any
     pool_h: int
@@ -448,20 +503,6 @@ class PoolingPatches(NamedTuple):
     def col(self) -> Any:
         size = self.pool_h * self.pool_w
         return kernels.im2col(as_float(self.images), self.pool_h, self.pool_w, self.stride, 0, FLOAT).reshape(-1, size)
-
-
-def pooling_forward_kept(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
-    """-> out, arg_max, patches: where the layer keeps its windows, too."""
-    results = pooling_forward(x, pool_h, pool_w, stride, pad)
-    return (*results, PoolingPatches(x, pool_h, pool_w, stride)) if isinstance(results, tuple) else results
-
-
-def pooling_backward_kept(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
-    """-> dx, gradients: where the layer keeps the gradient of its windows, too."""
-    results = pooling_backward(dout, images, arg_max, window)
-    if not isinstance(results, tuple):
-        return results
-    return (*results, PoolingGradients(dout.copy(), arg_max, window[0] * window[1]))
 
 
 def sum_of_squares(x: Any) -> Any:

@@ -70,6 +70,13 @@ class Helper(NamedTuple):
     function: Any
 
 
+class _Given(NamedTuple):
+    """Parameters of a function: those that are given an attribute of the object or a constant, and those given a shape."""
+
+    settings: frozenset[str] = frozenset()
+    shapes: frozenset[str] = frozenset()
+
+
 class Screened:
     """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers.
 
@@ -99,12 +106,13 @@ class _Walk:
         self.me = ""
         self.locals: set[str] = set()
         self.shapes: set[str] = set()
+        self.given = _Given()
         self.function_seen: FunctionType
 
-    def function(self, function: FunctionType, is_method: bool) -> None:
-        if function.__code__ in self.seen:
+    def function(self, function: FunctionType, is_method: bool, given: _Given = _Given()) -> None:  # noqa: B008
+        if (function.__code__, given) in self.seen:
             return
-        self.seen.add(function.__code__)
+        self.seen.add((function.__code__, given))
         node = function_node(function)
         code = function.__code__
         if node is None:
@@ -117,7 +125,7 @@ class _Walk:
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         inner.me = names[0] if is_method and names else ""
         inner.locals = set(code.co_varnames) | set(code.co_cellvars)
-        inner.function_seen = function
+        inner.function_seen, inner.given = function, given
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             if not isinstance(default, ast.Constant | ast.UnaryOp):
                 raise NotPlain(f"a default of {function.__name__} is not a constant")
@@ -126,7 +134,7 @@ class _Walk:
                 for one in ast.walk(default)
                 if isinstance(one, ast.Constant) and isinstance(one.value, float)
             )
-        inner.shapes = _shape_names(node, set(names[1:] if is_method else names))
+        inner.shapes = _shape_names(node, set(names[1:] if is_method else names), given.shapes)
         for statement in node.body:
             inner.statement(statement)
 
@@ -144,7 +152,7 @@ class _Walk:
             for target in targets:
                 self.target(target, read=isinstance(node, ast.AugAssign))
             return
-        if isinstance(node, ast.If | ast.Assert):
+        if isinstance(node, ast.If) or (isinstance(node, ast.Assert) and not _is_equation(node.test, self.shapes)):
             self.test(node.test)
         if isinstance(node, ast.Raise):
             return
@@ -207,7 +215,7 @@ class _Walk:
         return f"{base}[{node.slice.value!r}]" if base and isinstance(node.slice.value, int | str) else None
 
     def test(self, node: ast.expr) -> None:
-        if not _is_of_shapes(node, self.shapes):
+        if not _is_of_shapes(node, self.shapes, self.given.settings):
             raise self.fail(node, f"decides by {ast.unparse(node)}")
 
     def expression(self, node: ast.expr | None) -> None:
@@ -279,13 +287,31 @@ class _Walk:
         return None
 
     def call(self, node: ast.Call) -> None:
-        self.called(node.func)
+        self.called(node.func, node)
         for argument in node.args:
             self.expression(argument)
         for keyword in node.keywords:
             self.expression(keyword.value)
 
-    def called(self, function: ast.expr) -> None:
+    def given_to(self, function: FunctionType, call: ast.Call, is_method: bool) -> _Given:
+        """What a call gives the parameters of a function."""
+        code = function.__code__
+        names = code.co_varnames[is_method : code.co_argcount]
+        values: dict[str, ast.expr] = dict(zip(names, call.args, strict=False))
+        values.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None})
+        settings = {name for name in names if name not in values or self.is_setting(values[name])}
+        shapes = {name for name, value in values.items() if self.is_shape(value)}
+        return _Given(frozenset(settings), frozenset(shapes))
+
+    def is_setting(self, value: ast.expr) -> bool:
+        is_one = isinstance(value, ast.Name) and value.id in self.given.settings
+        return is_one or isinstance(value, ast.Constant) or self.path(value) is not None
+
+    def is_shape(self, value: ast.expr) -> bool:
+        is_one = isinstance(value, ast.Name) and value.id in self.given.shapes
+        return is_one or (isinstance(value, ast.Attribute) and value.attr == "shape")
+
+    def called(self, function: ast.expr, call: ast.Call) -> None:
         if (name := self.numpy_name(function)) is not None:
             if name not in NUMPY and name not in RANDOM:
                 raise self.fail(function, f"calls np.{name}")
@@ -295,22 +321,26 @@ class _Walk:
             value = self.function_seen.__globals__.get(function.id)
             if isinstance(value, FunctionType):
                 self.found.helpers.append(Helper(self.function_seen.__globals__, function.id, value))
-                self.function(getattr(value, "__wrapped__", value), is_method=False)
+                self.helper(value, call)
             elif value is not None or function.id not in BUILTINS:
                 raise self.fail(function, f"calls {function.id}")
         elif (path := self.path(function)) is not None:
-            self.own_method(function, path.removeprefix("self."))
+            self.own_method(function, path.removeprefix("self."), call)
         elif isinstance(function, ast.Attribute):
             helper = self.module_function(function)
             if helper is not None:
                 self.found.helpers.append(helper)
-                self.function(getattr(helper.function, "__wrapped__", helper.function), is_method=False)
+                self.helper(helper.function, call)
                 return
             if function.attr not in OF_ARRAYS:
                 raise self.fail(function, f"calls {ast.unparse(function)}")
             self.expression(function.value)
         else:
             raise self.fail(function, f"calls {ast.unparse(function)}")
+
+    def helper(self, function: Any, call: ast.Call) -> None:
+        own = getattr(function, "__wrapped__", function)
+        self.function(own, is_method=False, given=self.given_to(own, call, is_method=False))
 
     def module_function(self, function: ast.Attribute) -> Helper | None:
         """util.im2col, where util is an imported module."""
@@ -320,7 +350,7 @@ class _Walk:
             return Helper(vars(module), function.attr, value) if isinstance(value, FunctionType) else None
         return None
 
-    def own_method(self, node: ast.expr, name: str) -> None:
+    def own_method(self, node: ast.expr, name: str, call: ast.Call) -> None:
         if name.startswith("__") and not name.endswith("__"):
             name = f"_{self.made.__name__.lstrip('_')}{name}"
         self.found.methods.add(name)
@@ -328,9 +358,9 @@ class _Walk:
         method = vars(owner).get(name)
         self.found.helpers.append(Helper(vars(owner), name, method))
         if isinstance(method, staticmethod) and isinstance(method.__func__, FunctionType):
-            self.function(method.__func__, is_method=False)
+            self.helper(method.__func__, call)
         elif isinstance(method, FunctionType) and name not in ("forward", "backward"):
-            self.function(method, is_method=True)
+            self.function(method, is_method=True, given=self.given_to(method, call, is_method=True))
         else:
             raise self.fail(node, f"calls its {name}")
 
@@ -343,8 +373,8 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
             yield from _expressions(child)
 
 
-def _shape_names(function: ast.FunctionDef, parameters: set[str]) -> set[str]:
-    """Local names that never hold an array's numbers: all that they are assigned comes from shapes."""
+def _shape_names(function: ast.FunctionDef, parameters: set[str], shapes: frozenset[str]) -> set[str]:
+    """Local names that never hold an array's numbers: all that they are assigned comes from shapes, parameters' too."""
     assigned: dict[str, list[ast.expr | None]] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
@@ -360,7 +390,8 @@ def _shape_names(function: ast.FunctionDef, parameters: set[str]) -> set[str]:
                     assigned.setdefault(name.id, []).append(node.iter)
     names = {name for name in assigned if name not in parameters}
     while True:
-        kept = {name for name in names if all(value and _is_shape(value, names) for value in assigned[name])}
+        known = names | (shapes - set(assigned))
+        kept = {name for name in names if all(value and _is_shape(value, known) for value in assigned[name])}
         if kept == names:
             return names | (parameters - set(assigned))
         names = kept
@@ -393,31 +424,48 @@ def _is_shape_by_numpy(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.ndim", "np.shape", "np.size")
 
 
-def _is_of_shapes(node: ast.expr, names: set[str]) -> bool:
+def _is_of_shapes(node: ast.expr, names: set[str], settings: frozenset[str]) -> bool:
     """A test by shapes, flags and None. Of sizes, only whether two are equal: so it does not matter which were tried."""
     if isinstance(node, ast.BoolOp | ast.UnaryOp):
-        return all(_is_of_shapes(child, names) for child in _expressions(node))
+        return all(_is_of_shapes(child, names, settings) for child in _expressions(node))
     if isinstance(node, ast.Compare):
-        sides = [node.left, *node.comparators]
-        if any(isinstance(side, ast.Constant) and side.value is None for side in sides):
-            return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
-        if not all(_is_shape(side, names) or _is_flag(side) for side in sides):
-            return False
-        if any(_is_dimensions(side) for side in sides):
-            return True
-        numbers = [part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
-        if any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops):
-            return all(_is_flag(side) or isinstance(side, ast.Constant) for side in sides) and set(numbers) <= {0, 1}
-        if numbers:  # of a setting: 0 and 1 are tried
-            return all(
-                (_is_flag(side) and not _is_size(side)) or isinstance(side, ast.Constant) for side in sides
-            ) and all(number in (0, 1, True, False) for number in numbers)
-        return not any(isinstance(part, ast.BinOp) for side in sides for part in ast.walk(side))
+        return _is_comparison_of_shapes(node, names, settings)
     if isinstance(node, ast.Call):
         return ast.unparse(node.func) == "isinstance"
     if isinstance(node, ast.Name):
         return node.id in names
     return isinstance(node, ast.Constant) or (_is_flag(node) and not _is_size(node))
+
+
+def _is_comparison_of_shapes(node: ast.Compare, names: set[str], settings: frozenset[str]) -> bool:
+    sides = [node.left, *node.comparators]
+    if any(isinstance(side, ast.Constant) and side.value is None for side in sides):
+        return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
+    if not all(_is_shape(side, names) or _is_flag(side) for side in sides):
+        return False
+    if any(_is_dimensions(side) for side in sides):
+        return True
+    numbers = [part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
+    are_settings = all(
+        _is_flag(side) or isinstance(side, ast.Constant) or (isinstance(side, ast.Name) and side.id in settings)
+        for side in sides
+    )
+    if any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops):
+        return are_settings and set(numbers) <= {0, 1}
+    if numbers:  # of a setting: 0 and 1 are tried
+        return (
+            are_settings and not any(map(_is_size, sides)) and all(number in (0, 1, True, False) for number in numbers)
+        )
+    return not any(isinstance(part, ast.BinOp) for side in sides for part in ast.walk(side))
+
+
+def _is_equation(node: ast.expr, names: set[str]) -> bool:
+    """What is asserted of shapes and settings: the layer is tried with others, and left or restricted where it raises."""
+    return (
+        isinstance(node, ast.Compare)
+        and all(isinstance(one, ast.Eq) for one in node.ops)
+        and all(_is_shape(side, names) for side in (node.left, *node.comparators))
+    )
 
 
 def _is_dimensions(node: ast.expr) -> bool:

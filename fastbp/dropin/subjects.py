@@ -13,8 +13,9 @@ import numpy as np
 
 from .. import reference
 from . import operations
-from .families import Family, squared
+from .families import Family
 from .lazy import OURS
+from .restrictions import NONE
 
 TOLERANCE = {8: 1e-10, 4: 1e-4}  # of the largest number in an array
 LARGE = 10_000  # numbers of an array
@@ -35,14 +36,14 @@ class Subject:
     """A class, and a real object of it with the arguments of a call; and the family that it is tried to be of.
 
     sets: the attributes that its methods set: of a batch that the object has seen, nothing large is copied.
-    is_small: whether copies have fewer weights; a real layer's may be millions. is_square: whether images are.
+    is_small: whether copies have fewer weights; a real layer's may be millions. restriction: of what is drawn.
     """
 
     def __init__(
         self, own: dict[str, FunctionType], layer: Any, arguments: tuple[Any, ...], family: Family, sets: set[str]
     ):
         self.own, self.layer, self.arguments, self.family, self.sets = own, layer, arguments, family, sets
-        self.is_small, self.is_square = True, False
+        self.is_small, self.restriction = True, NONE
         self.parameters = {
             name: list(inspect.signature(method).parameters.values())[1:] for name, method in own.items()
         }
@@ -68,7 +69,7 @@ class Subject:
         layer = layers[0]
         current = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
         drawn = self.family.draw(rng, place, current, self.arguments)
-        drawn = squared(drawn) if self.is_square else drawn
+        drawn = self.restriction.adjust(drawn)
         drawn.update({role: current[role] for role, path in binding.items() if not path.startswith("self.")})
         for role, path in binding.items():
             if path.startswith("self."):

@@ -118,7 +118,6 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     """Raises Differs."""
     family = subject.family
     difference = Differs("its arguments or attributes are other ones")
-    squares = (False, True) if family.square else (False,)
     for operation in family.forward(forward.numbers):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
             weights = subject.weights(binding)
@@ -126,13 +125,13 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
             if sum(one.size for one in weights) > MOST:
                 sizes = [True]  # its weights fewer: that some layers do not take
             left: list[Verdict] = []
-            for subject.is_square, subject.is_small in itertools.product(squares, sizes):
+            for subject.restriction, subject.is_small in itertools.product(family.restrictions, sizes):
                 try:
                     forms, trial = _try_forward(subject, operation, binding, forward)
                 except Differs as error:
                     difference = max(difference, error, key=lambda one: one.stage)
                     continue
-                how = f"{family.name}, tried on {COUNT} {'square inputs' if subject.is_square else 'inputs'}"
+                how = f"{family.name}, tried on {COUNT} {subject.restriction.name or 'inputs'}"
                 try:
                     if isinstance(backward, NotPlain):
                         raise Differs(str(backward))
@@ -163,7 +162,7 @@ def _try_forward(
         used = operation if predicting is None else predicting(operation)
         try:
             proposed = _propose_forward(subject, used, binding, screened, flag)
-            proposed = proposed._replace(where=family.square[0] if subject.is_square else "")
+            proposed = proposed._replace(where=subject.restriction.forward)
             forms.append(verified(subject, "forward", proposed, (), binding, flag))
         except Differs:
             if not (family.has_flag and flag is False):
@@ -224,10 +223,10 @@ def values_of(operation: Operation, function: Any, drawn: Values) -> Values | No
 def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tuple[Form, ...]) -> tuple[Form, ...]:
     difference = Differs("no kernel takes what it takes")
     flag = trial.flags[0]
-    for operation in subject.family.backward:
+    for operation in subject.family.backward(trial.operation):
         try:
             proposed = _propose_backward(subject, trial, operation, screened, forms)
-            proposed = proposed._replace(where=subject.family.square[1] if subject.is_square else "")
+            proposed = proposed._replace(where=subject.restriction.backward)
             return (verified(subject, "backward", proposed, forms, trial.binding, flag),)
         except Differs as error:
             difference = max(difference, error, key=lambda one: one.stage)
@@ -253,10 +252,13 @@ def _propose_backward(
         known = values_of(trial.operation, first, drawn)
         if isinstance(out, Exception) or known is None:
             continue
+        out = (
+            known.get("out", known.get("loss")) if out is None else out
+        )  # of a layer that keeps it and returns nothing
         known.update(subject.family.more(known))
         kind, read_until_now = kind_of(*drawn.values(), out), {role: list(found) for role, found in reads.items()}
         try:
-            _find_reads(reads, operation, known, layer, screened, trial)
+            _find_reads(reads, operation, known, {"self": layer, "dout": out}, screened, trial)
         except Differs as error:  # of images, say, which it does not take
             reads = read_until_now
             guess.differ.setdefault(kind, error)
@@ -277,6 +279,8 @@ def _propose_backward(
     _all_explained(screened, reads, guess.sets, forms, trial)
     if any("dx" in names_in(value) for _, value in guess.chosen):
         reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
+    elif guess.results[0] == "None":
+        reads["needs_dx"] = ["False"]
     expressions = tuple(reads[role][0] for role in operation.inputs)
     return Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
 
@@ -291,16 +295,19 @@ def _backward_values(operation: Operation, function: Any, known: Values) -> Valu
 
 
 def _find_reads(
-    reads: dict[str, list[str]], operation: Operation, known: Values, layer: Any, screened: Screened, trial: _Trial
+    reads: dict[str, list[str]], operation: Operation, known: Values, here: Values, screened: Screened, trial: _Trial
 ) -> None:
-    """Find where backward finds what the operation takes: an attribute that has had its value every time."""
+    """Find where backward finds what the operation takes: an attribute that has had its value every time.
+
+    here: the object, and an array that has the shape of dout.
+    """
     for role in operation.inputs:
         if role not in reads:
             reads[role] = _fixed_reads(role, trial) or _possible_reads([*screened.reads, *trial.kept])
+            reads[role] += ["dout.shape"] if role == "shape" else []
         if len(reads[role]) == 1 and role in ("dout", "needs_dx", "patches", "window", *trial.binding):
             continue
         wanted = [known[one] for one in (role, *_ALSO.get(role, ())) if one in known]
-        here = {"self": layer}
         reads[role] = [one for one in reads[role] if any(same(evaluate(one, here), value) for value in wanted)]
         if not reads[role]:
             raise Differs(f"keeps no {role}, which it needs")
