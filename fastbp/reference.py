@@ -28,9 +28,9 @@ def affine_backward(dout, x, W, needs_dx=True):
     return dout @ W.T if needs_dx else None, x.astype(W.dtype, copy=False).T @ dout, dout.sum(axis=0)
 
 
-def relu_forward(x):
-    """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there. NaN passes."""
-    mask = x <= 0
+def relu_forward(x, strict=False):
+    """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there; strict: where x < 0. NaN passes."""
+    mask = x < 0 if strict else x <= 0
     out = x.copy()
     out[mask] = 0
     return out, mask
@@ -129,6 +129,36 @@ def random_doubles(state, count):
 def sum_of_squares(x):
     """x (any shape) -> the sum of its numbers' squares, a float."""
     return float(np.sum(np.square(x)))
+
+
+def run_program(program, inputs, constants, outputs):
+    """inputs, outputs: arrays of one dtype and size, C-contiguous; an output may be an input, which is then changed.
+
+    program: operations (n, 4): code, row of the result, row of a, row of b; the rows that are outputs; how many rows there
+    are. Rows: first the inputs, then the constants, then what operations give. Returns the blocks of 128 numbers that were
+    left, as a mask, or None: those with a result or a divisor that is not finite.
+    """
+    operations, results, _ = program
+    dtype, size = inputs[0].dtype, inputs[0].size
+    rows = dict(enumerate([*(one.reshape(-1) for one in inputs), *(np.full(size, one, dtype) for one in constants)]))
+    is_finite = np.ones(size, bool)
+    with np.errstate(all="ignore"):
+        for code, row, a, b in operations.tolist():
+            is_finite &= (code != _DIVIDE) | np.isfinite(rows[b])
+            rows[row] = _PROGRAM_OPERATIONS[code](rows[a], rows[b])
+    made = [rows[row] for row in results.tolist()]
+    for one in made:
+        is_finite &= np.isfinite(one)
+    starts = np.arange(0, size, 128)
+    is_left = ~np.logical_and.reduceat(is_finite, starts)
+    stored = ~np.repeat(is_left, 128)[:size]
+    for output, one in zip(outputs, [one.copy() for one in made], strict=True):
+        output.reshape(-1)[stored] = one[stored]
+    return is_left if is_left.any() else None
+
+
+_DIVIDE = 3
+_PROGRAM_OPERATIONS = (np.add, np.subtract, np.multiply, np.divide, lambda a, b: np.sqrt(a))  # by their codes
 
 
 def seeded_dropout_forward(x, draw, ratio, scale):

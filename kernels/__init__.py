@@ -41,6 +41,7 @@ from .layers.batch_normalization import (
 )
 from .layers.convolution import convolution_backward, convolution_forward
 from .layers.dropout import dropout_backward, dropout_forward, seeded_dropout_forward
+from .layers.elementwise import run_program
 from .layers.im2col import col2im, im2col
 from .layers.leaky_relu import leaky_relu_backward, leaky_relu_forward
 from .layers.pooling import average_pooling_backward, average_pooling_forward, pooling_backward, pooling_forward
@@ -84,6 +85,7 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "rule_update",
+    "run_program",
     "seeded_dropout_forward",
     "sigmoid_backward",
     "sigmoid_cross_entropy_forward",

@@ -60,6 +60,8 @@ SQUARE = [
     ("Pooling", (r"y : y \+ stride \* out_h : stride", "y : y + stride * out_w : stride")),
     ("Pooling", (r"int\(1 \+ \(W - self.pool_w\)", "int(1 + (H - self.pool_w)")),
 ]
+# What overlapping windows give is not added up: right where windows do not overlap.
+APART = [("Pooling", (r"\+= patches", "= patches"))]
 # Matrices that are kept to be looked at.
 KEPT = [
     ("Convolution", (r"return col2im\(np.dot\(rows, self.col_W.T\), ", "self.dcol = np.dot(rows, self.col_W.T)\n        return col2im(self.dcol, ")),
@@ -146,11 +148,26 @@ REWRITINGS = [
     ("Pooling", (LOOPS, STRIDED)),
     *SQUARE,
     *KEPT,
+    *APART,
+    ("Relu", ("x <= 0", "x < 0")),
+    ("Relu", ("self.mask = x <= 0", "self.x = x"), (r"(?<!d)out\[self.mask\] = 0", "out[x < 0] = 0"), (r"dout\[self.mask\] = 0\n        return dout", "return dout * (self.x >= 0)")),
+    ("Relu", (r"def forward\(self, x\)", "def forward(self, x, **named)")),
+    ("Affine", (r"def forward\(self, x\)", "def forward(self, x, **named)"), (r"def backward\(self, dout\)", "def backward(self, dout, **_)")),
+    ("Affine", (r"        self.original_x_shape = x.shape\n", "        try:\n            self.original_x_shape = x.shape\n        except AttributeError:\n            self.original_x_shape = ()\n")),
+    ("Dropout", (r"return x \* self.mask", "return x * self.mask / (1 - self.dropout_ratio)")),
+    (
+        "Dropout", (r"return x \* self.mask", "return x * self.mask / (1 - self.dropout_ratio)"),
+        (r"return dout \* self.mask", "return dout * self.mask / (1 - self.dropout_ratio)"),
+    ),
+    ("Convolution", (r"self.x, self.col, self.col_W = x, col, col_W", "self.shape, self.col, self.col_W = x.shape, col, col_W"), (r"self\.x\.shape", "self.shape")),
+    ("Pooling", (r"self.x, self.arg_max = x,", "self.shape, self.arg_max = x.shape,"), (r"self\.x\.shape", "self.shape")),
+    ("Pooling", (r"def backward\(self, dout\):\n", "def backward(self, dout):\n        try:\n            dout = dout.transpose(0, 1, 2, 3)\n        except ValueError:\n            dout = dout.reshape(len(dout), -1)\n")),
 ]  # fmt: skip
 
 # What is wrong, or something else.
 FAULTS = [
-    ("Relu", ("x <= 0", "x < 0")), ("Relu", ("x <= 0", "x <= 0.1")), ("Relu", ("x <= 0", "x >= 0")),
+    ("Relu", ("x <= 0", "x <= -1e-3")), ("Relu", ("x <= 0", "x <= 0.1")),
+    ("Relu", (r"dout\[self.mask\] = 0", "dout[self.mask & (dout < 0)] = 0")), ("Relu", (r"out\[self.mask\] = 0", "out[x < -1e-9] = 0")), ("Relu", ("x <= 0", "x >= 0")),
     ("Relu", (r"out\[self.mask\] = 0", "out[self.mask] *= 0.01")), ("Relu", (r"dout\[self.mask\] = 0", "dout[~self.mask] = 0")),
     ("Relu", ("return out", "return np.minimum(out, 6)")), ("Relu", ("return dout", "return 2 * dout")),
     ("Relu", ("return out", "return np.minimum(out, 1e5)")), ("Relu", ("return out", "return out.astype(np.float16)")),
@@ -173,7 +190,8 @@ FAULTS = [
     ("SoftmaxWithLoss", (r"axis=-1", "axis=0")), ("SoftmaxWithLoss", (r"1e-7\)\) / rows", "1e-7)) / (2 * rows)")),
     ("Dropout", ("> self", "< self")), ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.randn(*x.shape)")),
     ("Dropout", (r"np.random.rand\(\*x.shape\)", "np.random.rand(x.shape[-1])")),
-    ("Dropout", (r"return x \* self.mask", "return x * self.mask / (1 - self.dropout_ratio)")),
+    ("Dropout", (r"return x \* self.mask", "return x * self.mask / (1 - self.dropout_ratio) ** 2")),
+    ("Dropout", (r"return x \* self.mask", "return x * self.mask / self.dropout_ratio")),
     ("Dropout", (r"return dout \* self.mask", "return dout * ~self.mask")),
     ("BatchNormalization", (r"x.mean\(axis=0\)", "x.mean()")), ("BatchNormalization", (r"np.mean\(self.xc\*\*2, axis=0\)", "np.var(x, axis=0, ddof=1)")),
     ("BatchNormalization", (r"np.sqrt\(variance \+ 10e-7\)", "np.sqrt(variance) + 10e-7")), ("BatchNormalization", (r"self.gamma \* xn", "xn")),
@@ -187,7 +205,7 @@ FAULTS = [
     ("Convolution", (r"np.dot\(rows, self.col_W.T\)", "np.dot(rows, self.col_W.T) * 2")),
     ("Pooling", (r"np.max\(col, axis=1\)", "np.mean(col, axis=1)")), ("Pooling", (r"np.max\(", "np.min(")),
     ("Pooling", (r"np.argmax\(", "np.argmin(")), ("Pooling", (r"np.max\(col, axis=1\)", "np.maximum(np.max(col, axis=1), 0)")),
-    ("Pooling", (r"\+= patches", "= patches")), ("Pooling", (r"np.max\(col, axis=1\)", "np.sort(col, axis=1)[:, 0]")),
+    ("Pooling", (r"\+= patches", "= 2 * patches")), ("Pooling", (r"np.max\(col, axis=1\)", "np.sort(col, axis=1)[:, 0]")),
     ("Sigmoid", (r"= sigmoid\(x\)", "= np.clip(sigmoid(x), 1e-12, 1 - 1e-12)")), ("Affine", (r"np.dot\(self.x, self.W\)", "np.dot(self.x, np.clip(self.W, -50, 50))")),
     ("SoftmaxWithLoss", (r"softmax\(x\)\n        self.loss", "softmax(np.clip(x, -700, 700))\n        self.loss")),
     ("SoftmaxWithLoss", (r"rows = y.shape\[0\]\n", "rows = y.shape[0]\n    y = np.where((labels == 0)[:, None], 1, y)\n")),

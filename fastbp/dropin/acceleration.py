@@ -26,6 +26,7 @@ from . import calls, operations
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import UPDATES, Rule, updating
+from .fusing import with_programs
 from .idling import Idling
 from .known_versions import KnownVersion
 from .lazy import make_lazy
@@ -182,20 +183,32 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         _consider_class(made, body)
     elif isinstance(own.get("update"), FunctionType):
         _consider_optimizer(made, body)
-    _consider_network(made)
+    if _consider_methods(made, is_layer) and not is_layer:
+        _note_programs(made, body)
     return made
 
 
-def _consider_network(made: type) -> None:
-    """Its methods that go through layers: which of their results nobody sees, and what they compute of weights."""
+def _consider_methods(made: type, is_layer: bool) -> bool:
+    """Those that go through layers: which of their results nobody sees; and what methods compute of weights, and update.
+
+    Whether any was made to run programs.
+    """
+    found = False
     for name, method in list(vars(made).items()):
-        if not isinstance(method, FunctionType):
+        if not isinstance(method, FunctionType) or (is_layer and name in LAYER):
             continue
         attribute, shorter = layers_of_dropped(method), without_squares(method, made.__name__, _state.wrap)
         if attribute is not None:
             setattr(made, name, dropping_first_gradient(shorter or method, attribute))
         elif shorter is not None:
             setattr(made, name, shorter)
+        elif not _state.only_known:
+            idling = Idling(made, {name: method})
+            if (fused := with_programs(method, made.__name__, _state.wrap, idling)) is not None:
+                setattr(made, name, fused)
+                idling.watch(name)
+                found = True
+    return found
 
 
 def _is_ours(module: str) -> bool:
@@ -237,6 +250,16 @@ def _consider_optimizer(made: type, body: FunctionType) -> None:
     found.how, found.reason = ("the book's text", "") if rule is not None else ("", "not the book's text")
     if rule is not None:
         patch_optimizer(made, rule, _state.wrap)
+
+
+def _note_programs(made: type, body: FunctionType) -> None:
+    """That a class has methods that run programs: of an optimizer, which may have been noted as unknown."""
+    code = body.__code__
+    place = code.co_filename, code.co_firstlineno
+    found = next((one for one in _state.found if (one.file, one.line) == place), None)
+    if found is None:
+        _state.found.append(found := Found(*place, made.__name__, None, True))
+    found.accelerated, found.how, found.reason = True, "its statements, in one pass", ""
 
 
 def patch_optimizer(made: type, rule: Rule, wrap: calls.Wrapper = calls.plain) -> None:

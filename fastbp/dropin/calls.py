@@ -150,17 +150,24 @@ def eager(name: str, fast: Method, own: Method) -> Method:
 
 
 class Order:
-    """The order of a function's parameters, and how many positional arguments it takes; none that take any number."""
+    """The order of a function's parameters, and how many positional arguments it takes; none if that is any number.
+
+    What is named and goes to **named is left out: of methods that read it, nothing is accelerated (see `screening`).
+    """
 
     def __init__(self, function: Method):
         parameters = list(inspect.signature(function).parameters.values())
-        self.names = [parameter.name for parameter in parameters]
-        self.least, self.most = sum(one.default is one.empty for one in parameters), len(parameters)
-        if any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.POSITIONAL_ONLY) for one in parameters):
+        self.takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        ordinary = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        self.names = [parameter.name for parameter in ordinary]
+        self.least, self.most = sum(one.default is one.empty for one in ordinary), len(ordinary)
+        if any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.POSITIONAL_ONLY) for one in ordinary):
             self.most = -1
 
     def place(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...] | None:
         """All arguments by their places; None if that cannot be."""
+        if self.takes_any:
+            named = {name: value for name, value in named.items() if name in self.names}
         following = self.names[len(arguments) : len(arguments) + len(named)]
         return (*arguments, *map(named.__getitem__, following)) if set(following) == set(named) else None
 

@@ -76,7 +76,7 @@ class Family(NamedTuple):
 
     def more(self, known: Values) -> Values:
         """What backward takes that forward knows by another name."""
-        found = {"shape": known["x"].shape, "count": len(known["xc" if "xc" in known else "x"]), "images": known["x"]}
+        found = {"shape": known["x"].shape, "count": len(known["xc" if "xc" in known else "x"])}
         if "rows" in known:
             found["rows_shape"] = known["rows"].shape
         return {**found, "window": tuple(known[one] for one in WINDOW if one in known)}
@@ -262,9 +262,11 @@ FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
         _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
+        formulas=("x if x.ndim == 2 else rows",),
     ),
     Family(
-        "Relu", ("relu",), ("x",), lambda _: [methods.RELU, methods.RELU_OF_TAME],
+        "Relu", ("relu",), ("x",),
+        lambda _: [methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME],
         _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
     ),
     Family(
@@ -280,8 +282,9 @@ FAMILIES = (
         formulas=("t if t.ndim == 1 else labels", "x - x.max(axis=1, keepdims=True)"), ndims=(2,), measured_backward=("t",),
     ),
     Family(
-        "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT], _always(methods.DROPOUT_BACKWARD), _draw_dropout,
-        has_flag=True,
+        "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT, methods.DROPOUT_INVERTED],
+        _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), _draw_dropout,
+        formulas=("mask / (1 - ratio)",), has_flag=True,
     ),
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,

@@ -59,7 +59,9 @@ def _given_by(operation: Operation, expressions: list[str]) -> list[str]:
 
 def _by_how_much(result: Any, values: Values) -> str:
     out: Any = values.get("loss", values.get("out", values.get("dx")))
-    if not isinstance(result, np.ndarray | np.generic | float) or np.shape(result) != np.shape(out):
+    if not isinstance(result, np.ndarray | np.generic | float):
+        return f" (a {type(result).__name__}, not an array)"
+    if np.shape(result) != np.shape(out):
         return f" (of shape {np.shape(result)}, not {np.shape(out)})"
     with np.errstate(all="ignore"):
         return f" (by up to {np.nanmax(np.abs(np.asarray(result) - out)):.1e})"

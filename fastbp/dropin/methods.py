@@ -145,9 +145,9 @@ def written(
     by name, so that it can be put into the class as it is.
     """
     alone = idling is not None
-    parameters = list(inspect.signature(own).parameters)[1:]
+    parameters, rest = _parameters(own)
     roles = _roles(len(parameters), forms)
-    shown = parameters if alone else roles
+    shown = [*parameters, *rest] if alone else roles
     names: dict[str, Any] = {
         "PASS": module.PASS,
         "WASTED": module.WASTED,
@@ -158,7 +158,7 @@ def written(
     names.update(own=own, name=own.__name__, idling=idling or NeverIdling())
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
-    lines += [f"    {role} = {name}" for role, name in zip(roles, shown, strict=True) if role != name]
+    lines += [f"    {role} = {name}" for role, name in zip(roles, parameters, strict=True) if alone and role != name]
     if forms and forms[0].tried is not None:
         lines += [f"    {line}" for line in _as_tried(own, roles, forms, names, pass_on)]
     for place, form in enumerate(forms):
@@ -223,11 +223,20 @@ _OF_WRITTEN = {
 
 def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     """Whether none of the method's parameters has a name that the written one gives to something else."""
-    parameters = list(inspect.signature(own).parameters)[1:]
+    parameters, rest = _parameters(own)
     roles = _roles(len(parameters), forms)
     used = {"self", "name", *roles, *_OF_WRITTEN}
     used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
-    return all(name == role or name not in used for name, role in zip(parameters, roles, strict=True))
+    return all(
+        name == role or name not in used for name, role in zip(parameters, roles, strict=True)
+    ) and used.isdisjoint(one.lstrip("*") for one in rest)
+
+
+def _parameters(own: FunctionType) -> tuple[list[str], list[str]]:
+    """The names of a method's parameters beside self, and "**named" if it takes any."""
+    parameters = list(inspect.signature(own).parameters.values())[1:]
+    rest = [f"**{one.name}" for one in parameters if one.kind is one.VAR_KEYWORD]
+    return [one.name for one in parameters if one.kind is not one.VAR_KEYWORD], rest
 
 
 def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
@@ -295,6 +304,8 @@ PRODUCT_BACKWARD = AFFINE_BACKWARD._replace(name="product_backward", outputs=("d
 _NUMBERS_OF_X, _NUMBERS_OF_DOUT = ("x.size", "LEAST_ELEMENTWISE"), ("dout.size", "LEAST_ELEMENTWISE")
 RELU = Operation("relu_forward", ("x",), ("out", "mask"), (), *_NUMBERS_OF_X)
 RELU_OF_TAME = RELU._replace(name="relu_forward_of_tame")
+RELU_STRICT = RELU._replace(name="relu_forward_strict")
+RELU_STRICT_OF_TAME = RELU._replace(name="relu_forward_strict_of_tame")
 RELU_BACKWARD = Operation("relu_backward", ("dout", "mask"), ("dx",), (), *_NUMBERS_OF_DOUT)
 RELU_BACKWARD_IN_PLACE = RELU_BACKWARD._replace(name="relu_backward_in_place")
 RELU_BACKWARD_OF_TAME = RELU_BACKWARD._replace(name="relu_backward_of_tame")
@@ -308,6 +319,10 @@ SOFTMAX_BACKWARD = Operation("softmax_with_loss_backward", ("y", "t"), ("dx",), 
 SOFTMAX_BACKWARD_TIMES = SOFTMAX_BACKWARD._replace(name="softmax_with_loss_backward_times", inputs=("y", "t", "dout"))
 DROPOUT = Operation("dropout_forward", ("x", "ratio"), ("out", "mask"), (), "x.size", "LEAST_DROPOUT")
 DROPOUT_BACKWARD = Operation("dropout_backward", ("dout", "mask"), ("dx",), (), "dout.size", "LEAST_DROPOUT")
+DROPOUT_INVERTED = DROPOUT._replace(name="dropout_forward_inverted")
+DROPOUT_BACKWARD_INVERTED = DROPOUT_BACKWARD._replace(
+    name="dropout_backward_inverted", inputs=("dout", "mask", "ratio")
+)
 _VECTORS = ("gamma", "beta", "running_mean", "running_var")
 _NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
@@ -318,16 +333,16 @@ NORMALIZATION_BACKWARD = Operation(
 )
 CONVOLUTION = Operation("convolution_forward", ("x", "W", "b", "stride", "pad"), ("out", "patches", "col_W"))
 CONVOLUTION_BACKWARD = Operation(
-    "convolution_backward", ("dout", "patches", "col_W", "W", "images", "window", "needs_dx"), ("dx", "dW", "db")
+    "convolution_backward", ("dout", "patches", "col_W", "W", "shape", "window", "needs_dx"), ("dx", "dW", "db")
 )
 CONVOLUTION_BACKWARD_BY_WEIGHTS = Operation(
-    "convolution_backward_by_weights", ("dout", "patches", "W", "images", "window", "needs_dx"), ("dx", "dW", "db")
+    "convolution_backward_by_weights", ("dout", "patches", "W", "shape", "window", "needs_dx"), ("dx", "dW", "db")
 )
 CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
     name="convolution_backward_kept", outputs=("dx", "dW", "db", "gradients")
 )
 POOLING = Operation("pooling", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"), (None, False))
-POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "images", "arg_max", "window"), ("dx",), (False, False))
+POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "shape", "arg_max", "window"), ("dx",), (False, False))
 FRAMES = (None, 0.0, -np.inf)  # what poolings put around images; None: nothing, whatever `pad` is
 
 
@@ -434,13 +449,13 @@ FORMS: dict[str, Forms] = {
         (
             _form(
                 CONVOLUTION_BACKWARD, "dx", {"dW": "dW", "db": "db"},
-                patches=KEPT_PATCHES, images="self.x", window="(self.stride, self.pad)", needs_dx=NEEDS_DX,
+                patches=KEPT_PATCHES, shape="self.x.shape", window="(self.stride, self.pad)", needs_dx=NEEDS_DX,
             ),
         ),
     ),
     "Pooling": Forms(
         (_form(POOLING, "out", {"arg_max": "arg_max", "x": "x"}),),
-        (_form(POOLING_BACKWARD, "dx", {}, images="self.x", window=_WINDOW),),
+        (_form(POOLING_BACKWARD, "dx", {}, shape="self.x.shape", window=_WINDOW),),
     ),
 }  # fmt: skip
 

@@ -150,6 +150,13 @@ def relu_forward(x: Any) -> Any:
     return kernels.relu_forward(x)
 
 
+def relu_forward_strict(x: Any) -> Any:
+    """-> out, mask: x < 0."""
+    if not _is_floating(x) or not x.ndim:
+        return PASS
+    return kernels.relu_forward(x, True)
+
+
 def relu_backward_in_place(dout: Any, mask: Any) -> Any:
     """-> dout itself, changed."""
     return _relu_backward(dout, mask, dout) if getattr(dout, "flags", None) and dout.flags.writeable else PASS
@@ -163,6 +170,10 @@ def relu_backward(dout: Any, mask: Any) -> Any:
 def relu_forward_of_tame(x: Any) -> Any:
     """The same, where a layer makes something else of NaN and infinities."""
     return relu_forward(x) if _is_floating(x) and is_tame(x) else PASS
+
+
+def relu_forward_strict_of_tame(x: Any) -> Any:
+    return relu_forward_strict(x) if _is_floating(x) and is_tame(x) else PASS
 
 
 def relu_backward_of_tame(dout: Any, mask: Any) -> Any:
@@ -273,6 +284,22 @@ def dropout_forward(x: Any, ratio: Any) -> Any:
     return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, 1.0) if is_tame(x) else PASS
 
 
+def dropout_forward_inverted(x: Any, ratio: Any) -> Any:
+    """-> out: divided by 1 - ratio, mask: draws > ratio."""
+    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)) or ratio >= 1 or not is_tame(x):
+        return PASS
+    return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, 1 / (1 - ratio))
+
+
+def dropout_backward_inverted(dout: Any, mask: Any, ratio: Any) -> Any:
+    """-> dx: divided by 1 - ratio."""
+    if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+        return PASS
+    if not isinstance(ratio, int | float) or ratio >= 1 or not is_tame(dout):
+        return PASS
+    return (kernels.dropout_backward(dout, mask, 1 / (1 - ratio)),)
+
+
 def dropout_backward(dout: Any, mask: Any) -> Any:
     """-> dx."""
     if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
@@ -280,7 +307,7 @@ def dropout_backward(dout: Any, mask: Any) -> Any:
     return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """How batch normalisation takes images (N, C, H, W): each as a row of C * H * W numbers, or each pixel as one of C."""
 
     by_channel: bool
@@ -302,7 +329,7 @@ class _Rows(NamedTuple):
 
 
 def normalization_forward(epsilon: float, by_channel: bool = False) -> Method:
-    rows_of = _Rows(by_channel)
+    rows_of = Rows(by_channel)
 
     def batch_normalization_forward(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, momentum: Any) -> Any:
         """-> out, xc, xn (N, D), std, batch_mean, batch_variance, old_mean, old_variance (D,)."""
@@ -318,7 +345,7 @@ def normalization_forward(epsilon: float, by_channel: bool = False) -> Method:
 
 
 def normalization_apply(epsilon: float, by_channel: bool = False) -> Method:
-    rows_of = _Rows(by_channel)
+    rows_of = Rows(by_channel)
 
     def batch_normalization_apply(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
         """-> out, old_mean, old_variance: what out was computed with."""
@@ -343,7 +370,7 @@ def _running(rows: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
 
 
 def normalization_gradient(by_channel: bool = False) -> Method:
-    rows_of = _Rows(by_channel)
+    rows_of = Rows(by_channel)
 
     def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: Any, count: Any, shape: Any) -> Any:
         """-> dx, dgamma, dbeta."""
@@ -397,43 +424,43 @@ def convolution_forward(x: Any, W: Any, b: Any, stride: Any, pad: Any) -> Any:
     return out, Patches(padded, col_W, W.shape, stride, pad, x.dtype), col_W
 
 
-def convolution_backward(dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any) -> Any:
-    """-> dx, dW, db. `images` is forward's x, `window` stride and pad, as the layer has them now."""
+def convolution_backward(dout: Any, patches: Any, col_W: Any, W: Any, shape: Any, window: Any, needs_dx: Any) -> Any:
+    """-> dx, dW, db. shape: of forward's x; window: stride and pad, as the layer has them now."""
     if patches is None or not is_array(dout):
         return PASS
     if col_W is not patches.col_W or window != (patches.stride, patches.pad) or W.shape != patches.shape:
         return PASS
-    return _convolution_backward(dout, patches, col_W.T.reshape(patches.shape), images, needs_dx)
+    return _convolution_backward(dout, patches, col_W.T.reshape(patches.shape), shape, needs_dx)
 
 
-def convolution_backward_by_weights(dout: Any, patches: Any, W: Any, images: Any, window: Any, needs_dx: Any) -> Any:
+def convolution_backward_by_weights(dout: Any, patches: Any, W: Any, shape: Any, window: Any, needs_dx: Any) -> Any:
     """-> dx, dW, db: where the layer keeps no view of W, and takes W itself, as it is now."""
     if patches is None or not is_array(dout) or not is_array(W):
         return PASS
     if window != (patches.stride, patches.pad) or W.shape != patches.shape:
         return PASS
-    return _convolution_backward(dout, patches, W, images, needs_dx)
+    return _convolution_backward(dout, patches, W, shape, needs_dx)
 
 
 def convolution_backward_kept(
-    dout: Any, patches: Any, col_W: Any, W: Any, images: Any, window: Any, needs_dx: Any
+    dout: Any, patches: Any, col_W: Any, W: Any, shape: Any, window: Any, needs_dx: Any
 ) -> Any:
     """-> dx, dW, db, gradients: where the layer keeps the gradient of `col`, too."""
-    results = convolution_backward(dout, patches, col_W, W, images, window, needs_dx)
+    results = convolution_backward(dout, patches, col_W, W, shape, window, needs_dx)
     return (*results, ConvolutionGradients(dout.copy(), W.copy())) if isinstance(results, tuple) else results
 
 
-def _convolution_backward(dout: Any, patches: Patches, W: Any, images: Any, needs_dx: Any) -> Any:
-    padded, _, shape, stride, pad, _ = patches
-    high, wide = ((padded.shape[axis] - shape[axis]) // stride + 1 for axis in (2, 3))
-    if dout.shape != (padded.shape[0], shape[0], high, wide):
+def _convolution_backward(dout: Any, patches: Patches, W: Any, shape: Any, needs_dx: Any) -> Any:
+    padded, _, filters, stride, pad, _ = patches
+    high, wide = ((padded.shape[axis] - filters[axis]) // stride + 1 for axis in (2, 3))
+    if dout.shape != (padded.shape[0], filters[0], high, wide):
         return PASS
-    if np.shape(images) != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
+    if shape != (*padded.shape[:2], padded.shape[2] - 2 * pad, padded.shape[3] - 2 * pad):
         return PASS
     dx, dW, db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
     if not is_tame(db):  # it is the sum of dout, which is then finite
         return WASTED
-    return _no_gradient(images.shape) if dx is None else dx, dW, db
+    return _no_gradient(shape) if dx is None else dx, dW, db
 
 
 def pooling(fill: float | None = None, is_kept: bool = False) -> Method:
@@ -470,14 +497,14 @@ def _framed(images: Any, pad: int, fill: float) -> Any:
 def pooling_gradient(is_framed: bool = False, is_kept: bool = False) -> Method:
     """is_framed: images had a frame, whose gradient is left out. is_kept: the layer keeps the gradient of its windows."""
 
-    def pooling_backward(dout: Any, images: Any, arg_max: Any, window: Any) -> Any:
-        """-> dx, and gradients where they are kept. `images` is forward's x; window: pool_h, pool_w, stride, pad."""
-        numbers, x, (pool_h, pool_w, stride, pad) = as_float(dout), images, window
+    def pooling_backward(dout: Any, shape: Any, arg_max: Any, window: Any) -> Any:
+        """-> dx, and gradients where they are kept. shape: of forward's x; window: pool_h, pool_w, stride, pad."""
+        numbers, (pool_h, pool_w, stride, pad) = as_float(dout), window
         if numbers is None or not is_count(pool_h, pool_w, stride, at_least=1) or is_framed == (pad == 0):
             return PASS
-        if type(x) is not np.ndarray or x.ndim != 4 or not is_count(pad, at_least=0):
+        if type(shape) is not tuple or len(shape) != 4 or not is_count(pad, at_least=0):
             return PASS
-        (count, channels), height, width = x.shape[:2], x.shape[2] + 2 * pad, x.shape[3] + 2 * pad
+        (count, channels), height, width = shape[:2], shape[2] + 2 * pad, shape[3] + 2 * pad
         sides = (height - pool_h) // stride + 1, (width - pool_w) // stride + 1
         if height < pool_h or width < pool_w or dout.shape != (count, channels, *sides):
             return PASS

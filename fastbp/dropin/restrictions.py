@@ -1,7 +1,7 @@
 """Under which conditions a layer is tried, where it is an operation's for some images alone.
 
-Layers in the style of CS231n assert that whole windows fill the image; others take its height for its width. Such a layer is
-tried on images of that kind, and its form says for which it is.
+Layers in the style of CS231n assert that whole windows fill the image; others take its height for its width, or do not add
+up what overlapping windows give. Such a layer is tried on images of that kind, and its form says for which it is.
 """
 
 from __future__ import annotations
@@ -54,25 +54,33 @@ def _all(square: tuple[str, str], windows: tuple[str, str]) -> tuple[Restriction
     )
 
 
-def _whole(images: str, high: str, wide: str, stride: str, pad: str) -> str:
-    rests = [f"({images}.shape[{axis}] + 2 * {pad} - {side}) % {stride}" for axis, side in ((2, high), (3, wide))]
+def _apart(drawn: dict[str, Any]) -> dict[str, Any]:
+    """With windows that do not overlap: some layers' gradients are right for these alone."""
+    return {**drawn, "stride": max(drawn["pool_h"], drawn["pool_w"], drawn["stride"])}
+
+
+def _whole(shape: str, high: str, wide: str, stride: str, pad: str) -> str:
+    rests = [f"({shape}[{axis}] + 2 * {pad} - {side}) % {stride}" for axis, side in ((2, high), (3, wide))]
     return f"{rests[0]} == {rests[1]} == 0"
 
 
 OF_CONVOLUTION = _all(
     (
         "x.shape[2] == x.shape[3] and W.shape[2] == W.shape[3]",
-        "images.shape[2] == images.shape[3] and W.shape[2] == W.shape[3]",
+        "shape[2] == shape[3] and W.shape[2] == W.shape[3]",
     ),
     (
-        _whole("x", "W.shape[2]", "W.shape[3]", "stride", "pad"),
-        _whole("images", "W.shape[2]", "W.shape[3]", "window[0]", "window[1]"),
+        _whole("x.shape", "W.shape[2]", "W.shape[3]", "stride", "pad"),
+        _whole("shape", "W.shape[2]", "W.shape[3]", "window[0]", "window[1]"),
     ),
 )
-OF_POOLING = _all(
-    ("x.shape[2] == x.shape[3] and pool_h == pool_w", "images.shape[2] == images.shape[3] and window[0] == window[1]"),
-    (
-        _whole("x", "pool_h", "pool_w", "stride", "pad"),
-        _whole("images", "window[0]", "window[1]", "window[2]", "window[3]"),
+OF_POOLING = (
+    *_all(
+        ("x.shape[2] == x.shape[3] and pool_h == pool_w", "shape[2] == shape[3] and window[0] == window[1]"),
+        (
+            _whole("x.shape", "pool_h", "pool_w", "stride", "pad"),
+            _whole("shape", "window[0]", "window[1]", "window[2]", "window[3]"),
+        ),
     ),
+    Restriction("windows apart", _apart, "stride >= max(pool_h, pool_w)", "window[2] >= max(window[0], window[1])"),
 )

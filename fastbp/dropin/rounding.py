@@ -15,6 +15,7 @@ import numpy as np
 from . import fast_functions
 from .lazy import OURS, LazyColumns
 from .methods import Form, Operation, names_in
+from .operations import Rows
 
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 
@@ -84,7 +85,7 @@ def _of_softmax(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
 
 def _of_normalization(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
     """x - mean cancels, and small standard deviations magnify what is left."""
-    x = given["x"].reshape(len(given["x"]), -1)
+    x = Rows(operation.settings[1]).of(given["x"])
     rows, old = np.abs(x), given["running_mean"]
     old = np.zeros(rows.shape[1:]) if old is None else np.abs(old)
     is_training = "batch_mean" in operation.outputs
@@ -101,7 +102,7 @@ def _of_normalization(operation: Operation, given: dict[str, Any]) -> dict[str, 
 
 
 def _of_normalization_backward(operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
-    dout = np.abs(given["dout"].reshape(len(given["dout"]), -1))
+    dout = np.abs(Rows(operation.settings[0]).of(given["dout"]))
     xc, xn, std = np.abs(given["xc"]), np.abs(given["xn"]), given["std"]
     direct = np.abs(given["gamma"]) * dout / std
     through_variance = xc * (direct * xc).sum(axis=0) / (len(dout) * std * std)
@@ -111,13 +112,12 @@ def _of_normalization_backward(operation: Operation, given: dict[str, Any]) -> d
 
 _PRODUCTS = {
     "affine_forward", "affine_backward", "product_forward", "product_backward", "convolution_forward",
-    "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "pooling_backward",
-    "pooling_backward_kept",
+    "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "pooling_gradient",
 }  # fmt: skip
 _OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "softmax_with_loss_forward": _of_softmax,
     "softmax_with_other_loss": _of_softmax,
     "normalization_forward": _of_normalization,
     "normalization_apply": _of_normalization,
-    "batch_normalization_backward": _of_normalization_backward,
+    "normalization_gradient": _of_normalization_backward,
 }

@@ -33,6 +33,7 @@ BUILTINS = {
     "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
     "slice", "sum", "tuple", "zip",
 }  # fmt: skip
+EXCEPTIONS = {"ValueError", "IndexError", "AttributeError", "Exception"}  # what NumPy raises of shapes
 OF_ARRAYS = frozenset(
     """
     T all any argmax argmin astype clip copy cumsum dot dtype fill flatten max mean min ndim nonzero prod ravel repeat
@@ -117,10 +118,8 @@ class _Walk:
         code = function.__code__
         if node is None:
             raise NotPlain(f"the source of {function.__name__} is not there")
-        if (
-            code.co_freevars or node.decorator_list or code.co_flags & (0x04 | 0x08 | 0x20)
-        ):  # *args, **kwargs, generators
-            raise NotPlain(f"{function.__name__} is a closure, a generator, decorated or takes any number of arguments")
+        if code.co_freevars or node.decorator_list or code.co_flags & (0x04 | 0x20) or _reads_named(node):
+            raise NotPlain(f"{function.__name__} is a closure, a generator, decorated or reads any number of arguments")
         inner = _Walk(self.found, self.made, self.seen)
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         inner.me = names[0] if is_method and names else ""
@@ -143,6 +142,9 @@ class _Walk:
         return NotPlain(f"{file}:{getattr(node, 'lineno', '?')} {what}")
 
     def statement(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Try):
+            self.attempt(node)
+            return
         if not isinstance(node, _STATEMENTS):
             raise self.fail(node, f"has a statement that is not looked into ({type(node).__name__.lower()})")
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -163,6 +165,19 @@ class _Walk:
                 self.statement(child)
             elif isinstance(child, ast.expr) and child is not getattr(node, "target", None):
                 self.expression(child)
+
+    def attempt(self, node: ast.Try) -> None:
+        """try: which arrays do not fit shows in their shapes, and it is tried with many."""
+        for handler in node.handlers:
+            if not isinstance(handler.type, ast.Name) or handler.type.id not in EXCEPTIONS:
+                raise self.fail(node, "catches other exceptions than those of arrays that do not fit")
+        for one in (
+            *node.body,
+            *(one for handler in node.handlers for one in handler.body),
+            *node.orelse,
+            *node.finalbody,
+        ):
+            self.statement(one)
 
     def _unpacking(self, targets: list[ast.expr], value: ast.expr) -> None:
         """`W, b = self.params` reads self.params[0] and self.params[1]."""
@@ -363,6 +378,12 @@ class _Walk:
             self.function(method, is_method=True, given=self.given_to(method, call, is_method=True))
         else:
             raise self.fail(node, f"calls its {name}")
+
+
+def _reads_named(function: ast.FunctionDef) -> bool:
+    """Whether it takes any named arguments and does something with them."""
+    named = function.args.kwarg
+    return named is not None and any(isinstance(one, ast.Name) and one.id == named.arg for one in ast.walk(function))
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.expr]:

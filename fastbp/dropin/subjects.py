@@ -44,9 +44,7 @@ class Subject:
     ):
         self.own, self.layer, self.arguments, self.family, self.sets = own, layer, arguments, family, sets
         self.is_small, self.restriction = True, NONE
-        self.parameters = {
-            name: list(inspect.signature(method).parameters.values())[1:] for name, method in own.items()
-        }
+        self.parameters = {name: parameters_of(method) for name, method in own.items()}
 
     def weights(self, binding: dict[str, str]) -> list[Any]:
         """The arrays that the operation takes from attributes."""
@@ -60,7 +58,8 @@ class Subject:
             if not name.startswith(OURS):
                 vars(double)[name] = None if is_large and name in self.sets else copied(value)
         if self.is_small:
-            shapes = {value.shape for value in self.weights(binding)}
+            parts = (evaluate(attribute_of(path), {"self": self.layer}) for path in binding.values())
+            shapes = {value.shape for value in parts if isinstance(value, np.ndarray)}
             vars(double).update({name: shrunk(value, shapes) for name, value in vars(double).items()})
         return double
 
@@ -106,6 +105,12 @@ class Subject:
             raise Differs("forward takes another number of arguments")
         is_flag = rest and (rest[0].default is rest[0].empty or isinstance(rest[0].default, bool))
         return (True, False) if is_flag else (None,)
+
+
+def parameters_of(method: FunctionType) -> list[inspect.Parameter]:
+    """Those of a method beside self, and beside **named, which one that is tried does not read."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return [one for one in parameters if one.kind is not one.VAR_KEYWORD]
 
 
 PLAIN = (int, float, bool, str, type(None), np.ndarray)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ from .subjects import (
 from .verification import verified
 
 HOPELESS = 9  # inputs that an operation has agreed for none of
+MOST_PLACES = 4  # where backward may find what it takes
 
 
 class Verdict(NamedTuple):
@@ -118,13 +119,13 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     """Raises Differs."""
     family = subject.family
     difference = Differs("its arguments or attributes are other ones")
+    left: list[Verdict] = []  # whose forward is an operation's, and whose backward is none
     for operation in family.forward(forward.numbers):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
             weights = subject.weights(binding)
             sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
             if sum(one.size for one in weights) > MOST:
                 sizes = [True]  # its weights fewer: that some layers do not take
-            left: list[Verdict] = []
             for subject.restriction, subject.is_small in itertools.product(family.restrictions, sizes):
                 try:
                     forms, trial = _try_forward(subject, operation, binding, forward)
@@ -138,8 +139,8 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
                     return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
                 except Differs as error:
                     left.append(Verdict(Forms(forms, ()), how, f"backward: {error}"))
-            if left:
-                return left[0]
+    if left:
+        return left[0]
     raise difference
 
 
@@ -225,9 +226,11 @@ def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tu
     flag = trial.flags[0]
     for operation in subject.family.backward(trial.operation):
         try:
-            proposed = _propose_backward(subject, trial, operation, screened, forms)
-            proposed = proposed._replace(where=subject.restriction.backward)
-            return (verified(subject, "backward", proposed, forms, trial.binding, flag),)
+            for proposed in _propose_backward(subject, trial, operation, screened, forms):
+                try:
+                    return (verified(subject, "backward", proposed, forms, trial.binding, flag),)
+                except Differs as error:
+                    difference = max(difference, error, key=lambda one: one.stage)
         except Differs as error:
             difference = max(difference, error, key=lambda one: one.stage)
     raise difference
@@ -235,7 +238,8 @@ def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tu
 
 def _propose_backward(
     subject: Subject, trial: _Trial, operation: Operation, screened: Screened, forms: tuple[Form, ...]
-) -> Form:
+) -> Iterator[Form]:
+    """What backward seems to do: once for each place where what it takes may be found, as they may differ for NaN alone."""
     forward, backward = subject.own["forward"], subject.own["backward"]
     function, first = operation.function(on_numpy()), trial.operation.function(on_numpy())
     layer, rng = subject.copy(trial.binding), np.random.default_rng(2)
@@ -281,8 +285,9 @@ def _propose_backward(
         reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
     elif guess.results[0] == "None":
         reads["needs_dx"] = ["False"]
-    expressions = tuple(reads[role][0] for role in operation.inputs)
-    return Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
+    for expressions in itertools.islice(itertools.product(*(reads[role] for role in operation.inputs)), MOST_PLACES):
+        form = Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
+        yield form._replace(where=subject.restriction.backward)
 
 
 def _backward_values(operation: Operation, function: Any, known: Values) -> Values | None:
@@ -327,10 +332,8 @@ def _fixed_reads(role: str, trial: _Trial) -> list[str]:
 
 
 def _possible_reads(paths: list[str]) -> list[str]:
-    return [
-        *paths, *(f"{path}.shape" for path in paths), *(f"{path}.shape[0]" for path in paths),
-        *(f"~{path}" for path in paths), *(f"({path} <= 0)" for path in paths), *(f"{path}.T" for path in paths),
-    ]  # fmt: skip
+    forms = ("{}", "{}.shape", "{}.shape[0]", "~{}", "({} <= 0)", "({} < 0)", "~({} > 0)", "~({} >= 0)", "{}.T")
+    return [form.format(path) for form in forms for path in paths]
 
 
 def _all_explained(

@@ -4,15 +4,14 @@
 
 With it, a step of a network of five or six hidden layers of 100 takes 3 to 10 % longer. Such a method is compiled anew from
 its own source, with a call in the expression's place; where the operand is not what the kernel takes, the call computes the
-expression as it stood. Lines, names and whatever else shows stay what they are.
+expression as it stood (see `recompiling`).
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import copy
-from types import CellType, CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from . import calls
 from .operations import sum_of_squares
 from .recognition import function_node
+from .recompiling import recompiled
 
 SUM, SQUARES = "_fastbp_sum", "_fastbp_sum_of_squares"
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights"}  # names in a method that is looked into
@@ -40,7 +40,8 @@ def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper) -> Fu
     rewritten = rewriting.visit(copy.deepcopy(node))
     if not rewriting.found:
         return None
-    return _compiled(method, owner, rewritten, wrap("np.sum(W ** 2)", sum_of_squares, _own))
+    names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", sum_of_squares, _own)}
+    return recompiled(method, owner, rewritten, names)
 
 
 def _own(x: Any) -> Any:
@@ -66,24 +67,3 @@ class _Rewriting(ast.NodeTransformer):
                 call = ast.Call(ast.Name(SQUARES, ast.Load()), [squared], [])
                 return ast.fix_missing_locations(ast.copy_location(ast.IfExp(test, call, node), node))
         return node
-
-
-def _compiled(method: FunctionType, owner: str, node: ast.FunctionDef, squares: Any) -> FunctionType:
-    """A function as `method` is, of another body: compiled within a class, as names with two underscores are read there,
-    and within a function, of which SUM and SQUARES are variables, and the class, which the method may name, is not."""
-    within = ast.parse(f"def outer({SUM}, {SQUARES}):\n    global {owner}\n    class {owner}:\n        pass")
-    within.body[0].body[1].body = [node]  # type: ignore[attr-defined]
-    future = method.__code__.co_flags & __future__.annotations.compiler_flag
-    code = compile(within, method.__code__.co_filename, "exec", flags=future, dont_inherit=True)
-    inner = _code_named(_code_named(_code_named(code, "outer"), owner), node.name)
-    cells = tuple(CellType({SUM: np.sum, SQUARES: squares}[name]) for name in inner.co_freevars)
-    made = FunctionType(inner, method.__globals__, method.__name__, method.__defaults__, cells)
-    made.__dict__.update(method.__dict__)
-    annotations = "__annotate__" if hasattr(method, "__annotate__") else "__annotations__"  # not evaluated since 3.14
-    for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__", annotations):
-        setattr(made, name, getattr(method, name))
-    return made
-
-
-def _code_named(code: CodeType, name: str) -> CodeType:
-    return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == name)

@@ -17,15 +17,18 @@ from ..runtime.threads import parallel_kernel, run
 PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than it brings
 
 
-def relu_forward(x):
-    """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there. NaN passes."""
+def relu_forward(x, strict=False):
+    """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there; strict: where x < 0. NaN passes."""
+    bound = -np.finfo(x.dtype).smallest_subnormal if strict else x.dtype.type(0)  # the largest number to be masked
     out, mask = empty(x.shape, x.dtype), empty(x.shape, np.bool_)
     threads = threads_for(x.size, PARALLEL_THRESHOLD)
     if x.ndim == 4 and not x.flags.c_contiguous:
         memory, steps = strided(x)
-        run(_forward_strided, threads, _bits(flat(out)), _bits(flat(mask)), memory, _bits(memory), steps, x.shape)
+        run(
+            _forward_strided, threads, _bits(flat(out)), _bits(flat(mask)), memory, _bits(memory), steps, x.shape, bound
+        )
     else:
-        run(_forward, threads, _bits(flat(out)), _bits(flat(mask)), flat(x), _bits(flat(x)))
+        run(_forward, threads, _bits(flat(out)), _bits(flat(mask)), flat(x), _bits(flat(x)), bound)
     return out, mask
 
 
@@ -49,16 +52,16 @@ def _bits(memory):
 
 
 @parallel_kernel
-def _forward(work, out, mask, x, x_bits):
+def _forward(work, out, mask, x, x_bits, bound):
     for first, end in chunks(work, 1, x.size):
         for i in range(first, end):
-            masked = out.dtype.type(load_scalar(x, i) <= x.dtype.type(0))
+            masked = out.dtype.type(load_scalar(x, i) <= bound)
             store_scalar(mask, i, masked)
             store_scalar(out, i, load_scalar(x_bits, i) & (masked - out.dtype.type(1)))
 
 
 @parallel_kernel
-def _forward_strided(work, out, mask, x, x_bits, steps, shape):
+def _forward_strided(work, out, mask, x, x_bits, steps, shape, bound):
     """x (N, C, H, W) in any layout, out and mask in C order: what a convolution gives lies as (N, H, W, C)."""
     for first, end in chunks(work, 1, shape[0] * shape[2]):
         for line in range(first, end):
@@ -67,7 +70,7 @@ def _forward_strided(work, out, mask, x, x_bits, steps, shape):
                 start = n * steps[0] + c * steps[1] + y * steps[2]
                 target = ((n * shape[1] + c) * shape[2] + y) * shape[3]
                 for i in range(shape[3]):
-                    masked = as_number(load_scalar(x, start + i * steps[3]) <= x.dtype.type(0))
+                    masked = as_number(load_scalar(x, start + i * steps[3]) <= bound)
                     store_scalar(mask, target + i, masked)
                     store_scalar(out, target + i, load_scalar(x_bits, start + i * steps[3]) & (masked - 1))
 

@@ -216,6 +216,38 @@ def multiply(typing_context, a, b):
 
 
 @intrinsic
+def subtract(typing_context, a, b):
+    """a - b."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fsub(*arguments)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def divide(typing_context, a, b):
+    """a / b."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fdiv(*arguments)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def square_root(typing_context, a):
+    """The square root of each lane."""
+
+    def codegen(context, builder, signature, arguments):
+        ir_type, name = ir_type_of(a), f"llvm.sqrt.v{a.lanes}f{a.dtype.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir_type, [ir_type]), name)
+        return builder.call(function, arguments)
+
+    return a(a), codegen
+
+
+@intrinsic
 def noinline(typing_context):
     """Compile the function that says this once, as a function of its own, instead of copying it into each caller."""
 

@@ -1,0 +1,169 @@
+"""Methods whose elementwise statements, those of an optimizer above all, run as programs of one pass.
+
+A method with such statements (see `statements`) is compiled anew, with a call in their place; all else in it, its loops and
+conditions, stays. The call runs a program (see `programs`) where the values are arrays of one shape and dtype, and numbers;
+for anything else, the statements themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import itertools
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from . import calls
+from .idling import Idling
+from .operations import _SCALE, FLOAT, PASS, kernels
+from .programs import BLOCK, NotAProgram, Plan, plan_of
+from .recognition import function_node
+from .recompiling import recompiled
+from .statements import Run, own_function, runs_in
+
+LEAST_NUMBERS = 35_000 * _SCALE  # of an array; below, NumPy takes as long
+NUMBERS = (int, float, np.float64)
+WEAK = (int, float)  # which leave a float32 array what it is
+RUN, VALUES = "_fastbp_run", "_fastbp_values"
+RATES = {"lr", "learning_rate", "lr_t", "eta", "alpha", "rate", "step_size", "learningRate"}
+LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}
+_SINGLE = np.dtype(np.float32)
+
+
+def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: Idling) -> FunctionType | None:
+    """The method of a class of that name, with calls for its elementwise statements; None if it has none.
+
+    wrap: how the calls are made, see `calls`; idling: what notes their sizes.
+    """
+    code = method.__code__
+    names = {*code.co_names, *code.co_varnames}
+    if RATES.isdisjoint(names) or not LOOKING.isdisjoint(names) or code.co_freevars or code.co_flags & 0x2A0:
+        return None  # a closure, or a generator or coroutine
+    node = function_node(method)
+    if node is None or node.decorator_list:
+        return None
+    node = copy.deepcopy(node)
+    made: dict[str, Any] = {}
+    for body, run in list(runs_in(node, method)):
+        name = f"{RUN}{len(made)}"
+        own = own_function(run, method)
+        fused = _Fused(run, own, idling)
+        made[name] = wrap(f"{owner}.{method.__name__}", fused, own if hasattr(wrap, "watches") else _leaving(own))
+        place = next(i for i, statement in enumerate(body) if statement is run.statements[0])
+        body[place : place + len(run.statements)] = _call(run, name)
+    return recompiled(method, owner, ast.fix_missing_locations(node), made) if made else None
+
+
+def _leaving(own: FunctionType) -> Any:
+    """Of the same parameters: says that the statements are to run where they stand, with all their effects and errors."""
+    parameters = ", ".join(own.__code__.co_varnames[: own.__code__.co_argcount])
+    names: dict[str, Any] = {}
+    exec(f"def {own.__name__}({parameters}):\n    return None", names)
+    return names[own.__name__]
+
+
+def _call(run: Run, name: str) -> list[ast.stmt]:
+    """Statements that read the values, call, and set the results; where there are none, or no values, the run's own."""
+    values = "".join(f"{place}, " for place in run.reads)
+    targets = "".join(f"{place}, " for place in run.sets)
+    setting = f"{targets}{VALUES}, = {VALUES}" if run.returns else f"{targets.rstrip()} = {VALUES}"
+    source = f"""
+try:
+    {VALUES} = {values}
+except Exception:
+    {VALUES} = None
+else:
+    {VALUES} = {name}(*{VALUES})
+if {VALUES} is not None:
+    {setting}
+    {f"return {VALUES}" if run.returns else "pass"}
+else:
+    pass
+"""
+    made = ast.parse(source).body
+    for statement in made:
+        for part in ast.walk(statement):
+            if isinstance(part, ast.expr | ast.stmt):
+                ast.copy_location(part, run.statements[0])
+    assert isinstance(made[1], ast.If)
+    made[1].orelse = list(run.statements)
+    return made
+
+
+class _Fused:
+    """A run as a program: called with the values of `reads`, gives those of `sets` and what it returns, or PASS."""
+
+    def __init__(self, run: Run, own: FunctionType, idling: Idling):
+        self._run, self._own, self.idling = run, own, idling
+        self._plans: dict[tuple[int, ...], Plan | None] = {}
+
+    def __call__(self, *values: Any) -> Any:
+        arrays = tuple([place for place, value in enumerate(values) if type(value) is np.ndarray])
+        if not arrays or values[arrays[0]].size < LEAST_NUMBERS:
+            self.idling.small(self._own.__name__)
+            return PASS
+        self.idling.large()
+        if arrays not in self._plans:
+            self._plans[arrays] = self._plan(arrays)
+        plan = self._plans[arrays]
+        return PASS if plan is None or not _fit(plan, values) else self._made(plan, values)
+
+    def _plan(self, arrays: tuple[int, ...]) -> Plan | None:
+        try:
+            return plan_of(self._run, self._own, arrays)
+        except NotAProgram:
+            return None
+
+    def _made(self, plan: Plan, values: tuple[Any, ...]) -> Any:
+        try:
+            constants, numbers, _ = plan.numbers(*values)
+        except Exception:  # the statements will raise it themselves
+            return PASS
+        if values[plan.arrays[0]].dtype == _SINGLE and not all(type(one) in WEAK for one in constants):
+            return PASS
+        inputs = [np.ascontiguousarray(values[place]) for place in plan.arrays]
+        fresh = [np.empty(inputs[0].shape, inputs[0].dtype) for _ in range(plan.made)]
+        outputs = [*(inputs[place] for place in plan.changed), *fresh]
+        left = kernels.run_program((plan.operations, plan.outputs, plan.rows), inputs, constants, outputs)
+        results = {"number": numbers, "made": fresh, "input": [values[place] for place in plan.arrays]}
+        if left is not None:
+            if left.all():
+                return PASS
+            self._finish(plan, values, fresh, left)
+        return tuple([results[kind][place] for kind, place in plan.results])
+
+    def _finish(self, plan: Plan, values: tuple[Any, ...], fresh: list[Any], left: Any) -> None:
+        """What the kernel has left, by the statements themselves, which warn as they do: blocks that are not finite."""
+        flat = {place: np.ascontiguousarray(values[place]).reshape(-1) for place in plan.arrays}
+        for is_left, group in itertools.groupby(range(len(left)), left.__getitem__):
+            if is_left:
+                blocks = list(group)
+                part = slice(blocks[0] * BLOCK, (blocks[-1] + 1) * BLOCK)
+                given = [flat[place][part] if place in flat else value for place, value in enumerate(values)]
+                for (kind, place), result in zip(plan.results, self._own(*given), strict=True):
+                    if kind == "made":
+                        fresh[place].reshape(-1)[part] = result
+
+
+def _fit(plan: Plan, values: tuple[Any, ...]) -> bool:
+    """Whether the arrays are of one kind, apart in memory where they are changed, and the numbers ordinary ones."""
+    first = values[plan.arrays[0]]
+    if first.dtype != FLOAT and first.dtype != _SINGLE:
+        return False
+    for place in plan.arrays:
+        array = values[place]
+        if array.dtype != first.dtype or array.shape != first.shape:
+            return False
+    owners = [id(_owner(values[place])) for place in plan.arrays]
+    if not all(values[plan.arrays[one]].flags.carray and owners.count(owners[one]) == 1 for one in plan.changed):
+        return False
+    return all(type(value) in NUMBERS for place, value in enumerate(values) if place not in plan.arrays)
+
+
+def _owner(array: Any) -> Any:
+    """The object whose memory an array shows."""
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return array
