@@ -197,17 +197,20 @@ def _consider_methods(made: type, is_layer: bool) -> bool:
     for name, method in list(vars(made).items()):
         if not isinstance(method, FunctionType) or (is_layer and name in LAYER):
             continue
-        attribute, shorter = layers_of_dropped(method), without_squares(method, made.__name__, _state.wrap)
+        attribute = layers_of_dropped(method)
+        own: dict[str, Callable[..., Any]] = {name: method}
+        idling = Idling(made, own)
+        better = without_squares(method, made.__name__, _state.wrap, idling)
+        if better is None and attribute is None and not _state.only_known:
+            better = with_programs(method, made.__name__, _state.wrap, idling)
+            found = found or better is not None
         if attribute is not None:
-            setattr(made, name, dropping_first_gradient(shorter or method, attribute))
-        elif shorter is not None:
-            setattr(made, name, shorter)
-        elif not _state.only_known:
-            idling = Idling(made, {name: method})
-            if (fused := with_programs(method, made.__name__, _state.wrap, idling)) is not None:
-                setattr(made, name, fused)
-                idling.watch(name)
-                found = True
+            own[name] = dropping_first_gradient(method, attribute)
+            setattr(made, name, dropping_first_gradient(better, attribute) if better is not None else own[name])
+        elif better is not None:
+            setattr(made, name, better)
+        if better is not None:
+            idling.watch(name)
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .idling import NeverIdling
 from .loading import Loader
-from .operations import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
+from .operations import _SCALE, LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
 
@@ -26,8 +26,9 @@ class _Beginning:
     measured, so that the kernels begin at the same call in every run of a script, however busy the machine is.
     """
 
-    # Importing Numba and loading kernels take 0.3 s, trying a class 0.05 s. LOADING: when importing begins, in a thread.
-    # Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5 and 3.4.
+    # Importing Numba and loading kernels take 0.4 s, trying a class 0.05 to 0.15 s. LOADING: when importing begins, in a
+    # thread. Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5
+    # and 3.4. 0.25 and 0.6: convolutional networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
     LOADING, SECONDS = 0.1, 0.4
 
     def __init__(self) -> None:
@@ -46,7 +47,12 @@ class _Beginning:
         return seconds
 
 
-CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11  # seconds: of a call, of each number in its arrays, of each multiplication
+# Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
+# and backwards, and of each number of the images that are pooled. Without the last three the kernels began 1 to 2 s late in
+# readers' convolutional networks: one of 4.4 s takes 3.8 with them.
+LEAST_COUNTED = 6_000 * _SCALE  # numbers in the array that is given
+CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
+PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
 
 
 def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
@@ -60,11 +66,18 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
         return 0.0
     weights = _weights(arguments[0]) if arguments else None
     if weights is None:
-        return CALL + NUMBER * numbers
+        return CALL + NUMBER * numbers + _pooled(name, given, result)
     rows = _size(given if name == "backward" else result) / max(1, weights.shape[-1 if weights.ndim == 2 else 0])
     if rows * weights.size < LEAST_PRODUCT:
         return 0.0
-    return CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if name == "backward" else 1)
+    seconds = CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if name == "backward" else 1)
+    return seconds + PATCHES.get(name, 0) * rows * weights[0].size if weights.ndim == 4 else seconds
+
+
+def _pooled(name: str, given: Any, result: Any) -> float:
+    """What pooling takes beside: where images come and others, of another size, go."""
+    images = isinstance(given, np.ndarray) and isinstance(result, np.ndarray) and given.ndim == result.ndim == 4
+    return POOLED.get(name, 0) * max(given.size, result.size) if images and given.size != result.size else 0.0
 
 
 def _weights(layer: Any) -> Any:
@@ -86,10 +99,16 @@ def _size(value: Any) -> int:
 _beginning = _Beginning()
 
 
+def script_is_over() -> None:
+    """Where the kernels have not begun, nothing more is imported for them."""
+    if not _beginning.over:
+        _beginning.loader.give_up()
+
+
 def plain(name: str, fast: Method, own: Method) -> Method:
     """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which notes the sizes of calls."""
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
-    names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE)
+    names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE, counted=LEAST_COUNTED)
     names["idling"] = getattr(fast, "idling", NeverIdling())
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
@@ -97,17 +116,18 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     return functools.update_wrapper(call, own)
 
 
-_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "least", "idling", "result"}
+_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "least", "counted", "idling", "result"}
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
-# of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not counted.
+# of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy; only those of
+# large arrays are counted as work, as counting takes 2 us.
 _PLAIN = """
 def call({0.parameters}):
     if beginning.over:
         return accelerated({0.arguments})
     result = own({0.arguments})
-    if {0.given_may_be_large} and beginning.count(name, ({0.positional}), result):
-        idling.large()
-    else:
+    if {0.given_may_be_large}:
+        idling.large() if beginning.count(name, ({0.positional}), result) else idling.small(name)
+    elif {0.given_is_small}:
         idling.small(name)
     return result
 """
@@ -122,7 +142,7 @@ class _Signature:
         names = [one.name for one in parameters]
         if not are_ordinary or not _NAMES.isdisjoint(names):
             self.parameters = self.arguments = "*arguments, **named"
-            self.positional, self.given_may_be_large = "*arguments,", "True"
+            self.positional, self.given_may_be_large, self.given_is_small = "*arguments,", "True", "False"
             return
         shown = [
             name if one.default is one.empty else f"{name}=None" for one, name in zip(parameters, names, strict=True)
@@ -130,7 +150,8 @@ class _Signature:
         self.parameters, self.arguments = ", ".join(shown), ", ".join(names)
         self.positional = "".join(f"{name}, " for name in names)
         given = names[1] if len(names) > 1 else "None"
-        self.given_may_be_large = f"(type({given}) is not ndarray or {given}.size >= least)"
+        self.given_may_be_large = f"type({given}) is not ndarray or {given}.size >= counted"
+        self.given_is_small = f"{given}.size < least"
 
 
 def eager(name: str, fast: Method, own: Method) -> Method:

@@ -15,7 +15,7 @@ from typing import Any
 from . import operations
 from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
-from .calls import Counter, plain
+from .calls import Counter, plain, script_is_over
 from .known_versions import COMPAT
 from .memory import keep_freed_memory
 from .running import CannotRun, run_module, run_script
@@ -88,6 +88,8 @@ def _run_it(options: argparse.Namespace) -> None:
     except CannotRun as error:
         print(f"fastbp: {error}", file=sys.stderr)
         sys.exit(1 if options.module else 2)
+    finally:
+        script_is_over()
 
 
 def _content(found: list[Found], counts: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
+import os
 from types import FunctionType
 from typing import Any
 
@@ -27,7 +28,12 @@ LEAST_NUMBERS = 35_000 * _SCALE  # of an array; below, NumPy takes as long
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"
-RATES = {"lr", "learning_rate", "lr_t", "eta", "alpha", "rate", "step_size", "learningRate"}
+RATES = {"lr", "learning_rate", "lr_t", "eta", "learningRate", "learn_rate"}  # names, one of which an optimizer has
+INSTALLED = (
+    "site-packages",
+    "dist-packages",
+    os.path.dirname(os.__file__),
+)  # matplotlib's 400 methods need not be read
 LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}
 _SINGLE = np.dtype(np.float32)
 
@@ -39,7 +45,9 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
     """
     code = method.__code__
     names = {*code.co_names, *code.co_varnames}
-    if RATES.isdisjoint(names) or not LOOKING.isdisjoint(names) or code.co_freevars or code.co_flags & 0x2A0:
+    if RATES.isdisjoint(names) or any(one in code.co_filename for one in INSTALLED):
+        return None
+    if not LOOKING.isdisjoint(names) or code.co_freevars or code.co_flags & 0x2A0:
         return None  # a closure, or a generator or coroutine
     node = function_node(method)
     if node is None or node.decorator_list:

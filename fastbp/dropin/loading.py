@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+from typing import Any
 
 from ..backends import get_backend
 
@@ -35,10 +36,26 @@ class Loader:
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
+    def give_up(self) -> None:
+        """Import no further module: the script is over, and would wait for 0.4 s. What is half imported is forgotten."""
+        if self._thread is not None and self._thread.is_alive():
+            sys.meta_path.insert(0, _NoFurther(self._thread))
+
     def wait(self) -> None:
         """Until it is over."""
         if self._thread is not None and self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
+
+
+class _NoFurther:
+    """Finds no modules for one thread."""
+
+    def __init__(self, thread: threading.Thread):
+        self._thread = thread
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if threading.current_thread() is self._thread:
+            raise ImportError(f"{name} is not imported any more: the script is over")
 
 
 def _load() -> None:

@@ -143,18 +143,24 @@ def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) ->
     return results[:2] if isinstance(results, tuple) else results
 
 
-def relu_forward(x: Any) -> Any:
-    """-> out, mask: x <= 0."""
+def is_transposed(*arrays: Any) -> bool:
+    """Whether these are matrices by columns, as a transposed one is: NumPy's results are so, too, and kernels' are to be."""
+    return all(array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous for array in arrays)
+
+
+def relu_forward(x: Any, strict: bool = False) -> Any:
+    """-> out, mask: x <= 0; strict: x < 0."""
     if not _is_floating(x) or not x.ndim:
         return PASS
-    return kernels.relu_forward(x)
+    if is_transposed(x):
+        out, mask = kernels.relu_forward(x.T, strict)
+        return out.T, mask.T
+    return kernels.relu_forward(x, strict)
 
 
 def relu_forward_strict(x: Any) -> Any:
     """-> out, mask: x < 0."""
-    if not _is_floating(x) or not x.ndim:
-        return PASS
-    return kernels.relu_forward(x, True)
+    return relu_forward(x, True)
 
 
 def relu_backward_in_place(dout: Any, mask: Any) -> Any:
@@ -183,6 +189,9 @@ def relu_backward_of_tame(dout: Any, mask: Any) -> Any:
 def _relu_backward(dout: Any, mask: Any, out: Any) -> Any:
     if not (_is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
+    if is_transposed(dout, mask):
+        dx = kernels.relu_backward(dout.T, mask.T, None if out is None else out.T)
+        return (dx.T if out is None else out,)
     return (kernels.relu_backward(dout, mask, out),)
 
 
@@ -192,7 +201,7 @@ def sigmoid_forward(x: Any) -> Any:
         return PASS
     if kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
         return PASS
-    return (kernels.sigmoid_forward(x),)
+    return (kernels.sigmoid_forward(x.T).T if is_transposed(x) else kernels.sigmoid_forward(x),)
 
 
 def sigmoid_backward(dout: Any, out: Any) -> Any:

@@ -175,12 +175,12 @@ def store(path: str, layer: Any, value: Any) -> None:
         value = value.T.copy()
     elif path.endswith(".reshape(-1)"):
         value = value.reshape(evaluate(target, {"self": layer}).shape)
-    exec(f"{target} = value", {"self": layer, "value": value})
+    exec(_compiled(f"{target} = value", "exec"), {"self": layer, "value": value})
 
 
 @lru_cache(maxsize=1024)
-def _compiled(expression: str) -> Any:
-    return compile(expression, "<expression>", "eval")
+def _compiled(source: str, mode: str = "eval") -> Any:
+    return compile(source, "<expression>", mode)
 
 
 def evaluate(expression: str, values: Values) -> Any:
@@ -224,6 +224,8 @@ def _same_numbers(one: Any, other: Any, exactly: bool) -> bool:
         return False
     if a.dtype == object:
         return a is b
+    if (a == b).all():  # most are, what nobody has changed above all
+        return True
     if exactly or a.dtype.kind != "f":
         return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     with np.errstate(all="ignore"):

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .operations import sum_of_squares
+from .idling import Idling
+from .operations import PASS, sum_of_squares
 from .recognition import function_node
 from .recompiling import recompiled
 
@@ -25,10 +26,10 @@ SUM, SQUARES = "_fastbp_sum", "_fastbp_sum_of_squares"
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights"}  # names in a method that is looked into
 
 
-def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper) -> FunctionType | None:
+def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: Idling) -> FunctionType | None:
     """The method of a class of that name, with calls for such expressions; None if it has none.
 
-    wrap: how the calls are made, see `calls`.
+    wrap: how the calls are made, see `calls`; idling: what notes their sizes.
     """
     code = method.__code__
     if "sum" not in code.co_names or OF_NETWORKS.isdisjoint(code.co_names) or code.co_freevars:
@@ -40,7 +41,16 @@ def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper) -> Fu
     rewritten = rewriting.visit(copy.deepcopy(node))
     if not rewriting.found:
         return None
-    names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", sum_of_squares, _own)}
+
+    def noted(x: Any) -> Any:
+        result = sum_of_squares(x)
+        if result is PASS:
+            idling.small(method.__name__)
+        else:
+            idling.large()
+        return result
+
+    names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", noted, _own)}
     return recompiled(method, owner, rewritten, names)
 
 
