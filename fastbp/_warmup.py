@@ -164,6 +164,8 @@ def _optimizers(dtype: str) -> None:
     optimizer._kernels.adam_update(one, other, m, v, 0.1, 0.9, 0.999, 1e-7)
     optimizer._kernels.rule_update("adagrad", one, other, m, (0.1, 0.0, 1e-7))
     optimizer._kernels.sum_of_squares(one)  # weight decay in scripts
+    program = np.array([[0, 1, 0, 0]]), np.array([1]), 2
+    optimizer._kernels.run_program(program, [one], (), [other])  # optimizers in scripts
 
 
 WORK: dict[str, Callable[[str], None]] = {

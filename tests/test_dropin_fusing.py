@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 import warnings
 
@@ -13,7 +12,6 @@ from dropin_cases import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.dropin import calls
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
 from fastbp.dropin.idling import Idling
@@ -315,17 +313,6 @@ def test_small_arrays_cost_nothing_after_many_calls(both, monkeypatch):
     assert_equal(params, own)
     fast.Rule()  # another object: its arrays may be large
     assert fast.Rule.update is fused
-
-
-def test_kernels_wait_for_the_beginning(both, monkeypatch):
-    monkeypatch.setattr(calls._beginning, "over", False)
-    start_accelerating(calls.plain)
-    stop_accelerating()
-    sys.modules.pop("nothing", None)
-    _, fast, _ = both(RULES["momentum"])
-    optimizer, params = fast.Rule(), arrays(1)
-    optimizer.update(params, arrays(2))
-    assert np.isfinite(params["W1"]).all()
 
 
 PLACES = ("p[k]", "g[k]", "self.a[k]", "x", "y")

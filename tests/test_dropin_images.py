@@ -335,3 +335,37 @@ def test_arguments_that_a_layer_reads_leave_it_alone(both):
         results = [layer.forward(normal(6, 4), **named) for layer in layers]
         assert_same(results[1], results[0], "out")
     assert counts["Last.forward"].passed == counts["Last.forward"].calls
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_pixels_that_are_integers(both, dtype):
+    plain, fast, counts = both(KEEPING)
+    layers = [module.Last(normal(4, 3), normal(3)) for module in (plain, fast)]
+    x = (100 * np.abs(normal(6, 4))).astype(dtype)
+    assert_layers_agree(layers, [("forward", x), ("backward", normal(6, 3))] * 2)
+    assert counts["Last.forward"].passed == 0
+
+
+def test_matrices_by_columns_stay_so(both):
+    """As NumPy's results do: what comes after them, a product for one, takes other time for other layouts."""
+    source = """
+import numpy as np
+
+
+class Relu:
+    def forward(self, x):
+        self.mask = x <= 0
+        return np.where(self.mask, 0, x)
+
+    def backward(self, dout):
+        return np.where(self.mask, 0, dout)
+"""
+    plain, fast, counts = both(source)
+    layers, x = [module.Relu() for module in (plain, fast)], normal(7, 5).T
+    for _ in range(2):
+        outs = [layer.forward(x) for layer in layers]
+        dxs = [layer.backward(2 * x) for layer in layers]
+        for one in (outs, dxs, [layer.mask for layer in layers]):
+            assert_same(one[1], one[0], "result")
+            assert one[1].flags.f_contiguous == one[0].flags.f_contiguous
+    assert counts["Relu.forward"].passed == counts["Relu.backward"].passed == 0

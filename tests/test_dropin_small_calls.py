@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 
@@ -11,7 +12,7 @@ from dropin_cases import define
 from variants import variant
 
 import fastbp
-from fastbp.dropin import calls, idling, operations
+from fastbp.dropin import calls, idling, loading, operations
 
 
 def test_a_short_script_does_not_wait_for_numba(monkeypatch):
@@ -24,6 +25,49 @@ def test_a_short_script_does_not_wait_for_numba(monkeypatch):
     monkeypatch.setattr(beginning, "SECONDS", 0)
     method(1), method(1)
     assert called == ["own", "own", "fast"]
+
+
+def test_many_small_calls_put_the_kernels_off(monkeypatch, small_relu):
+    """Looking at them would take longer than the large ones gain."""
+    beginning = calls._beginning
+    monkeypatch.setattr(beginning, "over", False)
+    monkeypatch.setattr(beginning.loader, "_thread", threading.Thread())  # as if it had begun
+    monkeypatch.setattr(beginning, "work", 10.0)
+    monkeypatch.setattr(beginning, "small", 0)
+    relu, small, large = small_relu[0](), np.ones(10), np.ones((10, 10))
+    relu.forward(small)
+    assert beginning.small == 1
+    monkeypatch.setattr(beginning, "small", 5_000_000)
+    relu.forward(large)
+    assert not beginning.over
+    monkeypatch.setattr(beginning, "small", 1_000_000)
+    relu.forward(large)
+    assert beginning.over
+
+
+def test_nothing_is_imported_any_more_once_the_script_is_over(monkeypatch, tmp_path):
+    """What was being imported is not half there afterwards."""
+    for number in range(20):
+        (tmp_path / f"slow{number}.py").write_text("import time\ntime.sleep(0.05)\n", "utf-8")
+    (tmp_path / "all_slow.py").write_text("".join(f"import slow{number}\n" for number in range(20)), "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    began = threading.Event()
+
+    def get_backend():
+        began.set()
+        importlib.import_module("all_slow")
+
+    monkeypatch.setattr(loading, "get_backend", get_backend)
+    loader = loading.Loader()
+    loader.give_up()  # there is nothing to give up
+    loader.begin()
+    began.wait()
+    loader.give_up()
+    loader.wait()
+    assert "all_slow" not in sys.modules
+    assert "slow19" not in sys.modules
+    importlib.import_module("slow19")  # in another thread
 
 
 def _of_flag(self, x, train_flg=True, *, scale=2):
@@ -73,7 +117,13 @@ def test_a_method_that_is_waited_for_takes_what_it_takes(monkeypatch, own):
 @pytest.fixture
 def small_relu(monkeypatch, tmp_path):
     """The book's Relu, accelerated; arrays of fewer than 50 numbers are left to its own methods."""
-    for module, name in ((calls, "LEAST_ELEMENTWISE"), (operations, "LEAST_ELEMENTWISE"), (idling.Idling, "MOST")):
+    names = (
+        (calls, "LEAST_ELEMENTWISE"),
+        (calls, "LEAST_COUNTED"),
+        (operations, "LEAST_ELEMENTWISE"),
+        (idling.Idling, "MOST"),
+    )
+    for module, name in names:
         monkeypatch.setattr(module, name, 50)
     with fastbp.accelerated():
         made = define(variant("Relu"), tmp_path).Relu

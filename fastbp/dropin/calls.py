@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .idling import NeverIdling
+from .idling import NeverIdling, wake_all
 from .loading import Loader
 from .operations import _SCALE, LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
@@ -30,19 +30,24 @@ class _Beginning:
     # thread. Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5
     # and 3.4. 0.25 and 0.6: convolutional networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
     LOADING, SECONDS = 0.1, 0.4
+    # What kernels must save for each call that is left to NumPy: it takes 1 us longer with them, the others half as long.
+    # A network of a few numbers, with 20 such calls for each large one, takes 1.1 of Python's time so; it took 1.25.
+    SMALL = 2.5e-6
 
     def __init__(self) -> None:
-        self.over, self.work = False, 0.0
+        self.over, self.work, self.small = False, 0.0, 0
         self.loader = Loader()
 
     def count(self, name: str, arguments: tuple[Any, ...], result: Any) -> float:
         """Count the work of a call, and return it."""
         seconds = estimated_seconds(name, arguments, result)
         self.work += seconds
-        if self.work > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
+        worth = self.work - self.SMALL * self.small
+        if worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
             self.loader.wait()
             self.over = True
-        elif self.work > self.LOADING:
+            wake_all()  # what was small until now may be large enough for kernels
+        elif worth > self.LOADING:
             self.loader.begin()
         return seconds
 
@@ -108,7 +113,7 @@ def script_is_over() -> None:
 def plain(name: str, fast: Method, own: Method) -> Method:
     """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which notes the sizes of calls."""
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
-    names.update(name=own.__name__, ndarray=np.ndarray, least=LEAST_ELEMENTWISE, counted=LEAST_COUNTED)
+    names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED)
     names["idling"] = getattr(fast, "idling", NeverIdling())
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
@@ -116,10 +121,10 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     return functools.update_wrapper(call, own)
 
 
-_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "least", "counted", "idling", "result"}
+_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "counted", "idling", "result"}
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
-# of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy; only those of
-# large arrays are counted as work, as counting takes 2 us.
+# of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not
+# counted as work: counting takes 2 us.
 _PLAIN = """
 def call({0.parameters}):
     if beginning.over:
@@ -127,7 +132,8 @@ def call({0.parameters}):
     result = own({0.arguments})
     if {0.given_may_be_large}:
         idling.large() if beginning.count(name, ({0.positional}), result) else idling.small(name)
-    elif {0.given_is_small}:
+    else:
+        beginning.small += 1
         idling.small(name)
     return result
 """
@@ -142,16 +148,15 @@ class _Signature:
         names = [one.name for one in parameters]
         if not are_ordinary or not _NAMES.isdisjoint(names):
             self.parameters = self.arguments = "*arguments, **named"
-            self.positional, self.given_may_be_large, self.given_is_small = "*arguments,", "True", "False"
+            self.positional, self.given_may_be_large = "*arguments,", "True"
             return
         shown = [
             name if one.default is one.empty else f"{name}=None" for one, name in zip(parameters, names, strict=True)
         ]
         self.parameters, self.arguments = ", ".join(shown), ", ".join(names)
         self.positional = "".join(f"{name}, " for name in names)
-        given = names[1] if len(names) > 1 else "None"
+        given = names[1] if len(names) > 1 else names[0] if names else "None"
         self.given_may_be_large = f"type({given}) is not ndarray or {given}.size >= counted"
-        self.given_is_small = f"{given}.size < least"
 
 
 def eager(name: str, fast: Method, own: Method) -> Method:

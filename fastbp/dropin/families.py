@@ -137,8 +137,8 @@ def _numbers(rng: Any, shape: tuple[int, ...], scale: float, dtype: Any = np.flo
 
 def _input(rng: Any, shape: tuple[int, ...], time: int, dtype: Any = np.float64) -> Any:
     """Numbers of another scale each time; the third time, NaN, infinities and zeros are among them."""
-    if dtype == np.uint8:
-        return rng.integers(0, 256, shape).astype(np.uint8)
+    if np.dtype(dtype).kind in "iu":
+        return rng.integers(0, 256, shape).astype(dtype)
     scale = SCALES[time % len(SCALES)]
     array = _numbers(rng, shape, min(scale, 1e12) if dtype == np.float32 else scale, dtype)
     if time % 6 == 2 and array.size:
@@ -157,7 +157,10 @@ def _of_kinds(place: int, *choices: Any) -> tuple[Any, ...]:
 
 
 _FLOATS = (np.float64, np.float32)
-_PAIRS = ((np.float64, np.float64), (np.float64, np.float32), (np.float64, np.uint8), (np.float32, np.float32))
+_PAIRS = (
+    (np.float64, np.float64), (np.float64, np.float32), (np.float64, np.uint8), (np.float64, np.int64),
+    (np.float32, np.float32),
+)  # fmt: skip
 
 
 def _draw_affine(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:

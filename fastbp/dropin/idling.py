@@ -8,8 +8,17 @@ class, or a large array in the method that is still looked at.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
+
+_all: weakref.WeakSet[Idling] = weakref.WeakSet()
+
+
+def wake_all() -> None:
+    """Of all classes, everything is looked at again."""
+    for one in list(_all):
+        one.large()
 
 
 class NeverIdling:
@@ -36,6 +45,7 @@ class Idling:
         self._accelerated: dict[str, Any] = {}
         self._put_back: dict[str, Any] = {}
         self._init: Any = None
+        _all.add(self)
 
     def watch(self, name: str) -> None:
         """The class's method of that name is the accelerated one now."""

@@ -74,7 +74,12 @@ def _fits(x: Any, W: Any) -> bool:
         return False
     if x.size != len(x) * W.shape[0] or not W.size:
         return False
-    return x.dtype in _INPUTS if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
+    return x.dtype in _INPUTS or x.dtype.kind in "iu" if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
+
+
+def _as_input(rows: Any) -> Any:
+    """Rows as a product takes them: other integers than bytes as float64, as NumPy makes them."""
+    return rows if rows.dtype in _INPUTS else rows.astype(FLOAT)
 
 
 _NOT_COMPUTED = np.array(np.nan)
@@ -114,7 +119,7 @@ def affine_forward(x: Any, W: Any, b: Any) -> Any:
     if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
         return PASS
     rows = x.reshape(x.shape[0], -1)
-    out = kernels.affine_forward(rows, W, b)
+    out = kernels.affine_forward(_as_input(rows), W, b)
     return (out, rows) if is_tame(out) else WASTED
 
 
@@ -124,7 +129,7 @@ def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> 
         return PASS
     if type(shape) is not tuple or shape[0] != len(rows) or math.prod(shape) != rows.size:
         return PASS
-    dx, dW, db = kernels.affine_backward(dout, rows, W, needs_dx)
+    dx, dW, db = kernels.affine_backward(dout, _as_input(rows), W, needs_dx)
     if not is_tame(db):
         return WASTED
     return _no_gradient(shape) if dx is None else dx.reshape(shape), dW, db

@@ -42,16 +42,24 @@ def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper, idlin
     if not rewriting.found:
         return None
 
-    def noted(x: Any) -> Any:
+    own, name = FunctionType(_own.__code__, globals(), method.__name__), method.__name__
+    names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", _Squares(idling, name), own)}
+    return recompiled(method, owner, rewritten, names)
+
+
+class _Squares:
+    """`sum_of_squares`, of which `idling` notes whether the method of that name has large arrays."""
+
+    def __init__(self, idling: Idling, name: str):
+        self.idling, self._name = idling, name
+
+    def __call__(self, x: Any) -> Any:
         result = sum_of_squares(x)
         if result is PASS:
-            idling.small(method.__name__)
+            self.idling.small(self._name)
         else:
-            idling.large()
+            self.idling.large()
         return result
-
-    names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", noted, _own)}
-    return recompiled(method, owner, rewritten, names)
 
 
 def _own(x: Any) -> Any:
