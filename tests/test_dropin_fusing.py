@@ -241,6 +241,35 @@ def test_what_is_read_after_the_statements_is_there(both):
     assert counts["Rule.update"].passed == 0
 
 
+def test_what_a_statement_sets_names_what_the_next_one_reads(both):
+    """An index that moves, and a dict that is replaced: the places after it are others."""
+    bodies = (
+        INIT
+        + """
+        place, scales = 0, [2.0, 3.0, 5.0, 7.0]
+        for key in params:
+            place = place + 1
+            params[key] -= self.lr * scales[place] * grads[key]
+            self.m[key] = scales[place] * grads[key] + 1
+""",
+        INIT
+        + """
+        for key in params:
+            self.m = self.v
+            self.m[key] = self.m[key] * 2 + self.lr * grads[key]
+            params[key] -= self.lr * self.m[key]
+""",
+    )
+    for body in bodies:
+        plain, fast, _ = both(body)
+        optimizers, params = [module.Rule() for module in (plain, fast)], [arrays(1), arrays(1)]
+        for _ in range(2):
+            for optimizer, own in zip(optimizers, params, strict=True):
+                optimizer.update(own, arrays(2))
+        assert_equal(*reversed(params))
+        assert_equal(*[state_of(one) for one in reversed(optimizers)])
+
+
 def test_errors_are_pythons(both):
     plain, fast, _ = both(RULES["bias corrected"])
     for params, grads, error in (

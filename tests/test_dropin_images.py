@@ -215,6 +215,11 @@ def both(tmp_path):
     return made
 
 
+def taken(counts, name):
+    """How many calls kernels took; where none are for it, calls are not counted any more."""
+    return counts[name].calls - counts[name].passed
+
+
 def assert_layers_agree(layers, calls):
     """Two layers, called alike: results, and what they keep; lastly, as whoever reads a matrix of patches may change it."""
     for method, *arguments in calls:
@@ -237,7 +242,8 @@ def test_batch_normalisation_by_channel(both):
         ("backward", rows),
     ]
     assert_layers_agree(layers, [*calls, *calls])
-    assert counts["BatchNormalization.forward"].passed == counts["BatchNormalization.backward"].passed == 0
+    assert taken(counts, "BatchNormalization.forward") == 6
+    assert taken(counts, "BatchNormalization.backward") == 4
 
 
 @pytest.mark.parametrize(
@@ -266,8 +272,8 @@ def test_pooling_within_a_frame(both, fill, is_known, keeps):
         x = normal(3, 2, 7, 6) - 2  # zeros of the frame are larger than most
         out = layers[0].forward(x)
         assert_layers_agree(layers, [("forward", x), ("backward", normal(*out.shape))])
-    passed = counts["MaxPooling.forward"].passed + counts["MaxPooling.backward"].passed
-    assert (passed == 0) == is_known
+    assert taken(counts, "MaxPooling.forward") == 3 * is_known
+    assert taken(counts, "MaxPooling.backward") == 3 * is_known
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
@@ -284,8 +290,7 @@ def test_convolution_by_index_matrices_where_whole_windows_fill_the_image(both, 
             continue
         out = layers[0].forward(x)
         assert_layers_agree(layers, [("forward", x), ("backward", normal(*out.shape))])
-    assert counts["Convolution.forward"].passed == 1
-    assert counts["Convolution.backward"].passed == 0
+    assert taken(counts, "Convolution.forward") == taken(counts, "Convolution.backward") == 2
 
 
 def test_an_assertion_about_something_else_is_not_passed_over(both):
@@ -306,9 +311,8 @@ def test_layers_that_keep_their_results_and_return_nothing(both):
     assert_layers_agree(
         [module.Last(normal(4, 3), normal(3)) for module in (plain, fast)], [("forward", x), ("backward", dout)]
     )
-    assert {name: one.passed for name, one in counts.items() if one.calls} == dict.fromkeys(
-        [f"{layer}.{method}" for layer in ("Dense", "ReLU", "Last") for method in ("forward", "backward")], 0
-    )
+    names = [f"{layer}.{method}" for layer in ("Dense", "ReLU", "Last") for method in ("forward", "backward")]
+    assert [taken(counts, name) for name in names] == [2, 2, 2, 2, 1, 1]
 
 
 def test_arguments_that_a_layer_takes_and_does_not_read(both):
@@ -320,7 +324,7 @@ def test_arguments_that_a_layer_takes_and_does_not_read(both):
         results = [layer.forward(x, train_flg=True, other=object()) for layer in layers]
         assert_same(results[1], results[0], "out")
         assert_same(layers[1].forward(x=x, train_flg=False), results[0], "out")
-    assert counts["Last.forward"].passed == 0
+    assert taken(counts, "Last.forward") == 6
     with pytest.raises(TypeError, match="positional"):
         layers[1].forward(x, 1)
 
@@ -334,7 +338,7 @@ def test_arguments_that_a_layer_reads_leave_it_alone(both):
     for named in ({}, {"b": 1.0}):
         results = [layer.forward(normal(6, 4), **named) for layer in layers]
         assert_same(results[1], results[0], "out")
-    assert counts["Last.forward"].passed == counts["Last.forward"].calls
+    assert taken(counts, "Last.forward") == 0
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
@@ -343,7 +347,7 @@ def test_pixels_that_are_integers(both, dtype):
     layers = [module.Last(normal(4, 3), normal(3)) for module in (plain, fast)]
     x = (100 * np.abs(normal(6, 4))).astype(dtype)
     assert_layers_agree(layers, [("forward", x), ("backward", normal(6, 3))] * 2)
-    assert counts["Last.forward"].passed == 0
+    assert taken(counts, "Last.forward") == taken(counts, "Last.backward") == 2
 
 
 def test_matrices_by_columns_stay_so(both):
@@ -368,4 +372,4 @@ class Relu:
         for one in (outs, dxs, [layer.mask for layer in layers]):
             assert_same(one[1], one[0], "result")
             assert one[1].flags.f_contiguous == one[0].flags.f_contiguous
-    assert counts["Relu.forward"].passed == counts["Relu.backward"].passed == 0
+    assert taken(counts, "Relu.forward") == taken(counts, "Relu.backward") == 2

@@ -71,6 +71,16 @@ def test_a_program_gives_numpys_bits(module, case, dtype, size, seed):
         np.testing.assert_array_equal(output, np.where(stored, one, was))
 
 
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_an_infinite_divisor_is_left_although_the_result_is_finite(module):
+    x, y = np.ones(300), np.full(300, 7.0)
+    x[200] = 1e200
+    program = np.array([[MULTIPLY, 1, 0, 0], [DIVIDE, 2, 0, 1]], np.int64), np.array([2], np.int64), 3
+    assert module.run_program(program, [x], (), [y]).tolist() == [False, True, False]
+    assert (y[128:256] == 7).all()
+    assert (np.delete(y, np.s_[128:256]) == 1).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_share_the_blocks(threads):
     """An odd count of numbers, more than a chunk for each thread."""
