@@ -161,7 +161,7 @@ FAULTS = [
     # the drop-in
     Fault("fastbp/dropin/calls.py", "self.work += seconds", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
     Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
-    Fault("fastbp/dropin/screening.py", "if not _is_of_shapes(node, self.shapes, self.given.settings):", "if False:", "dropin_variants -k more"),
+    Fault("fastbp/dropin/screening.py", "if not is_of_shapes(node, self.shapes, self.given.settings):", "if False:", "dropin_variants -k more"),
     Fault("fastbp/dropin/verification.py", "if not same(states[0], states[1]):", "if False:", "dropin_variants -k more"),
     Fault("fastbp/dropin/trials.py", "    if unread:", "    if False:", "dropin_variants -k more"),
     Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),

@@ -8,13 +8,14 @@ the numbers in an array, so that what was tried goes for all numbers.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .recognition import function_node
+from .shapes import SHAPES, expressions, is_equation, is_of_shapes, shape_names
 
 NUMPY = frozenset(
     """
@@ -56,7 +57,6 @@ _EXPRESSIONS = (
     ast.Attribute, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.IfExp, ast.List, ast.ListComp, ast.Name,
     ast.Slice, ast.Starred, ast.Subscript, ast.Tuple, ast.UnaryOp, ast.GeneratorExp,
 )  # fmt: skip
-_SHAPES = {"ndim", "shape", "size", "dtype"}
 
 
 class NotPlain(Exception):
@@ -133,7 +133,7 @@ class _Walk:
                 for one in ast.walk(default)
                 if isinstance(one, ast.Constant) and isinstance(one.value, float)
             )
-        inner.shapes = _shape_names(node, set(names[1:] if is_method else names), given.shapes)
+        inner.shapes = shape_names(node, set(names[1:] if is_method else names), given.shapes)
         for statement in node.body:
             inner.statement(statement)
 
@@ -154,7 +154,7 @@ class _Walk:
             for target in targets:
                 self.target(target, read=isinstance(node, ast.AugAssign))
             return
-        if isinstance(node, ast.If) or (isinstance(node, ast.Assert) and not _is_equation(node.test, self.shapes)):
+        if isinstance(node, ast.If) or (isinstance(node, ast.Assert) and not is_equation(node.test, self.shapes)):
             self.test(node.test)
         if isinstance(node, ast.Raise):
             return
@@ -182,7 +182,7 @@ class _Walk:
     def _unpacking(self, targets: list[ast.expr], value: ast.expr) -> None:
         """`W, b = self.params` reads self.params[0] and self.params[1]."""
         if len(targets) == 1 and isinstance(targets[0], ast.Tuple) and (path := self.path(value)) is not None:
-            if isinstance(value, ast.Attribute) and value.attr in _SHAPES:
+            if isinstance(value, ast.Attribute) and value.attr in SHAPES:
                 self.expression(value)
                 return
             if not any(isinstance(one, ast.Starred) for one in targets[0].elts):
@@ -230,7 +230,7 @@ class _Walk:
         return f"{base}[{node.slice.value!r}]" if base and isinstance(node.slice.value, int | str) else None
 
     def test(self, node: ast.expr) -> None:
-        if not _is_of_shapes(node, self.shapes, self.given.settings):
+        if not is_of_shapes(node, self.shapes, self.given.settings):
             raise self.fail(node, f"decides by {ast.unparse(node)}")
 
     def expression(self, node: ast.expr | None) -> None:
@@ -250,7 +250,7 @@ class _Walk:
             self.choice(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, float | int):
                 self.found.numbers.setdefault(node.value)
-            for child in _expressions(node):
+            for child in expressions(node):
                 self.expression(child)
 
     def choice(self, node: ast.expr) -> None:
@@ -384,122 +384,3 @@ def _reads_named(function: ast.FunctionDef) -> bool:
     """Whether it takes any named arguments and does something with them."""
     named = function.args.kwarg
     return named is not None and any(isinstance(one, ast.Name) and one.id == named.arg for one in ast.walk(function))
-
-
-def _expressions(node: ast.AST) -> Iterator[ast.expr]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr):
-            yield child
-        elif isinstance(child, ast.comprehension | ast.keyword):
-            yield from _expressions(child)
-
-
-def _shape_names(function: ast.FunctionDef, parameters: set[str], shapes: frozenset[str]) -> set[str]:
-    """Local names that never hold an array's numbers: all that they are assigned comes from shapes, parameters' too."""
-    assigned: dict[str, list[ast.expr | None]] = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                        assigned.setdefault(name.id, []).append(node.value)
-        elif isinstance(node, ast.AugAssign | ast.AnnAssign) and isinstance(node.target, ast.Name):
-            assigned.setdefault(node.target.id, []).append(node.value)
-        elif isinstance(node, ast.For | ast.comprehension):
-            for name in ast.walk(node.target):
-                if isinstance(name, ast.Name):
-                    assigned.setdefault(name.id, []).append(node.iter)
-    names = {name for name in assigned if name not in parameters}
-    while True:
-        known = names | (shapes - set(assigned))
-        kept = {name for name in names if all(value and _is_shape(value, known) for value in assigned[name])}
-        if kept == names:
-            return names | (parameters - set(assigned))
-        names = kept
-
-
-def _is_shape(node: ast.expr, names: set[str]) -> bool:
-    """An expression of shapes and constants."""
-    if isinstance(node, ast.Attribute):
-        return node.attr in _SHAPES or isinstance(node.value, ast.Name)
-    if _is_shape_by_numpy(node):
-        return True
-    if isinstance(node, ast.Call):
-        called = node.func.id if isinstance(node.func, ast.Name) else ""
-        return called in ("len", "int", "range", "min", "max", "enumerate", "zip") and all(
-            _is_shape(one, names) or called == "len" for one in node.args
-        )
-    if isinstance(node, ast.Subscript):
-        return _is_shape(node.value, names) and _is_shape(node.slice, names)
-    if isinstance(node, ast.Name):
-        return node.id in names
-    if isinstance(node, ast.Constant):
-        return True
-    if isinstance(node, ast.BinOp | ast.UnaryOp | ast.Tuple | ast.List):
-        return all(_is_shape(child, names) for child in _expressions(node))
-    return False
-
-
-def _is_shape_by_numpy(node: ast.expr) -> bool:
-    """np.ndim(x), np.shape(x) or np.size(x)."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.ndim", "np.shape", "np.size")
-
-
-def _is_of_shapes(node: ast.expr, names: set[str], settings: frozenset[str]) -> bool:
-    """A test by shapes, flags and None. Of sizes, only whether two are equal: so it does not matter which were tried."""
-    if isinstance(node, ast.BoolOp | ast.UnaryOp):
-        return all(_is_of_shapes(child, names, settings) for child in _expressions(node))
-    if isinstance(node, ast.Compare):
-        return _is_comparison_of_shapes(node, names, settings)
-    if isinstance(node, ast.Call):
-        return ast.unparse(node.func) == "isinstance"
-    if isinstance(node, ast.Name):
-        return node.id in names
-    return isinstance(node, ast.Constant) or (_is_flag(node) and not _is_size(node))
-
-
-def _is_comparison_of_shapes(node: ast.Compare, names: set[str], settings: frozenset[str]) -> bool:
-    sides = [node.left, *node.comparators]
-    if any(isinstance(side, ast.Constant) and side.value is None for side in sides):
-        return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
-    if not all(_is_shape(side, names) or _is_flag(side) for side in sides):
-        return False
-    if any(_is_dimensions(side) for side in sides):
-        return True
-    numbers = [part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
-    are_settings = all(
-        _is_flag(side) or isinstance(side, ast.Constant) or (isinstance(side, ast.Name) and side.id in settings)
-        for side in sides
-    )
-    if any(isinstance(one, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for one in node.ops):
-        return are_settings and set(numbers) <= {0, 1}
-    if numbers:  # of a setting: 0 and 1 are tried
-        return (
-            are_settings and not any(map(_is_size, sides)) and all(number in (0, 1, True, False) for number in numbers)
-        )
-    return not any(isinstance(part, ast.BinOp) for side in sides for part in ast.walk(side))
-
-
-def _is_equation(node: ast.expr, names: set[str]) -> bool:
-    """What is asserted of shapes and settings: the layer is tried with others, and left or restricted where it raises."""
-    return (
-        isinstance(node, ast.Compare)
-        and all(isinstance(one, ast.Eq) for one in node.ops)
-        and all(_is_shape(side, names) for side in (node.left, *node.comparators))
-    )
-
-
-def _is_dimensions(node: ast.expr) -> bool:
-    """x.ndim, np.ndim(x) or len(x.shape)."""
-    text = ast.unparse(node)
-    if isinstance(node, ast.Attribute):
-        return node.attr == "ndim"
-    return text.startswith("np.ndim(") or (text.startswith("len(") and text.endswith(".shape)"))
-
-
-def _is_size(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr in _SHAPES
-
-
-def _is_flag(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
