@@ -7,6 +7,7 @@ import pytest
 from dropin_cases import assert_same, define, outcome
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
+from fastbp.dropin.auditing import Auditor
 from fastbp.dropin.calls import Counter
 
 BY_CHANNEL = """
@@ -339,6 +340,23 @@ def test_arguments_that_a_layer_reads_leave_it_alone(both):
         results = [layer.forward(normal(6, 4), **named) for layer in layers]
         assert_same(results[1], results[0], "out")
     assert taken(counts, "Last.forward") == 0
+
+
+@pytest.mark.parametrize("reads", ["self.b", "named['b']"])
+def test_an_audit_hands_on_what_is_named(tmp_path, reads):
+    source = KEEPING.replace("def forward(self, x)", "def forward(self, x, **named)").replace(
+        "W) + self.b", f"W) + {reads}"
+    )
+    auditor = Auditor()
+    start_accelerating(auditor)
+    try:
+        layer = define(source, tmp_path).Last(normal(4, 3), np.zeros(3))
+    finally:
+        stop_accelerating()
+    for _ in range(2):
+        assert_same(layer.forward(normal(6, 4), b=0.0), normal(6, 4) @ normal(4, 3), "out")
+    audit = auditor.audits["Last.forward"]
+    assert audit.calls - audit.passed == (2 if reads == "self.b" else 0)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])

@@ -59,17 +59,17 @@ class Auditor:
                 return own(*arguments, **named)
             audit.calls += 1
             if hasattr(fast, "is_left") and fast.is_left(*given):
-                return self._own(audit, own, given)
+                return self._own(audit, own, arguments, named)
             return self._both(name, audit, fast, own, given)
 
         return both
 
-    def _own(self, audit: Audit, own: Method, arguments: tuple[Any, ...]) -> Any:
+    def _own(self, audit: Audit, own: Method, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """What is left to the user's code; timed without the calls in it, those of a network's layers."""
         before, self._inside.seconds = getattr(self._inside, "seconds", 0.0), 0.0
         start = time.perf_counter()
         try:
-            return own(*arguments)
+            return own(*arguments, **named)
         finally:
             seconds = time.perf_counter() - start
             audit.passed += 1
