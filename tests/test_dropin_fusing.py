@@ -241,6 +241,23 @@ def test_what_is_read_after_the_statements_is_there(both):
     assert counts["Rule.update"].passed == 0
 
 
+def test_a_function_of_that_name_that_is_its_own_variable(both):
+    body = (
+        INIT
+        + """
+        sqrt = float = abs
+        for key in params:
+            self.m[key] = float(self.lr) * grads[key] ** 2 + self.m[key] * 2
+            params[key] -= sqrt(self.m[key]) * self.lr
+"""
+    )
+    plain, fast, _ = both(body, HEAD + "from numpy import sqrt\n\n" + CLASS)
+    params = [arrays(1), arrays(1)]
+    for module, own in zip((plain, fast), params, strict=True):
+        module.Rule().update(own, arrays(2))
+    assert_equal(*reversed(params))
+
+
 def test_what_a_statement_sets_names_what_the_next_one_reads(both):
     """An index that moves, and a dict that is replaced: the places after it are others."""
     bodies = (

@@ -51,16 +51,18 @@ def place_of(node: ast.AST) -> str | None:
 
 
 class Reader:
-    """Says what is simple in a function; `roots` are the functions that take a square root."""
+    """Says what is simple in a function, by the names of its module that none of its own variables has."""
 
     def __init__(self, function: FunctionType):
-        self.names = function.__globals__
+        own = function.__code__.co_varnames
+        self.names = {name: value for name, value in function.__globals__.items() if name not in own}
+        self.names.update({} if "float" in own else {"float": self.names.get("float", float)})
 
     def function_of(self, node: ast.AST) -> Any:
         """np.sqrt, np.square, math.sqrt or float, by whatever name; None for anything else."""
         match node:
             case ast.Name(id=name):
-                found = self.names.get(name, {"float": float}.get(name))
+                found = self.names.get(name)
             case ast.Attribute(value=ast.Name(id=module), attr=name):
                 found = getattr(self.names.get(module), name, None)
             case _:
