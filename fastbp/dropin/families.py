@@ -30,7 +30,7 @@ class Family(NamedTuple):
     ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
-    the other.
+    the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Family(NamedTuple):
     predicting: Callable[[Operation], Operation] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
     restrictions: tuple[Restriction, ...] = (NONE,)
+    has_rivals: bool = False
 
     def forward(self, numbers: dict[float, None]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -271,6 +272,7 @@ FAMILIES = (
         "Relu", ("relu",), ("x",),
         lambda _: [methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME],
         _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
+        has_rivals=True,
     ),
     Family(
         "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], _always(methods.SIGMOID_BACKWARD), _elementwise,

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 class Restriction(NamedTuple):
     """adjust: what is drawn, changed so that the condition holds. forward, backward: the condition, of what their operations
-    take."""
+    take. mends_backward: whether backward may be right under it where forward is without it."""
 
     name: str = ""
     adjust: Callable[[dict[str, Any]], dict[str, Any]] = dict
     forward: str = ""
     backward: str = ""
+    mends_backward: bool = False
 
 
 NONE = Restriction()
@@ -48,9 +49,9 @@ def _all(square: tuple[str, str], windows: tuple[str, str]) -> tuple[Restriction
     both = [" and ".join(pair) for pair in zip(square, windows, strict=True)]
     return (
         NONE,
-        Restriction("square images", _squared, *square),
+        Restriction("square images", _squared, square[0], square[1], mends_backward=True),
         Restriction("whole windows", _fitted, *windows),
-        Restriction("square images of whole windows", lambda drawn: _fitted(_squared(drawn)), *both),
+        Restriction("square images of whole windows", lambda drawn: _fitted(_squared(drawn)), both[0], both[1]),
     )
 
 
@@ -82,5 +83,7 @@ OF_POOLING = (
             _whole("shape", "window[0]", "window[1]", "window[2]", "window[3]"),
         ),
     ),
-    Restriction("windows apart", _apart, "stride >= max(pool_h, pool_w)", "window[2] >= max(window[0], window[1])"),
+    Restriction(
+        "windows apart", _apart, "stride >= max(pool_h, pool_w)", "window[2] >= max(window[0], window[1])", True
+    ),
 )

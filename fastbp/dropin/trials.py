@@ -31,6 +31,7 @@ from .subjects import (
     Values,
     attribute_of,
     call,
+    copied,
     evaluate,
     not_plain,
     on_numpy,
@@ -122,11 +123,16 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     left: list[Verdict] = []  # whose forward is an operation's, and whose backward is none
     for operation in family.forward(forward.numbers):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
+            if not _takes_the_call(subject, operation, binding):
+                continue
             weights = subject.weights(binding)
             sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
             if sum(one.size for one in weights) > MOST:
                 sizes = [True]  # its weights fewer: that some layers do not take
+            before = len(left)
             for subject.restriction, subject.is_small in itertools.product(family.restrictions, sizes):
+                if len(left) > before and not subject.restriction.mends_backward:
+                    continue
                 try:
                     forms, trial = _try_forward(subject, operation, binding, forward)
                 except Differs as error:
@@ -139,9 +145,23 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
                     return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
                 except Differs as error:
                     left.append(Verdict(Forms(forms, ()), how, f"backward: {error}"))
+            if left and not family.has_rivals:
+                return left[0]
     if left:
         return left[0]
     raise difference
+
+
+def _takes_the_call(subject: Subject, operation: Operation, binding: dict[str, str]) -> bool:
+    """Whether the operation takes the call that is about to be made, its first rows."""
+    values = {role: evaluate(path, {"self": subject.layer}) for role, path in binding.items()}
+    arrays = [one for one in subject.arguments if isinstance(one, np.ndarray)]
+    values.update({role: one[:2].copy() for role, one in zip(subject.family.arguments, arrays, strict=False)})
+    try:
+        results = operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
+    except Exception:
+        return True  # trying it will say what is wrong
+    return results is not on_numpy().PASS
 
 
 class _Trial(NamedTuple):
