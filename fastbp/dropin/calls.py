@@ -52,10 +52,10 @@ class _Beginning:
         return seconds
 
 
-# Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
-# and backwards, and of each number of the images that are pooled. Without the last three the kernels began 1 to 2 s late in
-# readers' convolutional networks: one of 4.4 s takes 3.8 with them.
 LEAST_COUNTED = 6_000 * _SCALE  # numbers in the array that is given
+# Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
+# and backwards, and of each number of the images that are pooled. Without the last two the kernels began 1 to 2 s late in
+# readers' convolutional networks: one took 4.4 s instead of 3.8.
 CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
 PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
 

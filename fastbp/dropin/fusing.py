@@ -28,15 +28,8 @@ LEAST_NUMBERS = 35_000 * _SCALE  # of an array; below, NumPy takes as long
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"
-RATES = {
-    "lr",
-    "learning_rate",
-    "lr_t",
-    "eta",
-    "alpha",
-    "learningRate",
-    "learn_rate",
-}  # names, one of which an optimizer has
+# Names, one of which an optimizer has.
+RATES = {"lr", "learning_rate", "lr_t", "eta", "alpha", "learningRate", "learn_rate"}
 INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))  # what is there need not be read
 LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}
 _SINGLE = np.dtype(np.float32)

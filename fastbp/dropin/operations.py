@@ -293,32 +293,39 @@ def softmax_with_loss_backward_times(y: Any, t: Any, dout: Any) -> Any:
 
 def dropout_forward(x: Any, ratio: Any) -> Any:
     """-> out, mask: draws > ratio."""
-    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)):
-        return PASS
-    return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, 1.0) if is_tame(x) else PASS
+    return _dropout(x, ratio, 1.0)
 
 
 def dropout_forward_inverted(x: Any, ratio: Any) -> Any:
     """-> out: divided by 1 - ratio, mask: draws > ratio."""
-    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)) or ratio >= 1 or not is_tame(x):
-        return PASS
-    return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, 1 / (1 - ratio))
-
-
-def dropout_backward_inverted(dout: Any, mask: Any, ratio: Any) -> Any:
-    """-> dx: divided by 1 - ratio."""
-    if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
-        return PASS
-    if not isinstance(ratio, int | float) or ratio >= 1 or not is_tame(dout):
-        return PASS
-    return (kernels.dropout_backward(dout, mask, 1 / (1 - ratio)),)
+    return PASS if (scale := _inverted(ratio)) is None else _dropout(x, ratio, scale)
 
 
 def dropout_backward(dout: Any, mask: Any) -> Any:
     """-> dx."""
+    return _dropout_gradient(dout, mask, 1.0)
+
+
+def dropout_backward_inverted(dout: Any, mask: Any, ratio: Any) -> Any:
+    """-> dx: divided by 1 - ratio."""
+    return PASS if (scale := _inverted(ratio)) is None else _dropout_gradient(dout, mask, scale)
+
+
+def _inverted(ratio: Any) -> float | None:
+    """1 / (1 - ratio), if that is a number."""
+    return 1 / (1 - ratio) if isinstance(ratio, int | float) and ratio < 1 else None
+
+
+def _dropout(x: Any, ratio: Any, scale: float) -> Any:
+    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)):
+        return PASS
+    return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, scale) if is_tame(x) else PASS
+
+
+def _dropout_gradient(dout: Any, mask: Any, scale: float) -> Any:
     if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
-    return (kernels.dropout_backward(dout, mask, 1.0),) if is_tame(dout) else PASS
+    return (kernels.dropout_backward(dout, mask, scale),) if is_tame(dout) else PASS
 
 
 class Rows(NamedTuple):

@@ -110,7 +110,7 @@ class _Planning:
             case ast.BinOp(left=left, op=operator, right=right):
                 return self.operation(operator, self.value(left), self.value(right))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self.operation(ast.Mult(), self.value(operand), Symbol(expression=ast.Constant(-1.0)), node)
+                return self.negative(self.value(operand))
             case ast.UnaryOp(operand=operand):
                 return self.value(operand)
             case ast.Call(func=ast.Attribute(value=copied, attr="copy"), args=[]):
@@ -134,12 +134,14 @@ class _Planning:
             return self.made("multiply", argument.row, argument.row)
         raise NotAProgram
 
-    def operation(self, operator: ast.operator, left: Symbol, right: Symbol, whole: ast.expr | None = None) -> Symbol:
-        """whole: what it is of a number, if that is not the operation itself."""
+    def negative(self, symbol: Symbol) -> Symbol:
+        """Of an array, -1 times it: the same bits."""
+        if symbol.expression is not None:
+            return Symbol(expression=ast.UnaryOp(ast.USub(), symbol.expression))
+        return self.operation(ast.Mult(), symbol, Symbol(expression=ast.Constant(-1.0)))
+
+    def operation(self, operator: ast.operator, left: Symbol, right: Symbol) -> Symbol:
         if left.expression is not None and right.expression is not None:
-            if whole is not None:
-                assert isinstance(whole, ast.UnaryOp)
-                return Symbol(expression=ast.UnaryOp(whole.op, left.expression))
             return Symbol(expression=ast.BinOp(left.expression, operator, right.expression))
         if isinstance(operator, ast.Pow):
             exponent = right.expression

@@ -276,9 +276,8 @@ def _propose_backward(
         known = values_of(trial.operation, first, drawn)
         if isinstance(out, Exception) or known is None:
             continue
-        out = (
-            known.get("out", known.get("loss")) if out is None else out
-        )  # of a layer that keeps it and returns nothing
+        if out is None:  # the layer keeps it and returns nothing
+            out = known.get("out", known.get("loss"))
         known.update(subject.family.more(known))
         kind, read_until_now = kind_of(*drawn.values(), out), {role: list(found) for role, found in reads.items()}
         try:

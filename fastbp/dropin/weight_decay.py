@@ -41,8 +41,8 @@ def without_squares(method: FunctionType, owner: str, wrap: calls.Wrapper, idlin
     rewritten = rewriting.visit(copy.deepcopy(node))
     if not rewriting.found:
         return None
-
-    own, name = FunctionType(_own.__code__, globals(), method.__name__), method.__name__
+    name = method.__name__
+    own = FunctionType(_own.__code__, globals(), name)
     names = {SUM: np.sum, SQUARES: wrap("np.sum(W ** 2)", _Squares(idling, name), own)}
     return recompiled(method, owner, rewritten, names)
 
