@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 LOSS, WEIGHT, INTERRUPTED, EXTRA = range(4)  # what follows the gradient in the all-reduced vector
+SECONDS_TO_READ = 0.5  # mpiexec drops what it has not read of a process's stderr when that process aborts
 
 T = TypeVar("T")
 
@@ -142,9 +144,10 @@ class SeveralProcesses:
             except Exception:
                 if self.communicator.Get_size() == 1:
                     raise
-                traceback.print_exc()
-                print(f"fastbp: process {self.rank} failed; all end. The last checkpoint stays.", file=sys.stderr)
+                last = f"fastbp: process {self.rank} failed; all end. The last checkpoint stays.\n"
+                sys.stderr.write(traceback.format_exc() + last)
                 sys.stderr.flush()
+                time.sleep(SECONDS_TO_READ)
                 self.communicator.Abort(1)
 
 
