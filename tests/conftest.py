@@ -115,3 +115,23 @@ def numerical(function, point, h=1e-5):
         below[i], above[i] = point[i] - h, point[i] + h
         slopes[i] = (function(above) - function(below)) / (2 * h)
     return slopes
+
+
+@pytest.fixture
+def both(tmp_path):
+    """Makes modules of a source: plain and accelerated, and the counts of calls."""
+    from dropin_cases import define
+
+    from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
+    from fastbp.dropin.calls import Counter
+
+    def made(source):
+        counter = Counter()
+        start_accelerating(counter)
+        try:
+            fast = define(source, tmp_path)
+        finally:
+            stop_accelerating()
+        return define(source, tmp_path), fast, counter.counts
+
+    return made

@@ -61,6 +61,12 @@ def outcome(function, *arguments):
 
 
 def assert_same(actual, expected, what, tolerance=TOLERANCE["float64"]):
+    if isinstance(expected, tuple) and any(isinstance(one, np.ndarray) for one in expected):
+        assert type(actual) is tuple, what
+        assert len(actual) == len(expected), what
+        for one, other in zip(actual, expected, strict=True):
+            assert_same(one, other, what, tolerance)
+        return
     if isinstance(expected, type) or expected is None or isinstance(expected, tuple | int | str):
         assert actual == expected, f"{what}: {actual}, expected {expected}"
         return
@@ -148,3 +154,18 @@ def run(folder, *command, **options):
 def write(folder, name, source):
     (folder / name).write_text(textwrap.dedent(source), "utf-8")
     return name
+
+
+def taken(counts, name):
+    """How many calls kernels took; where none are for it, calls are not counted any more."""
+    return counts[name].calls - counts[name].passed
+
+
+def assert_layers_agree(layers, calls):
+    """Two layers, called alike: results, and what they keep; lastly, as whoever reads a matrix of patches may change it."""
+    for method, *arguments in calls:
+        given = [[np.copy(one) if isinstance(one, np.ndarray) else one for one in arguments] for _ in layers]
+        results = [outcome(getattr(layer, method), *mine) for layer, mine in zip(layers, given, strict=True)]
+        assert_same(results[1], results[0], method)
+    for name, value in vars(layers[0]).items():
+        assert_same(getattr(layers[1], name), value, f"{name} after {calls}")

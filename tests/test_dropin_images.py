@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dropin_cases import assert_same, define, outcome
+from dropin_cases import assert_layers_agree, assert_same, define, outcome, taken
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor
-from fastbp.dropin.calls import Counter
 
 BY_CHANNEL = """
 import numpy as np
@@ -198,37 +197,6 @@ class Last:
 
 def normal(*shape, dtype=np.float64):
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
-
-
-@pytest.fixture
-def both(tmp_path):
-    """Makes modules of a source: plain and accelerated, and the counts of calls."""
-
-    def made(source):
-        counter = Counter()
-        start_accelerating(counter)
-        try:
-            fast = define(source, tmp_path)
-        finally:
-            stop_accelerating()
-        return define(source, tmp_path), fast, counter.counts
-
-    return made
-
-
-def taken(counts, name):
-    """How many calls kernels took; where none are for it, calls are not counted any more."""
-    return counts[name].calls - counts[name].passed
-
-
-def assert_layers_agree(layers, calls):
-    """Two layers, called alike: results, and what they keep; lastly, as whoever reads a matrix of patches may change it."""
-    for method, *arguments in calls:
-        given = [[np.copy(one) if isinstance(one, np.ndarray) else one for one in arguments] for _ in layers]
-        results = [outcome(getattr(layer, method), *mine) for layer, mine in zip(layers, given, strict=True)]
-        assert_same(results[1], results[0], method)
-    for name, value in vars(layers[0]).items():
-        assert_same(getattr(layers[1], name), value, f"{name} after {calls}")
 
 
 def test_batch_normalisation_by_channel(both):

@@ -162,6 +162,7 @@ REWRITINGS = [
     ("Convolution", (r"self.x, self.col, self.col_W = x, col, col_W", "self.shape, self.col, self.col_W = x.shape, col, col_W"), (r"self\.x\.shape", "self.shape")),
     ("Pooling", (r"self.x, self.arg_max = x,", "self.shape, self.arg_max = x.shape,"), (r"self\.x\.shape", "self.shape")),
     ("Pooling", (r"def backward\(self, dout\):\n", "def backward(self, dout):\n        try:\n            dout = dout.transpose(0, 1, 2, 3)\n        except ValueError:\n            dout = dout.reshape(len(dout), -1)\n")),
+    ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"(?<!d)out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
 ]  # fmt: skip
 
 # What is wrong, or something else.
@@ -235,7 +236,6 @@ OTHERS = [
     ("Relu", ("        return out", "        large = x.shape[0] > 64\n        return x if large else out")),
     ("Relu", ("        return out", "        return x if x.shape[0] // 32 == 2 else out")),
     ("Relu", ("        return out", "        return x if x.shape[1] == 1 else out")),
-    ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"(?<!d)out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
     ("Affine", ("        self.W = W\n", "        self.params = collections.OrderedDict(W=W)\n"), (r"self\.W\b", "self.params['W']"), ("class Affine", "import collections\n\nclass Affine")),
     ("Affine", (r"class Affine:", "class Affine:\n    W = property(lambda self: self.kept[0], lambda self, value: self.kept.__setitem__(0, value))\n    kept = [None]\n")),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +12,18 @@ from . import methods
 from .label_losses import LOSSES
 from .lazy import LAZY
 from .methods import Operation
-from .restrictions import NONE, OF_CONVOLUTION, OF_POOLING, Restriction
+from .restrictions import NONE, OF_CONVOLUTION, OF_NORMALIZATION, OF_POOLING, Restriction
 
 Values = dict[str, Any]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
 WINDOW = ("pool_h", "pool_w", "stride", "pad")  # the settings of a window, in the order in which operations take them
 SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
 BATCHES = (2, 1, 3, 70, 5)
+NAMES = {
+    "gamma": ("gam", "scale", "weight"), "beta": ("bet", "shift", "bias"), "running_mean": ("mean", "mu", "avg"),
+    "running_var": ("var", "sig", "std"), "momentum": ("mom", "decay", "rho"), "W": ("w", "kernel", "filter"), "b": ("b",),
+}  # fmt: skip
+MOST_CHOICES, MOST_BINDINGS = 4096, 24
 WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 
 
@@ -49,7 +54,7 @@ class Family(NamedTuple):
     restrictions: tuple[Restriction, ...] = (NONE,)
     has_rivals: bool = False
 
-    def forward(self, numbers: dict[float, None]) -> list[Operation]:
+    def forward(self, numbers: Iterable[float]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
 
     def is_named(self, made: type) -> bool:
@@ -66,14 +71,17 @@ class Family(NamedTuple):
         if roles and all(f"self.{role}" in _paths(role, layer, reads) for role in roles):
             yield {role: f"self.{role}" for role in roles}
             return
-        choices = [sorted(_paths(role, layer, reads), key=lambda path: path != f"self.{role}") for role in roles]
-        for chosen in itertools.islice(itertools.product(*choices), 64):
-            arrays = [path for path in chosen if path.startswith("self.")]
-            binding = dict(zip(roles, chosen, strict=True))
+        choices = [sorted(_paths(role, layer, reads), key=lambda path: _strangeness(role, path)) for role in roles]
+        ranks = itertools.product(*(range(len(paths)) for paths in choices))
+        possible = []
+        for chosen in itertools.islice(sorted(ranks, key=sum), MOST_CHOICES):
+            binding = {role: paths[rank] for role, paths, rank in zip(roles, choices, chosen, strict=True)}
+            arrays = [path for path in binding.values() if path.startswith("self.")]
             if (binding.get("running_mean") == "None") != (binding.get("running_var") == "None"):
                 continue
             if len(set(arrays)) == len(arrays) or all(role in WINDOW for role in roles):
-                yield binding
+                possible.append(binding)
+        yield from possible[:MOST_BINDINGS]
 
     def more(self, known: Values) -> Values:
         """What backward takes that forward knows by another name."""
@@ -87,6 +95,12 @@ class Family(NamedTuple):
         if np.ndim(out) == 0:
             return (1, 1.0, 2.5)[place % 3]
         return _input(rng, out.shape, place + place // len(SCALES), out.dtype)
+
+
+def _strangeness(role: str, path: str) -> int:
+    """0 for the role's own name, 1 for one that people give it, else 2: what is likely is tried first."""
+    name = path.removeprefix("self.").strip("_").lower()
+    return 0 if path == f"self.{role}" else 1 if any(word in name for word in NAMES.get(role, ())) else 2
 
 
 def _paths(role: str, layer: Any, reads: list[str]) -> Iterator[str]:
@@ -114,9 +128,8 @@ def _views(role: str, value: Any) -> Iterator[str]:
     elif role in ("momentum", "ratio"):
         if isinstance(value, float | int) and not isinstance(value, bool):
             yield ""
-    elif role in ("running_mean", "running_var"):
-        if value is None or (isinstance(value, np.ndarray) and value.ndim == 1):
-            yield ""
+    elif value is None:
+        yield from [""] if role in ("running_mean", "running_var") else []
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
         if role == "W" and value.ndim in (2, 4):
             yield ""
@@ -124,7 +137,7 @@ def _views(role: str, value: Any) -> Iterator[str]:
                 yield ".T"
         elif role != "W" and value.ndim == 1:
             yield ""
-        elif role != "W" and value.ndim == 2 and 1 in value.shape:
+        elif role != "W" and value.ndim in (2, 4) and value.size == max(value.shape):
             yield ".reshape(-1)"
 
 
@@ -294,11 +307,12 @@ FAMILIES = (
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,
         _draw_normalization, formulas=(
-            *methods.RUNNING.values(),
+            *methods.RUNNING.values(), *methods.KEPT_BY_CHANNEL, "xc ** 2", "1 / std", "(1 / std).reshape(1, -1)",
             "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
             "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
         ),
-        has_flag=True, ndims=(2, 4), predicting=lambda operation: methods.normalization_apply(*operation.settings),
+        has_flag=True, ndims=(2, 4), restrictions=OF_NORMALIZATION,
+        predicting=lambda operation: methods.normalization_apply(*operation.settings),
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],

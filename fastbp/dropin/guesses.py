@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from .families import Family
 from .lazy import LAZY
 from .methods import Operation, names_in
 from .subjects import Differs, Values, copied, evaluate, same
+
+MOST_TUPLES = 64  # ways of making the same tuple that are followed
 
 
 class Guess:
@@ -28,11 +31,15 @@ class Guess:
     def see(self, kind: Any, result: Any, before: Values, after: Values, values: Values, theirs: Values) -> None:
         if kind in self.differ:
             return
+        known = self.results or _given_by(self.operation, _expressions(values, self.family))
+        results = _matching(known, result, values, theirs, self.family)
+        if not results and result is not None:  # most operations differ here
+            self.differ[kind] = Differs(f"gives other numbers{_by_how_much(result, values)}", 1)
+            return
         sets = _follow(self.sets, before, after, values, theirs, self.family)
-        if result is None and any(_given_by(self.operation, found) for found in sets.values()):
-            results = ["None"] if self.results in ([], ["None"]) else []  # all that it makes are attributes
-        else:
-            results = _given_by(self.operation, _matching(self.results or None, result, values, theirs, self.family))
+        if result is None:  # all that it makes are attributes
+            is_made = any(_given_by(self.operation, found) for found in sets.values())
+            results = ["None"] if is_made and self.results in ([], ["None"]) else []
         unexplained = [target for target, found in sets.items() if not found]
         if not results:
             self.differ[kind] = Differs(f"gives other numbers{_by_how_much(result, values)}", 1)
@@ -96,6 +103,10 @@ def _matching(
 ) -> list[str]:
     """Those of the expressions, all at first, that have this value, and share memory with the same inputs."""
     candidates = _expressions(values, family) if known is None else known
+    if known is None and type(actual) is tuple and any(isinstance(one, np.ndarray) for one in actual):
+        parts = [_matching(None, one, values, theirs, family) for one in actual]
+        kept = [[one for one in part if one not in LAZY] for part in parts]
+        candidates = [f"({', '.join(chosen)},)" for chosen in itertools.islice(itertools.product(*kept), MOST_TUPLES)]
     return [one for one in candidates if _is_value_of(one, actual, values, theirs, by_value)]
 
 
@@ -105,11 +116,14 @@ def _is_value_of(expression: str, actual: Any, values: Values, theirs: Values, b
         value = value.astype(actual.dtype)
     if not same(value, actual):
         return False
-    if by_value or expression in LAZY or not isinstance(actual, np.ndarray):
+    if by_value or expression in LAZY:
         return True
+    parts = zip(value, actual, strict=True) if type(actual) is tuple else [(value, actual)]
     pairs = [(values[role], theirs[role]) for role in theirs if isinstance(theirs[role], np.ndarray)]
     return all(
-        (value is mine) == (actual is other) and np.may_share_memory(value, mine) == np.may_share_memory(actual, other)
+        (one is mine) == (its is other) and np.may_share_memory(one, mine) == np.may_share_memory(its, other)
+        for one, its in parts
+        if isinstance(its, np.ndarray)
         for mine, other in pairs
     )
 
@@ -124,5 +138,6 @@ def _expressions(values: Values, family: Family) -> list[str]:
             found += [f"{role}.shape", *(f"{role}.shape[{axis}]" for axis in range(values[role].ndim)), f"{role}.size"]
             rows = f"{role}.reshape(len({role}), -1)"
             found += [f"{role}.copy()", f"{role}.T", rows, f"{rows}.T", f"{role}.reshape(1, -1)", f"{role}.T.copy()"]
+            found += [f"{role}.reshape(1, -1, 1, 1)"] if values[role].ndim == 1 else []
             found += [f"~{role}"] if values[role].dtype == bool else []
     return found

@@ -24,7 +24,13 @@ from .lazy import LAZY, PATCHES
 from .operations import Method
 
 NEEDS_DX = "self is not dropped.layer"
+TRAIN = "train"  # a parameter that is a flag, whatever the script calls it
 KEPT_PATCHES = f"vars(self).get({LAZY[PATCHES][1]!r})"
+
+
+# What the expressions of forms may call: images as rows of their channels, and rows as images again.
+NAMES = {"np": np, "by_channel": operations.Rows(True).of, "as_images": operations.Rows(True).back}
+_COMPUTES = re.compile(r"np\.|by_channel| [-+*/] ")  # of what is read: more than a look at an attribute
 
 
 class Operation(NamedTuple):
@@ -60,9 +66,9 @@ class Form(NamedTuple):
 
     reads: what the operation takes, expressions of `self` and the method's parameters. sets: attributes of `self`, with
     expressions of inputs and outputs; `[...]` after one says that its array is written into. returns: likewise.
-    train: the value of the parameter `train` for which the branch is. kinds: dtypes and numbers of dimensions of `measured`
-    that it is for (see `kind_of`); without `measured`, whatever the operation takes. where: a condition of the operation's
-    inputs, if it is not for all. tried: where it was found by trying.
+    train: the value for which the branch is, of the expression `flag`: the parameter `train`, or an attribute. kinds: dtypes
+    and numbers of dimensions of `measured` that it is for (see `kind_of`); without `measured`, whatever the operation takes.
+    where: a condition of the operation's inputs and of attributes, if it is not for all. tried: where it was tried.
     """
 
     operation: Operation
@@ -74,6 +80,10 @@ class Form(NamedTuple):
     kinds: frozenset[Any] = frozenset()
     where: str = ""
     tried: Tried | None = None
+    flag: str = TRAIN
+
+    def only_where(self, *conditions: str) -> Form:
+        return self._replace(where=" and ".join(filter(None, (self.where, *conditions))))
 
 
 class Forms(NamedTuple):
@@ -153,7 +163,7 @@ def written(
         "WASTED": module.WASTED,
         "waste": Waste(),
         "dropped": dropped,
-        "np": np,
+        **NAMES,
     }
     names.update(own=own, name=own.__name__, idling=idling or NeverIdling())
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
@@ -167,7 +177,7 @@ def written(
         names[f"least{place}"] = getattr(module, form.operation.least, 0)
         indent = "    "
         if form.train is not None:
-            lines.append(f"    if {'' if form.train else 'not '}train:")
+            lines.append(f"    if {'' if form.train else 'not '}{form.flag}:")
             indent += "    "
         lines += [indent + line for line in _body(form, place, pass_on)]
     exec("\n".join([*lines, f"    {pass_on}"]), names)
@@ -193,7 +203,7 @@ def _as_tried(
     defaults = dict(zip(reversed(roles), reversed(own.__defaults__ or ()), strict=False))
     for role in roles:
         default = defaults.get(role)
-        if role == "train" or (
+        if role == TRAIN or (
             role.startswith("unused") and isinstance(default, bool | None) and own.__name__ == "forward"
         ):
             names[f"default_{role}"] = default
@@ -213,7 +223,7 @@ _OF_WRITTEN = {
     "own",
     "waste",
     "dropped",
-    "np",
+    *NAMES,
     "is_small",
     "is_other",
     "is_outside",
@@ -243,8 +253,8 @@ def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
     """What a method's parameters are to the operation; `train` is a flag that is used."""
     inputs = [role for role in ("x", "t", "dout") if any(role in form.reads for form in forms)]
     rest = [f"unused{place}" for place in range(count - len(inputs))]
-    if rest and any(form.train is not None for form in forms):
-        rest[0] = "train"
+    if rest and any(form.train is not None and form.flag == TRAIN for form in forms):
+        rest[0] = TRAIN
     return [*inputs, *rest]
 
 
@@ -264,7 +274,12 @@ def _body(form: Form, place: int, pass_on: str) -> list[str]:
         conditions.append(f"if is_outside: {pass_on}")
     lines = []
     if assigned:  # an attribute that is not there yet is for the user's own method to miss
-        lines = [f"try: {'; '.join(assigned)}", f"except (AttributeError, LookupError, TypeError): {pass_on}"]
+        quiet = "with np.errstate(all='ignore'): " if any(map(_COMPUTES.search, form.reads)) else ""
+        lines = [
+            "try:",
+            f"    {quiet}{'; '.join(assigned)}",
+            f"except (AttributeError, LookupError, TypeError): {pass_on}",
+        ]
     lines += [
         *conditions,
         f"if waste.calls and waste.is_likely(): {pass_on}",
@@ -327,7 +342,7 @@ _VECTORS = ("gamma", "beta", "running_mean", "running_var")
 _NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
     "normalization_gradient",
-    ("dout", "gamma", "xc", "xn", "std", "count", "shape"),
+    ("dout", "gamma", "std", "xc", "xn", "count", "shape"),
     ("dx", "dgamma", "dbeta"),
     (False,),
 )
@@ -384,6 +399,11 @@ RUNNING = {
     "running_mean": "momentum * old_mean + (1 - momentum) * batch_mean",
     "running_var": "momentum * old_var + (1 - momentum) * batch_var",
 }
+
+KEPT_BY_CHANNEL = (
+    *(f"as_images({one}, x.shape)" for one in ("xc", "xn")),
+    *(f"({one}).reshape(1, -1, 1, 1)" for one in ("1 / std", *RUNNING.values())),
+)
 
 
 def _form(operation: Operation, returns: str, sets: dict[str, str], train: bool | None = None, **reads: str) -> Form:

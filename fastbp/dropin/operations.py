@@ -393,7 +393,7 @@ def _running(rows: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
 def normalization_gradient(by_channel: bool = False) -> Method:
     rows_of = Rows(by_channel)
 
-    def batch_normalization_backward(dout: Any, gamma: Any, xc: Any, xn: Any, std: Any, count: Any, shape: Any) -> Any:
+    def batch_normalization_backward(dout: Any, gamma: Any, std: Any, xc: Any, xn: Any, count: Any, shape: Any) -> Any:
         """-> dx, dgamma, dbeta."""
         rows = rows_of.of(dout)
         if rows is None or dout.shape != shape or count != len(rows):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Restriction(NamedTuple):
     """adjust: what is drawn, changed so that the condition holds. forward, backward: the condition, of what their operations
@@ -65,6 +67,14 @@ def _whole(shape: str, high: str, wide: str, stride: str, pad: str) -> str:
     return f"{rests[0]} == {rests[1]} == 0"
 
 
+def _begun(drawn: dict[str, Any]) -> dict[str, Any]:
+    """With running statistics, where some layers are made with them and never look whether they are there."""
+    shape = drawn["gamma"].shape
+    values = {"running_mean": np.zeros(shape), "running_var": np.ones(shape)}
+    return {**drawn, **{role: value for role, value in values.items() if drawn[role] is None}}
+
+
+OF_NORMALIZATION = (NONE, Restriction("inputs with running statistics", _begun, "running_mean is not None"))
 OF_CONVOLUTION = _all(
     (
         "x.shape[2] == x.shape[3] and W.shape[2] == W.shape[3]",

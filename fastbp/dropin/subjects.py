@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import FunctionType, ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ from .. import reference
 from . import operations
 from .families import Family
 from .lazy import OURS
+from .methods import NAMES
 from .restrictions import NONE
 
 TOLERANCE = {8: 1e-10, 4: 1e-4}  # of the largest number in an array
@@ -43,7 +46,7 @@ class Subject:
         self, own: dict[str, FunctionType], layer: Any, arguments: tuple[Any, ...], family: Family, sets: set[str]
     ):
         self.own, self.layer, self.arguments, self.family, self.sets = own, layer, arguments, family, sets
-        self.is_small, self.restriction = True, NONE
+        self.is_small, self.restriction, self.flag = True, NONE, ""
         self.parameters = {name: parameters_of(method) for name, method in own.items()}
 
     def weights(self, binding: dict[str, str]) -> list[Any]:
@@ -51,7 +54,32 @@ class Subject:
         values = (evaluate(path, {"self": self.layer}) for path in binding.values())
         return [value for value in values if isinstance(value, np.ndarray)]
 
-    def copy(self, binding: dict[str, str]) -> Any:
+    def find_flag(self, reads: Iterable[str]) -> None:
+        """The attribute that says whether the network trains, if no parameter does: one that nothing here sets."""
+        names = [path.removeprefix("self.") for path in reads]
+        flags = [name for name in names if type(vars(self.layer).get(name)) is bool and name not in self.sets]
+        is_one = len(flags) == 1 and self.family.has_flag and not self._beside_arrays()
+        self.flag = flags[0] if is_one else ""
+
+    def numbers(self, reads: Iterable[str]) -> list[float]:
+        """Those that an object keeps, such as an epsilon."""
+        values = (evaluate(path, {"self": self.layer}) for path in reads)
+        return [value for value in values if type(value) is float]
+
+    def constant(self, paths: Iterable[str], name: str = "forward") -> list[str]:
+        """Conditions: what a method reads that nothing sets is what it was when tried. Raises Differs for an array."""
+        conditions = []
+        for path in sorted(paths):
+            value = evaluate(path, {"self": self.layer})
+            if path == f"self.{self.flag}":
+                conditions += [f"{path} is True"] if name == "backward" else [f"{path}.__class__ is bool"]
+            elif attribute_name(path) in self.sets or not is_constant(value):
+                raise Differs(f"{name} also reads {path}", 3)
+            else:
+                conditions.append(f"{path}.__class__ is {type(value).__name__} and {path} == {value!r}")
+        return conditions
+
+    def copy(self, binding: dict[str, str], flag: bool | None) -> Any:
         double = object.__new__(type(self.layer))
         for name, value in vars(self.layer).items():
             is_large = isinstance(value, np.ndarray) and value.size > LARGE
@@ -61,6 +89,8 @@ class Subject:
             parts = (evaluate(attribute_of(path), {"self": self.layer}) for path in binding.values())
             shapes = {value.shape for value in parts if isinstance(value, np.ndarray)}
             vars(double).update({name: shrunk(value, shapes) for name, value in vars(double).items()})
+        if self.flag:
+            vars(double)[self.flag] = flag
         return double
 
     def draw_into(self, rng: Any, place: int, binding: dict[str, str], layers: list[Any]) -> Values:
@@ -86,6 +116,9 @@ class Subject:
             given.append(flag)
         return given
 
+    def _beside_arrays(self) -> list[inspect.Parameter]:
+        return self.parameters["forward"][len(self.family.arguments) :]
+
     def douts(self, dout: Any, place: int) -> list[Any]:
         """backward's arguments: none at times, where dout has a default."""
         parameters = self.parameters["backward"]
@@ -97,12 +130,14 @@ class Subject:
     def flags(self) -> tuple[bool | None, ...]:
         """The values of a parameter beside the arrays; (None,) where there is none. Raises Differs if it is no flag."""
         count = len(self.family.arguments)
-        rest = self.parameters["forward"][count:]
+        rest = self._beside_arrays()
         given = self.arguments[count] if len(self.arguments) > count else None
         if len(self.parameters["forward"]) < count or len(rest) > 1:
             raise Differs("forward takes another number of arguments")
         if any(one.default is one.empty and not isinstance(given, bool) for one in rest):
             raise Differs("forward takes another number of arguments")
+        if self.flag:
+            return True, False
         is_flag = rest and (rest[0].default is rest[0].empty or isinstance(rest[0].default, bool))
         return (True, False) if is_flag else (None,)
 
@@ -127,6 +162,16 @@ def not_plain(layer: Any, names: set[str]) -> str | None:
         ):
             return name
     return None
+
+
+def attribute_name(path: str) -> str:
+    """The attribute of self that a path begins with."""
+    return re.split(r"[.\[]", path)[1]
+
+
+def is_constant(value: Any) -> bool:
+    """Whether a value can be written down and compared."""
+    return type(value) in (int, bool, str) or (type(value) is float and math.isfinite(value))
 
 
 def small(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,6 +216,8 @@ def attribute_of(path: str) -> str:
 def store(path: str, layer: Any, value: Any) -> None:
     """Put what a role shall have where `path`, an attribute and perhaps a transposition, reads it from."""
     target = attribute_of(path)
+    if value is None and target != path:  # there is no view of nothing: it stays what it is, and the two differ
+        return
     if path.endswith(".T"):
         value = value.T.copy()
     elif path.endswith(".reshape(-1)"):
@@ -186,7 +233,7 @@ def _compiled(source: str, mode: str = "eval") -> Any:
 def evaluate(expression: str, values: Values) -> Any:
     """The value of an expression; NotImplemented where it has none."""
     try:
-        return eval(_compiled(expression), {"np": np}, values)
+        return eval(_compiled(expression), dict(NAMES), values)
     except Exception:
         return NotImplemented
 

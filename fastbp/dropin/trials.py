@@ -29,6 +29,7 @@ from .subjects import (
     Differs,
     Subject,
     Values,
+    attribute_name,
     attribute_of,
     call,
     copied,
@@ -91,7 +92,7 @@ def _left(reason: str) -> Verdict:
 
 def _names(paths: Iterable[str]) -> set[str]:
     """The attributes of self that paths begin with."""
-    return {re.split(r"[.\[]", path)[1] for path in paths}
+    return {attribute_name(path) for path in paths}
 
 
 def _try_families(made: type, subjects: list[Subject], screened: Screened, backward: Screened | NotPlain) -> Verdict:
@@ -121,7 +122,8 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     family = subject.family
     difference = Differs("its arguments or attributes are other ones")
     left: list[Verdict] = []  # whose forward is an operation's, and whose backward is none
-    for operation in family.forward(forward.numbers):
+    subject.find_flag(forward.reads)
+    for operation in family.forward([*forward.numbers, *subject.numbers(forward.reads)]):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
             if not _takes_the_call(subject, operation, binding):
                 continue
@@ -183,16 +185,15 @@ def _try_forward(
         used = operation if predicting is None else predicting(operation)
         try:
             proposed = _propose_forward(subject, used, binding, screened, flag)
-            proposed = proposed._replace(where=subject.restriction.forward)
+            proposed = proposed.only_where(subject.restriction.forward)
             forms.append(verified(subject, "forward", proposed, (), binding, flag))
         except Differs:
             if not (family.has_flag and flag is False):
                 raise
     unread = set(screened.reads) - set(map(attribute_of, binding.values()))
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
-    unread = {path for path in unread if not any(_covers(one, path) for one in explained)}
-    if unread:
-        raise Differs(f"forward also reads {min(unread)}", 3)
+    constant = subject.constant(path for path in unread if not any(_covers(one, path) for one in explained))
+    forms = [form.only_where(*constant) for form in forms]
     if len(forms) == 2 and forms[0]._replace(train=None) == forms[1]._replace(train=None):
         forms = [forms[0]._replace(train=None)]
     kept = [target for target, value in forms[0].sets if value not in LAZY]
@@ -208,7 +209,7 @@ def _propose_forward(
 ) -> Form:
     """What forward seems to do: which expressions its result and its attributes were equal to, every time."""
     own, function = subject.own["forward"], operation.function(on_numpy())
-    layer, rng = subject.copy(binding), np.random.default_rng(1)
+    layer, rng = subject.copy(binding, flag), np.random.default_rng(1)
     guess = Guess(operation, subject.family)
     for place in range(COUNT):
         if place == HOPELESS and not guess.seen:
@@ -229,7 +230,8 @@ def _propose_forward(
         guess.see(kind_of(*given, *theirs.values()), result, before, snapshot(changed, paths), values, theirs)
     guess.must_agree("forward")
     reads = tuple(binding.get(role, role) for role in operation.inputs)
-    return Form(operation, reads, guess.chosen, guess.results[0], flag, subject.family.measured)
+    form = Form(operation, reads, guess.chosen, guess.results[0], flag, subject.family.measured)
+    return form._replace(flag=f"getattr(self, {subject.flag!r}, None)") if subject.flag else form
 
 
 def values_of(operation: Operation, function: Any, drawn: Values) -> Values | None:
@@ -262,7 +264,7 @@ def _propose_backward(
     """What backward seems to do: once for each place where what it takes may be found, as they may differ for NaN alone."""
     forward, backward = subject.own["forward"], subject.own["backward"]
     function, first = operation.function(on_numpy()), trial.operation.function(on_numpy())
-    layer, rng = subject.copy(trial.binding), np.random.default_rng(2)
+    layer, rng = subject.copy(trial.binding, trial.flags[0]), np.random.default_rng(2)
     reads: dict[str, list[str]] = {}
     guess = Guess(operation, subject.family)
     for place in range(COUNT):
@@ -299,14 +301,14 @@ def _propose_backward(
         theirs = {"dout": mine} if isinstance(dout, np.ndarray) else {}
         guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
-    _all_explained(screened, reads, guess.sets, forms, trial)
+    constant = subject.constant(_unexplained(screened, reads, guess.sets, forms, trial), "backward")
     if any("dx" in names_in(value) for _, value in guess.chosen):
         reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
     elif guess.results[0] == "None":
         reads["needs_dx"] = ["False"]
     for expressions in itertools.islice(itertools.product(*(reads[role] for role in operation.inputs)), MOST_PLACES):
         form = Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
-        yield form._replace(where=subject.restriction.backward)
+        yield form.only_where(subject.restriction.backward, *constant)
 
 
 def _backward_values(operation: Operation, function: Any, known: Values) -> Values | None:
@@ -327,8 +329,12 @@ def _find_reads(
     """
     for role in operation.inputs:
         if role not in reads:
-            reads[role] = _fixed_reads(role, trial) or _possible_reads([*screened.reads, *trial.kept])
-            reads[role] += ["dout.shape"] if role == "shape" else []
+            paths = [*screened.reads, *trial.kept]
+            reads[role] = _fixed_reads(role, trial) or [
+                *_possible_reads(paths),
+                *_derived(role, paths, reads, screened),
+            ]
+            reads[role] += _OF_DOUT.get(role, ())
         if len(reads[role]) == 1 and role in ("dout", "needs_dx", "patches", "window", *trial.binding):
             continue
         wanted = [known[one] for one in (role, *_ALSO.get(role, ())) if one in known]
@@ -337,6 +343,7 @@ def _find_reads(
             raise Differs(f"keeps no {role}, which it needs")
 
 
+_OF_DOUT = {"shape": ("dout.shape",), "count": ("dout.shape[0]", "dout.size // dout.shape[1]")}
 _ALSO = {"t": ("labels",), "shape": ("rows_shape",)}  # what may stand for a role
 
 
@@ -355,15 +362,29 @@ def _possible_reads(paths: list[str]) -> list[str]:
     return [form.format(path) for form in forms for path in paths]
 
 
-def _all_explained(
+def _derived(role: str, paths: list[str], reads: dict[str, list[str]], screened: Screened) -> list[str]:
+    """What batch normalisation's backward may make of what forward has kept, as expressions: x - mean, (x - mean) / std."""
+    if role == "std":
+        sums = [f"{path} + {epsilon}" for path in paths for epsilon in (*map(repr, screened.numbers), *paths)]
+        found = [*paths, *(f"np.sqrt({one})" for one in (*paths, *sums)), *(f"(1 / {path})" for path in paths)]
+        return [*found, *(f"{one}.reshape(-1)" for one in found)]
+    if role == "xc":
+        centred = [f"({one} - {other})" for one, other in itertools.permutations(paths, 2)]
+        rows = [*paths, *(f"by_channel({one})" for one in (*paths, *centred))]
+        return [*centred, *rows, *(f"({one} * {std})" for one in rows for std in reads["std"])]
+    if role == "xn":
+        normalized = [f"({one} / {std})" for one in reads["xc"] for std in reads["std"]]
+        return [*normalized, *(f"by_channel({one})" for one in paths)]
+    return []
+
+
+def _unexplained(
     screened: Screened, reads: dict[str, list[str]], sets: dict[str, list[str]], forms: tuple[Form, ...], trial: _Trial
-) -> None:
-    """Whatever backward reads is taken into account: forward sets it, it is a setting or parameter, or backward sets it."""
+) -> list[str]:
+    """What backward reads that forward does not set, that is no setting or parameter, and that backward does not set."""
     known = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
     known |= {target.removesuffix("[...]") for target in sets}
     known |= set(map(attribute_of, trial.binding.values()))
     text = " ".join(found[0] for found in reads.values())
     known |= set(re.findall(r"self\.\w+(?:\[[^\]]*\])*", text))
-    for path in screened.reads:
-        if not any(_covers(one, path) for one in known):
-            raise Differs(f"backward also reads {path}", 3)
+    return [path for path in screened.reads if not any(_covers(one, path) for one in known)]

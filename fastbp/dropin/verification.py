@@ -24,7 +24,7 @@ def verified(
     kinds: dict[Any, list[bool]] = {}
     fast = written(subject.own[name], (form,), on_numpy())
     before = written(subject.own["forward"], forward_forms, on_numpy())
-    layers, rng = [subject.copy(binding), subject.copy(binding)], np.random.default_rng(3)
+    layers, rng = [subject.copy(binding, flag) for _ in range(2)], np.random.default_rng(3)
     reason = "it does not take what was tried"
     for place in range(COUNT):
         drawn = subject.draw_into(rng, place, binding, layers)
@@ -93,6 +93,7 @@ def _both(
     """Call both, on two copies; what differs, and whether the fast one took it."""
     forms: tuple[Form, ...] = fast.forms  # type: ignore[attr-defined]
     was = [_arrays(layer, arguments) for layer, arguments in zip(layers, given, strict=True)]
+    attributes_before = [dict(vars(layer)) for layer in layers]
     outcomes, states = [], []
     for method, layer, arguments in zip((fast, own), reversed(layers), reversed(given), strict=True):
         np.random.seed(place)
@@ -104,20 +105,16 @@ def _both(
         return "", False
     fill_lazy(layers[1], forms)
     if isinstance(outcomes[1], Exception):
+        for layer, before in zip(layers, attributes_before, strict=True):
+            vars(layer).clear()
+            vars(layer).update(before)
         return f"it raises {type(outcomes[1]).__name__}", True
     if not same(outcomes[0], outcomes[1]):
         return "the result differs", True
     if not same(states[0], states[1]):
         return "other random numbers are drawn", True
-    attributes = [_seen(layer) for layer in layers]
-    for attribute, value in attributes[0].items():
-        if not same(attributes[1].get(attribute, NotImplemented), value):
-            return f"self.{attribute} differs", True
-    pairs = [outcomes, *((attributes[1][name], value) for name, value in attributes[0].items())] if is_exact else []
-    if not all(each_same(one, other) for one, other in pairs if isinstance(one, np.ndarray) and one.dtype.kind == "f"):
-        return "small numbers of the result differ", True
-    if attributes[0].keys() != attributes[1].keys():
-        return "other attributes are set", True
+    if difference := _attributes_differ(layers, outcomes if is_exact else []):
+        return difference, True
     if not same(given[0], given[1]):
         return "its arguments are changed otherwise", True
     now = [
@@ -127,6 +124,18 @@ def _both(
     if _sharing(was[0], now[0]) != _sharing(was[1], now[1]):
         return "other arrays share memory", True
     return "", True
+
+
+def _attributes_differ(layers: list[Any], exact: list[Any]) -> str:
+    """What differs in two copies; exact: two results that must agree in small numbers, too, as all attributes then."""
+    attributes = [_seen(layer) for layer in layers]
+    for attribute, value in attributes[0].items():
+        if not same(attributes[1].get(attribute, NotImplemented), value):
+            return f"self.{attribute} differs"
+    pairs = [exact, *((attributes[1][name], value) for name, value in attributes[0].items())] if exact else []
+    if not all(each_same(one, other) for one, other in pairs if isinstance(one, np.ndarray) and one.dtype.kind == "f"):
+        return "small numbers of the result differ"
+    return "other attributes are set" if attributes[0].keys() != attributes[1].keys() else ""
 
 
 def _seen(layer: Any) -> Values:
