@@ -43,7 +43,7 @@ def clear_cache(*, old_only: bool = False) -> int:
     for version in cached_versions()[1]:
         if old_only and version.current:
             continue
-        for pattern in ("*.kernel", "*.tmp"):
+        for pattern in ("*.kernel", "*.trial", "*.tmp"):
             for file in version.directory.glob(pattern):
                 file.unlink(missing_ok=True)
                 deleted += file.suffix == ".kernel"

@@ -129,6 +129,17 @@ def kernel_cache() -> tuple[Path, str]:
     return cache.cache_root(), cache.fingerprint()
 
 
+def read_cache_entry(name: str) -> bytes | None:
+    """What was kept beside the kernels under a name; None if there is nothing. Imports Numba."""
+    entry: bytes | None = _runtime("cache").read_entry(name)
+    return entry
+
+
+def write_cache_entry(name: str, content: bytes) -> None:
+    """Keep something beside the kernels of this version; where it cannot be written, nothing is kept. Imports Numba."""
+    _runtime("cache").write_entry(name, content)
+
+
 def compile_pool() -> None:
     """Compile what the kernels' threads do between calls."""
     _runtime("threads").compile_pool()

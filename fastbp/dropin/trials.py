@@ -22,6 +22,7 @@ from .families import FAMILIES, WINDOW
 from .guesses import Guess, snapshot
 from .lazy import LAZY
 from .methods import KEPT_PATCHES, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
+from .remembering import digest, keep, recall
 from .screening import NotPlain, Screened, screen
 from .subjects import (
     COUNT,
@@ -74,16 +75,25 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     tried = Tried(type(layer), tuple(helpers.values()), frozenset(name for one in both for name in one.methods))
     if not tried.methods.isdisjoint(vars(layer)):
         return _left("a method is an attribute of the object")
+    name = digest(made, layer, arguments, (*own.values(), *(one.function for one in helpers.values())))
+    verdict: Verdict | None = recall(name)
+    if verdict is None:
+        verdict = _undisturbed(
+            made, [Subject(own, layer, arguments, one, sets) for one in FAMILIES], screened, backward
+        )
+        keep(name, verdict)
+    return verdict._replace(forms=verdict.forms.only_for(tried))
+
+
+def _undisturbed(made: type, subjects: list[Subject], screened: Screened, backward: Screened | NotPlain) -> Verdict:
+    """The verdict, with the global random state as it was before, and without a warning."""
     state = np.random.get_state()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            verdict = _try_families(
-                made, [Subject(own, layer, arguments, one, sets) for one in FAMILIES], screened, backward
-            )
+            return _try_families(made, subjects, screened, backward)
     finally:
         np.random.set_state(state)
-    return verdict._replace(forms=verdict.forms.only_for(tried))
 
 
 def _left(reason: str) -> Verdict:

@@ -50,11 +50,7 @@ class KernelCache(getattr(caching, "_Cache", object)):
         its own cache begins, would load it all, 0.35 s; whoever compiles after this calls that himself.
         """
         try:
-            path = self._path(sig, target_context.codegen())
-            content = path.read_bytes()
-            digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-            if _checksum(path, payload) != digest:
-                return None
+            payload = _read_checked(self._path(sig, target_context.codegen()))
             return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
             return None
@@ -63,9 +59,7 @@ class KernelCache(getattr(caching, "_Cache", object)):
         if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
             return
         try:
-            payload = serialize.dumps(data._reduce())
-            path = self._path(sig, data.codegen)
-            _write_atomically(path, _checksum(path, payload) + payload)
+            _write_checked(self._path(sig, data.codegen), serialize.dumps(data._reduce()))
         except Exception:
             return
 
@@ -84,6 +78,35 @@ class KernelCache(getattr(caching, "_Cache", object)):
     def _path(self, sig, codegen) -> Path:
         signature = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()[:24]
         return self._directory / f"{self._name}-{signature}.kernel"
+
+
+def read_entry(name: str) -> bytes | None:
+    """What `write_entry` has kept for this version under a name; None if there is nothing, or something damaged."""
+    try:
+        return _read_checked(cache_directory() / name)
+    except Exception:
+        return None
+
+
+def write_entry(name: str, content: bytes) -> None:
+    """Keep something beside the kernels that was made at some cost; where it cannot be written, nothing is kept."""
+    try:
+        _write_checked(cache_directory() / name, content)
+    except Exception:
+        return
+
+
+def _read_checked(path: Path) -> bytes:
+    """Raises OSError, or ValueError where the file is damaged."""
+    content = path.read_bytes()
+    digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if _checksum(path, payload) != digest:
+        raise ValueError(f"{path} is damaged")
+    return payload
+
+
+def _write_checked(path: Path, payload: bytes) -> None:
+    _write_atomically(path, _checksum(path, payload) + payload)
 
 
 def _checksum(path: Path, payload: bytes) -> bytes:
