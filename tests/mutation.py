@@ -171,7 +171,7 @@ FAULTS = [
     Fault("fastbp/dropin/fast_optimizers.py", "np.ascontiguousarray(gradient)", "gradient.T.reshape(gradient.shape)", "dropin_networks -k last_bit"),
     Fault("fastbp/dropin/restrictions.py", '    return f"{rests[0]} == {rests[1]} == 0"', '    return "True"', "dropin_images -k index"),
     Fault("fastbp/dropin/operations.py", "dx = dx[:, :, pad:-pad, pad:-pad] if is_framed else dx", "dx = dx[:, :, :-2 * pad, :-2 * pad] if is_framed else dx", "dropin_images -k frame"),
-    Fault("fastbp/dropin/operations.py", "x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])", "x.transpose(0, 3, 2, 1)).reshape(-1, x.shape[1])", "dropin_images -k channel"),
+    Fault("fastbp/dropin/arguments.py", "x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])", "x.transpose(0, 3, 2, 1)).reshape(-1, x.shape[1])", "dropin_images -k channel"),
     Fault("fastbp/dropin/statements.py", "if any(_is_part(place, node)", "if False and any(_is_part(place, node)", "dropin_fusing"),
     Fault("fastbp/dropin/programs.py", "if last[one] == place and one >= inputs]", "if one >= inputs]", "dropin_fusing -k bits"),
     Fault("fastbp/dropin/programs.py", "before.row, before.is_changed = made.row, True", "before.row = made.row", "dropin_fusing"),

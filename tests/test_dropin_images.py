@@ -262,6 +262,16 @@ def test_convolution_by_index_matrices_where_whole_windows_fill_the_image(both, 
     assert taken(counts, "Convolution.forward") == taken(counts, "Convolution.backward") == 2
 
 
+def test_a_convolution_without_a_bias(both):
+    source = INDEXED.replace(" + self.b", "").replace("W, b, stride", "W, stride").replace("self.W, self.b", "self.W")
+    source = source.replace("        self.db = np.sum(dout, axis=0)\n", "")
+    plain, fast, counts = both(source)
+    layers = [module.Convolution(normal(4, 3, 3, 3)) for module in (plain, fast)]
+    out = layers[0].forward(normal(2, 3, 7, 7))
+    assert_layers_agree(layers, [("forward", normal(2, 3, 7, 7)), ("backward", normal(*out.shape))] * 2)
+    assert taken(counts, "Convolution.forward") == taken(counts, "Convolution.backward") == 2
+
+
 def test_an_assertion_about_something_else_is_not_passed_over(both):
     source = INDEXED.replace("assert (H + 2 * pad - high) % stride == 0", "assert C * N == 2 * C")
     plain, fast, _ = both(source)

@@ -10,7 +10,7 @@ from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
 
 import fastbp
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import dropped_gradient, operations
+from fastbp.dropin import arguments, dropped_gradient
 from fastbp.dropin.fast_optimizers import RULES, UPDATES, updating
 
 
@@ -46,7 +46,7 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     dropping(network, dout)
     assert np.isnan(seen[-1]).all()
     assert seen[-1].shape == x.shape
-    assert not operations.is_computed(seen[-1])
+    assert not arguments.is_computed(seen[-1])
     assert_same(affine.dW, x.T @ dout, "dW")
     network.gradient(dout)
     assert np.isfinite(seen[-1]).all()
@@ -63,7 +63,7 @@ def test_the_gradient_of_the_images_is_left_out_only_where_it_is_dropped(folder,
     with pytest.raises(AttributeError):
         dropping(Network(container([affine, None]), seen), dout)
     affine.backward(dout)
-    assert operations.is_computed(affine.backward(dout))
+    assert arguments.is_computed(affine.backward(dout))
 
 
 DROPPING = [

@@ -12,7 +12,7 @@ from dropin_cases import define
 from variants import variant
 
 import fastbp
-from fastbp.dropin import calls, idling, loading, operations
+from fastbp.dropin import calls, idling, loading
 
 
 def test_a_short_script_does_not_wait_for_numba(monkeypatch):
@@ -120,7 +120,7 @@ def small_relu(monkeypatch, tmp_path):
     names = (
         (calls, "LEAST_ELEMENTWISE"),
         (calls, "LEAST_COUNTED"),
-        (operations, "LEAST_ELEMENTWISE"),
+        (fastbp.dropin.arguments, "LEAST_ELEMENTWISE"),
         (idling.Idling, "MOST"),
     )
     for module, name in names:

@@ -36,6 +36,7 @@ from .weight_decay import without_squares
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
+LOOKED_AT = 0.04  # seconds of a class's own work, after which it is looked at whether kernels may take any of it
 VERSION = "__fastbp_version__"  # on functions: which of the book's they are
 
 
@@ -313,6 +314,7 @@ class _Patched:
         self.wrapped: dict[str, Any] = {}
         self.is_watched = self.is_plain = False
         self.chosen: dict[str, calls.Method] | None = None
+        self.uncounted, self.may_be_ours = 0.0, None if version is None else True
 
     def wrap(self, wrap: calls.Wrapper) -> None:
         self.is_watched, self.is_plain = hasattr(wrap, "watches"), wrap is calls.plain
@@ -326,6 +328,21 @@ class _Patched:
             if self.chosen is None:
                 self.chosen = self._choose(layer, arguments)
             return self.chosen
+
+    def weigh(self, name: str, seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
+        """How much of a call to count: nothing before the class, if it is not known, has done some work and was looked at.
+
+        None where it is no operation's.
+        """
+        if self.may_be_ours is None:
+            self.uncounted += seconds
+            if name != "forward" or self.uncounted < LOOKED_AT:
+                return 0.0
+            from .prospects import may_be_ours
+
+            self.may_be_ours = may_be_ours(self.made, arguments[0], arguments[1:], result, self.own[name])
+            seconds = self.uncounted
+        return seconds if self.may_be_ours else None
 
     def _choose(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
@@ -382,6 +399,9 @@ class _Fast:
                 return calls.PASS
             chosen = self.patched.decide(arguments[0], arguments[1:])
         return chosen[self.name](*arguments)
+
+    def weigh(self, seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
+        return self.patched.weigh(self.name, seconds, arguments, result)
 
     @property
     def forms(self) -> Any:

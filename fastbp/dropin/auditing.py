@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import calls
+from .arguments import PASS, Method, is_computed
 from .lazy import OURS, LazyColumns
-from .operations import PASS, Method, is_computed
 from .rounding import Terms, largest, terms_of
 
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)

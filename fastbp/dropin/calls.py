@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, SCALE, Method
 from .idling import NeverIdling, wake_all
 from .loading import Loader
-from .operations import _SCALE, LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, Method
 
 Wrapper = Callable[[str, Method, Method], Method]
+Weigher = Callable[[float, tuple[Any, ...], Any], float | None]
+
+
+def all_of_it(seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
+    """Of what is known, or is no layer."""
+    return seconds
 
 
 class _Beginning:
@@ -41,10 +47,13 @@ class _Beginning:
         self.over, self.work, self.small = False, 0.0, 0
         self.loader = Loader()
 
-    def count(self, name: str, arguments: tuple[Any, ...], result: Any) -> float:
-        """Count the work of a call, and return it; 0 where the kernels would lose."""
+    def count(self, name: str, arguments: tuple[Any, ...], result: Any, weigh: Weigher) -> float:
+        """Count the work of a call, and return it; 0 where the kernels would lose, or where it is none of theirs."""
         seconds = estimated_seconds(name, arguments, result)
-        self.work += seconds
+        counted = weigh(seconds, arguments, result) if seconds else 0.0
+        if counted is None:
+            return 0.0
+        self.work += counted
         worth = self.work - self.SMALL * self.small
         if worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
             self.loader.wait()
@@ -55,7 +64,7 @@ class _Beginning:
         return seconds if worth > self.LOST else 0.0
 
 
-LEAST_COUNTED = 6_000 * _SCALE  # numbers in the array that is given
+LEAST_COUNTED = 6_000 * SCALE  # numbers in the array that is given
 # Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
 # and backwards, and of each number of the images that are pooled. Without the last two the kernels began 1 to 2 s late in
 # readers' convolutional networks: one took 4.4 s instead of 3.8.
@@ -114,17 +123,22 @@ def script_is_over() -> None:
 
 
 def plain(name: str, fast: Method, own: Method) -> Method:
-    """`eager`, once the beginning is over. `fast` may have an attribute `idling`, which notes the sizes of calls."""
+    """`eager`, once the beginning is over.
+
+    `fast` may have attributes: `idling`, which notes the sizes of calls, and `weigh`, which says of a call that is over, of
+    so many seconds, how many are to be counted now; None where no kernel will take such calls.
+    """
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED)
     names["idling"] = getattr(fast, "idling", NeverIdling())
+    names["weigh"] = getattr(fast, "weigh", all_of_it)
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
     call.__defaults__ = getattr(own, "__defaults__", None)
     return functools.update_wrapper(call, own)
 
 
-_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "counted", "idling", "result"}
+_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "counted", "idling", "weigh", "result"}
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
 # of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not
 # counted as work: counting takes 2 us.
@@ -134,7 +148,7 @@ def call({0.parameters}):
         return accelerated({0.arguments})
     result = own({0.arguments})
     if {0.given_may_be_large}:
-        idling.large() if beginning.count(name, ({0.positional}), result) else idling.small(name)
+        idling.large() if beginning.count(name, ({0.positional}), result, weigh) else idling.small(name)
     else:
         beginning.small += 1
         idling.small(name)

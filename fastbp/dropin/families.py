@@ -247,8 +247,10 @@ def _draw_convolution(rng: Any, place: int, current: Values, arguments: tuple[An
     filters, channels, high, wide = current["W"].shape if np.ndim(current["W"]) == 4 else (1, 1, 1, 1)
     x = _input(rng, (BATCHES[time % 3], channels, high + place % 4, wide + place * 3 % 5), time, dtype)
     scale = (1.0, 1e4)[time % 2]
-    W, b = _numbers(rng, (filters, channels, high, wide), scale), _numbers(rng, (filters,), scale)
-    return {"x": x, "W": W, "b": b, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
+    drawn = {"x": x, "W": _numbers(rng, (filters, channels, high, wide), scale)}
+    if "b" in current:
+        drawn["b"] = _numbers(rng, (filters,), scale)
+    return {**drawn, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
 
 
 def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
@@ -315,10 +317,8 @@ FAMILIES = (
         predicting=lambda operation: methods.normalization_apply(*operation.settings),
     ),
     Family(
-        "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION],
-        _always(
-            methods.CONVOLUTION_BACKWARD, methods.CONVOLUTION_BACKWARD_BY_WEIGHTS, methods.CONVOLUTION_BACKWARD_KEPT,
-        ),
+        "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION, methods.CONVOLUTION_PLAIN],
+        methods.convolution_gradients,
         _draw_convolution, formulas=tuple(LAZY), ndims=(4,), restrictions=OF_CONVOLUTION,
     ),
     Family(

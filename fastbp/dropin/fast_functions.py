@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .operations import FLOAT, PASS, Method, as_float, is_array, is_count, is_tame, kernels
+from .arguments import FLOAT, PASS, Method, as_float, is_array, is_count
+from .operations import is_tame, kernels
 
 
 def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:

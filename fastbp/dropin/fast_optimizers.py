@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .operations import _SCALE, PASS, Method, is_array, is_tame, kernels
+from .arguments import PASS, SCALE, Method, is_array
+from .operations import is_tame, kernels
 
 EPSILON = 1e-7  # the book's
-LEAST_NUMBERS = 5_000 * _SCALE  # of all parameters; below, NumPy takes less time
+LEAST_NUMBERS = 5_000 * SCALE  # of all parameters; below, NumPy takes less time
 
 
 class Rule(NamedTuple):

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from . import calls
+from .arguments import FLOAT, PASS, SCALE
 from .idling import Idling
-from .operations import _SCALE, FLOAT, PASS, kernels
+from .operations import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
 from .recompiling import recompiled
 from .statements import Run, own_function, runs_in
 
-LEAST_NUMBERS = 35_000 * _SCALE  # of an array; below, NumPy takes as long
+LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import operations
+from . import arguments, operations
+from .arguments import PASS, WASTED, Method, Rows
 from .dropped_gradient import dropped
 from .idling import Idling, NeverIdling
 from .known_versions import CHANNELS, NO_EPSILON
 from .lazy import LAZY, PATCHES
-from .operations import Method
 
 NEEDS_DX = "self is not dropped.layer"
 TRAIN = "train"  # a parameter that is a flag, whatever the script calls it
@@ -29,14 +29,14 @@ KEPT_PATCHES = f"vars(self).get({LAZY[PATCHES][1]!r})"
 
 
 # What the expressions of forms may call: images as rows of their channels, and rows as images again.
-NAMES = {"np": np, "by_channel": operations.Rows(True).of, "as_images": operations.Rows(True).back}
+NAMES = {"np": np, "by_channel": Rows(True).of, "as_images": Rows(True).back}
 _COMPUTES = re.compile(r"np\.|by_channel| [-+*/] ")  # of what is read: more than a look at an attribute
 
 
 class Operation(NamedTuple):
     """A function of `operations` by its name, what it takes, and what it gives; `settings` if the name makes it.
 
-    work: an expression of its inputs; where it is below the number of that name in `operations`, `least`, NumPy takes less
+    work: an expression of its inputs; where it is below the number of that name in `arguments`, `least`, NumPy takes less
     time.
     """
 
@@ -159,8 +159,8 @@ def written(
     roles = _roles(len(parameters), forms)
     shown = [*parameters, *rest] if alone else roles
     names: dict[str, Any] = {
-        "PASS": module.PASS,
-        "WASTED": module.WASTED,
+        "PASS": PASS,
+        "WASTED": WASTED,
         "waste": Waste(),
         "dropped": dropped,
         **NAMES,
@@ -174,7 +174,7 @@ def written(
     for place, form in enumerate(forms):
         names[f"operation{place}"] = form.operation.function(module)
         names[f"kinds{place}"] = _numbered(form.kinds)
-        names[f"least{place}"] = getattr(module, form.operation.least, 0)
+        names[f"least{place}"] = getattr(arguments, form.operation.least, 0) if module is operations else 0
         indent = "    "
         if form.train is not None:
             lines.append(f"    if {'' if form.train else 'not '}{form.flag}:")
@@ -353,6 +353,11 @@ CONVOLUTION_BACKWARD = Operation(
 CONVOLUTION_BACKWARD_BY_WEIGHTS = Operation(
     "convolution_backward_by_weights", ("dout", "patches", "W", "shape", "window", "needs_dx"), ("dx", "dW", "db")
 )
+CONVOLUTION_PLAIN = CONVOLUTION._replace(name="convolution_forward_plain", inputs=("x", "W", "stride", "pad"))
+CONVOLUTION_BACKWARD_PLAIN = CONVOLUTION_BACKWARD._replace(name="convolution_backward_plain", outputs=("dx", "dW"))
+CONVOLUTION_BACKWARD_BY_WEIGHTS_PLAIN = CONVOLUTION_BACKWARD_BY_WEIGHTS._replace(
+    name="convolution_backward_by_weights_plain", outputs=("dx", "dW")
+)
 CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
     name="convolution_backward_kept", outputs=("dx", "dW", "db", "gradients")
 )
@@ -385,6 +390,13 @@ def normalization(epsilon: float, by_channel: bool = False) -> Operation:
 def normalization_apply(epsilon: float, by_channel: bool = False) -> Operation:
     settings = (epsilon, by_channel)
     return Operation("normalization_apply", ("x", *_VECTORS), ("out", "old_mean", "old_var"), settings, *_NORMALIZED)
+
+
+def convolution_gradients(forward: Operation) -> tuple[Operation, ...]:
+    """Those of a convolution's forward, with a bias or without one."""
+    if forward == CONVOLUTION_PLAIN:
+        return CONVOLUTION_BACKWARD_PLAIN, CONVOLUTION_BACKWARD_BY_WEIGHTS_PLAIN
+    return CONVOLUTION_BACKWARD, CONVOLUTION_BACKWARD_BY_WEIGHTS, CONVOLUTION_BACKWARD_KEPT
 
 
 def normalization_gradients(forward: Operation) -> tuple[Operation, ...]:

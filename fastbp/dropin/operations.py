@@ -9,23 +9,36 @@ included, stays as it was.
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends import get_backend, kernel_cache
+from .arguments import (
+    FLOAT,
+    LARGEST_EXPONENT,
+    LEAST_ELEMENTWISE,
+    PASS,
+    TAME,
+    WASTED,
+    Method,
+    Rows,
+    as_float,
+    as_input,
+    fits,
+    framed,
+    is_array,
+    is_count,
+    is_floating,
+    is_frame,
+    is_transposed,
+    labels_of,
+    no_gradient,
+)
 from .global_random import uniform
 from .label_losses import LOSSES
 from .lazy import ConvolutionGradients, PoolingGradients
-
-PASS: Any = object()
-WASTED: Any = object()  # PASS, said after the work: what came out is for NumPy to warn of
-FLOAT = np.dtype(np.float64)
-_INPUTS = (FLOAT, np.dtype(np.float32), np.dtype(np.uint8))  # what a product takes beside float64 weights
-Method = Callable[..., Any]
 
 
 class _Kernels:
@@ -48,67 +61,6 @@ class _Kernels:
 kernels = _Kernels()
 
 
-def is_array(value: Any, dtype: np.dtype[Any] = FLOAT) -> bool:
-    """A plain array of exactly this dtype; subclasses, masked arrays for one, do things of their own."""
-    return type(value) is np.ndarray and value.dtype == dtype
-
-
-def _is_floating(value: Any) -> bool:
-    return type(value) is np.ndarray and (value.dtype == FLOAT or value.dtype == np.float32)
-
-
-def as_float(value: Any) -> Any:
-    """A plain array of real numbers as float64, as assigning it to a float64 array converts it; else None."""
-    if type(value) is not np.ndarray or value.dtype.kind not in "biuf" or value.itemsize > 8:
-        return None
-    return value if value.dtype == FLOAT else value.astype(FLOAT)
-
-
-def is_count(*values: Any, at_least: int) -> bool:
-    return all(type(value) is int and value >= at_least for value in values)
-
-
-def _fits(x: Any, W: Any) -> bool:
-    """Whether x (N, ...) has rows that W (D, M), float32 or float64, can take, and the product has W's dtype."""
-    if type(x) is not np.ndarray or type(W) is not np.ndarray or W.ndim != 2 or x.ndim < 2 or not len(x):
-        return False
-    if x.size != len(x) * W.shape[0] or not W.size:
-        return False
-    return x.dtype in _INPUTS or x.dtype.kind in "iu" if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
-
-
-def _as_input(rows: Any) -> Any:
-    """Rows as a product takes them: other integers than bytes as float64, as NumPy makes them."""
-    return rows if rows.dtype in _INPUTS else rows.astype(FLOAT)
-
-
-_NOT_COMPUTED = np.array(np.nan)
-
-
-def _no_gradient(shape: tuple[int, ...]) -> Any:
-    """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
-    return np.broadcast_to(_NOT_COMPUTED, shape)
-
-
-def is_computed(result: Any) -> bool:
-    """Whether a result is not what stands in the place of a dropped gradient."""
-    return not (isinstance(result, np.ndarray) and np.may_share_memory(result, _NOT_COMPUTED))
-
-
-# Below these, NumPy takes less time than a call of a kernel, most of which is Python's; `methods` compares. A product of
-# fewer multiplications is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with
-# 0, kernels take all.
-# Measured and rejected: float64 products below 6,000,000. OpenBLAS alone takes 0.8 to 1 of a kernel's time for them; beside
-# kernels for the rest of a network, whole scripts took longer.
-_SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
-LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * _SCALE, 1_500 * _SCALE, 2_500 * _SCALE
-LEAST_DROPOUT, LEAST_SOFTMAX = 3_000 * _SCALE, 400 * _SCALE
-
-# Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
-TAME = {8: 1e150, 4: 1e18}  # by the size of a number: below these, no product or sum in a layer comes near overflow
-LARGEST_EXPONENT = {8: 709.0, 4: 88.0}  # likewise: exp of them does not overflow
-
-
 def is_tame(*arrays: Any) -> bool:
     """Whether no number of these arrays is NaN, infinite, or so large that its square may overflow."""
     return all(kernels.largest_magnitude(array) < TAME[array.itemsize] for array in arrays)
@@ -116,28 +68,28 @@ def is_tame(*arrays: Any) -> bool:
 
 def affine_forward(x: Any, W: Any, b: Any) -> Any:
     """-> out (N, M), rows: x as (N, D)."""
-    if not (_fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
+    if not (fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
         return PASS
     rows = x.reshape(x.shape[0], -1)
-    out = kernels.affine_forward(_as_input(rows), W, b)
+    out = kernels.affine_forward(as_input(rows), W, b)
     return (out, rows) if is_tame(out) else WASTED
 
 
 def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
     """-> dx, of `shape`, dW (D, M), db (M,)."""
-    if not (_fits(rows, W) and rows.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(rows), W.shape[1])):
+    if not (fits(rows, W) and rows.ndim == 2 and is_array(dout, W.dtype) and dout.shape == (len(rows), W.shape[1])):
         return PASS
     if type(shape) is not tuple or shape[0] != len(rows) or math.prod(shape) != rows.size:
         return PASS
-    dx, dW, db = kernels.affine_backward(dout, _as_input(rows), W, needs_dx)
+    dx, dW, db = kernels.affine_backward(dout, as_input(rows), W, needs_dx)
     if not is_tame(db):
         return WASTED
-    return _no_gradient(shape) if dx is None else dx.reshape(shape), dW, db
+    return no_gradient(shape) if dx is None else dx.reshape(shape), dW, db
 
 
 def product_forward(x: Any, W: Any) -> Any:
     """-> out (N, M), rows: x as (N, D)."""
-    if not _fits(x, W):
+    if not fits(x, W):
         return PASS
     return affine_forward(x, W, np.zeros(W.shape[1], W.dtype))
 
@@ -148,14 +100,9 @@ def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) ->
     return results[:2] if isinstance(results, tuple) else results
 
 
-def is_transposed(*arrays: Any) -> bool:
-    """Whether these are matrices by columns, as a transposed one is: NumPy's results are so, too, and kernels' are to be."""
-    return all(array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous for array in arrays)
-
-
 def relu_forward(x: Any, strict: bool = False) -> Any:
     """-> out, mask: x <= 0; strict: x < 0."""
-    if not _is_floating(x) or not x.ndim:
+    if not is_floating(x) or not x.ndim:
         return PASS
     if is_transposed(x):
         out, mask = kernels.relu_forward(x.T, strict)
@@ -180,19 +127,19 @@ def relu_backward(dout: Any, mask: Any) -> Any:
 
 def relu_forward_of_tame(x: Any) -> Any:
     """The same, where a layer makes something else of NaN and infinities."""
-    return relu_forward(x) if _is_floating(x) and is_tame(x) else PASS
+    return relu_forward(x) if is_floating(x) and is_tame(x) else PASS
 
 
 def relu_forward_strict_of_tame(x: Any) -> Any:
-    return relu_forward_strict(x) if _is_floating(x) and is_tame(x) else PASS
+    return relu_forward_strict(x) if is_floating(x) and is_tame(x) else PASS
 
 
 def relu_backward_of_tame(dout: Any, mask: Any) -> Any:
-    return relu_backward(dout, mask) if _is_floating(dout) and is_tame(dout) else PASS
+    return relu_backward(dout, mask) if is_floating(dout) and is_tame(dout) else PASS
 
 
 def _relu_backward(dout: Any, mask: Any, out: Any) -> Any:
-    if not (_is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+    if not (is_floating(dout) and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
     if is_transposed(dout, mask):
         dx = kernels.relu_backward(dout.T, mask.T, None if out is None else out.T)
@@ -202,7 +149,7 @@ def _relu_backward(dout: Any, mask: Any, out: Any) -> Any:
 
 def sigmoid_forward(x: Any) -> Any:
     """-> out."""
-    if not _is_floating(x) or not x.ndim:
+    if not is_floating(x) or not x.ndim:
         return PASS
     if kernels.largest_magnitude(x) > LARGEST_EXPONENT[x.itemsize]:
         return PASS
@@ -216,7 +163,7 @@ def sigmoid_backward(dout: Any, out: Any) -> Any:
 
 def tanh_forward(x: Any) -> Any:
     """-> out."""
-    if not _is_floating(x) or not x.ndim or not is_tame(x):
+    if not is_floating(x) or not x.ndim or not is_tame(x):
         return PASS
     return (kernels.tanh_forward(x),)
 
@@ -227,26 +174,15 @@ def tanh_backward(dout: Any, out: Any) -> Any:
 
 
 def _from_output(kernel: Method, dout: Any, out: Any) -> Any:
-    if not (_is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
+    if not (is_floating(out) and out.ndim and is_array(dout, out.dtype) and dout.shape == out.shape):
         return PASS
     dx = kernel(dout, out)
     return (dx,) if is_tame(dx) else WASTED
 
 
-def _labels(t: Any, shape: tuple[int, ...]) -> Any:
-    """Labels of scores (N, C) as indices (N,), where the book's layer would take them so; else None."""
-    if type(t) is not np.ndarray or t.dtype.kind not in "biuf":
-        return None
-    if t.shape == shape and t.size:
-        return t.argmax(axis=1)
-    if t.shape != shape[:1] or t.size in (0, shape[0] * shape[1]) or t.dtype.kind not in "iu":
-        return None
-    return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
-
-
 def _labels_of_scores(x: Any, t: Any) -> Any:
     """The labels, if the scores x are a matrix of numbers whose differences are finite; else None."""
-    if not _is_floating(x) or x.ndim != 2 or (labels := _labels(t, x.shape)) is None:
+    if not is_floating(x) or x.ndim != 2 or (labels := labels_of(t, x.shape)) is None:
         return None
     return labels if is_tame(x) else None
 
@@ -278,11 +214,11 @@ def softmax_with_other_loss(loss: str, epsilon: float) -> Method:
 
 def softmax_with_loss_backward(y: Any, t: Any) -> Any:
     """-> dx = (y - one-hot t) / N."""
-    if not _is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
+    if not is_floating(y) or y.ndim != 2 or type(t) is not np.ndarray:
         return PASS
     if t.shape == y.shape and t.size and t.dtype.kind in "biuf" and np.result_type(y, t) == y.dtype:
         return (kernels.softmax_cross_entropy_backward(y, t.astype(y.dtype, copy=False)),)
-    labels = _labels(t, y.shape) if t.ndim == 1 else None
+    labels = labels_of(t, y.shape) if t.ndim == 1 else None
     return PASS if labels is None else (kernels.softmax_cross_entropy_backward(y, labels),)
 
 
@@ -317,36 +253,15 @@ def _inverted(ratio: Any) -> float | None:
 
 
 def _dropout(x: Any, ratio: Any, scale: float) -> Any:
-    if not (_is_floating(x) and x.ndim and isinstance(ratio, int | float)):
+    if not (is_floating(x) and x.ndim and isinstance(ratio, int | float)):
         return PASS
     return kernels.dropout_forward(x, uniform(x.shape, kernels), ratio, scale) if is_tame(x) else PASS
 
 
 def _dropout_gradient(dout: Any, mask: Any, scale: float) -> Any:
-    if not (_is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
+    if not (is_floating(dout) and dout.ndim and is_array(mask, np.dtype(bool)) and dout.shape == mask.shape):
         return PASS
     return (kernels.dropout_backward(dout, mask, scale),) if is_tame(dout) else PASS
-
-
-class Rows(NamedTuple):
-    """How batch normalisation takes images (N, C, H, W): each as a row of C * H * W numbers, or each pixel as one of C."""
-
-    by_channel: bool
-
-    def of(self, x: Any) -> Any:
-        """x (N, D) or (N, C, H, W) as the rows that have a mean and a variance for each column; None for anything else."""
-        if not is_array(x) or x.ndim not in (2, 4) or not x.size:
-            return None
-        if self.by_channel and x.ndim == 4:
-            return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])
-        return x.reshape(x.shape[0], -1)
-
-    def back(self, rows: Any, shape: tuple[int, ...]) -> Any:
-        """Rows as an array of the shape that they were made of."""
-        if self.by_channel and len(shape) == 4:
-            count, channels, height, width = shape
-            return rows.reshape(count, height, width, channels).transpose(0, 3, 1, 2)
-        return rows.reshape(shape)
 
 
 def normalization_forward(epsilon: float, by_channel: bool = False) -> Method:
@@ -471,6 +386,22 @@ def convolution_backward_kept(
     return (*results, ConvolutionGradients(dout.copy(), W.copy())) if isinstance(results, tuple) else results
 
 
+def convolution_forward_plain(x: Any, W: Any, stride: Any, pad: Any) -> Any:
+    """The same without a bias."""
+    return convolution_forward(x, W, np.zeros(len(W)), stride, pad) if is_array(W) and W.ndim == 4 else PASS
+
+
+def convolution_backward_plain(*arguments: Any) -> Any:
+    """-> dx, dW."""
+    results = convolution_backward(*arguments)
+    return results[:2] if isinstance(results, tuple) else results
+
+
+def convolution_backward_by_weights_plain(*arguments: Any) -> Any:
+    results = convolution_backward_by_weights(*arguments)
+    return results[:2] if isinstance(results, tuple) else results
+
+
 def _convolution_backward(dout: Any, patches: Patches, W: Any, shape: Any, needs_dx: Any) -> Any:
     padded, _, filters, stride, pad, _ = patches
     high, wide = ((padded.shape[axis] - filters[axis]) // stride + 1 for axis in (2, 3))
@@ -481,7 +412,7 @@ def _convolution_backward(dout: Any, patches: Patches, W: Any, shape: Any, needs
     dx, dW, db = kernels.convolution_backward(dout, padded, W, stride, pad, needs_dx)
     if not is_tame(db):  # it is the sum of dout, which is then finite
         return WASTED
-    return _no_gradient(shape) if dx is None else dx, dW, db
+    return no_gradient(shape) if dx is None else dx, dW, db
 
 
 def pooling(fill: float | None = None, is_kept: bool = False) -> Method:
@@ -489,30 +420,18 @@ def pooling(fill: float | None = None, is_kept: bool = False) -> Method:
 
     def pooling_forward(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
         """-> out (N, C, OH, OW), arg_max (N * OH * OW * C,), and patches where they are kept."""
-        if not is_count(pool_h, pool_w, stride, at_least=1) or not _is_frame(pad, fill):
+        if not is_count(pool_h, pool_w, stride, at_least=1) or not is_frame(pad, fill):
             return PASS
         images = as_float(x)
         if images is None or x.ndim != 4 or not x.size:
             return PASS
-        images = images if fill is None else _framed(images, pad, fill)
+        images = images if fill is None else framed(images, pad, fill)
         if images.shape[2] < pool_h or images.shape[3] < pool_w:
             return PASS
         results = kernels.pooling_forward(images, pool_h, pool_w, stride, 0)
         return (*results, PoolingPatches(images, pool_h, pool_w, stride)) if is_kept else results
 
     return pooling_forward
-
-
-def _is_frame(pad: Any, fill: float | None) -> bool:
-    return bool(pad == 0) if fill is None else is_count(pad, at_least=1)
-
-
-def _framed(images: Any, pad: int, fill: float) -> Any:
-    """The images (N, C, H, W) with `pad` numbers around each."""
-    count, channels, height, width = images.shape
-    framed = np.full((count, channels, height + 2 * pad, width + 2 * pad), fill)
-    framed[:, :, pad:-pad, pad:-pad] = images
-    return framed
 
 
 def pooling_gradient(is_framed: bool = False, is_kept: bool = False) -> Method:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import fast_functions
+from .arguments import Rows
 from .lazy import OURS, LazyColumns
 from .methods import Form, Operation, names_in
-from .operations import Rows
 
 Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
 

@@ -198,13 +198,13 @@ def copied(value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def on_numpy() -> ModuleType:
-    """The operations once more, on the NumPy backend and for any number of numbers: nothing is compiled for a trial."""
+    """The operations once more, on the NumPy backend: nothing is compiled for a trial."""
     spec = importlib.util.find_spec(operations.__name__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    vars(module).update({name: 0 for name in vars(module) if name.startswith("LEAST_")}, kernels=reference)
+    vars(module)["kernels"] = reference
     return module
 
 

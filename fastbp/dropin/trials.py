@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import PASS
 from .families import FAMILIES, WINDOW
 from .guesses import Guess, snapshot
 from .lazy import LAZY
@@ -173,7 +174,7 @@ def _takes_the_call(subject: Subject, operation: Operation, binding: dict[str, s
         results = operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
     except Exception:
         return True  # trying it will say what is wrong
-    return results is not on_numpy().PASS
+    return results is not PASS
 
 
 class _Trial(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import PASS, Method
 from .lazy import LAZY, OURS, made_of
 from .methods import Form, kind_of, written
-from .operations import Method
 from .subjects import COUNT, Differs, Subject, Values, call, copied, each_same, evaluate, on_numpy, same
 
 
@@ -62,7 +62,7 @@ def _forward(subject: Subject, before: Method, layers: list[Any], given: list[li
     out = call(subject.own["forward"], layers[0], *given[0])
     np.random.seed(place)
     if not isinstance(out, Exception):
-        if call(before, layers[1], *given[1]) is on_numpy().PASS:
+        if call(before, layers[1], *given[1]) is PASS:
             call(subject.own["forward"], layers[1], *given[1])
             forget_lazy(layers[1])
         forms: tuple[Form, ...] = before.forms  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ def _both(
         np.random.seed(place)
         outcomes.append(call(method, layer, *arguments))
         states.append(np.random.get_state(legacy=True)[1:3])  # type: ignore[index]
-    if outcomes[0] is on_numpy().PASS or isinstance(outcomes[0], Exception):
+    if outcomes[0] is PASS or isinstance(outcomes[0], Exception):
         call(own, layers[1], *given[1])
         forget_lazy(layers[1])
         return "", False

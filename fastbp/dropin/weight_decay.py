@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from . import calls
+from .arguments import PASS
 from .idling import Idling
-from .operations import PASS, sum_of_squares
+from .operations import sum_of_squares
 from .recognition import function_node
 from .recompiling import recompiled
 

@@ -1,0 +1,109 @@
+"""Whether a class may be a kernel's at all, by one call: what is none of theirs does not bring the kernels to begin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dropin_cases import define, outcome, run, write
+from test_dropin_attributes import FLAGS, KEPT, OF_IMAGES
+from test_dropin_variants import CASES
+from variants import REWRITINGS, variant
+
+from fastbp.dropin.prospects import may_be_ours
+
+RECURRENT = """
+import numpy as np
+
+
+class RNN:
+    def __init__(self, Wx, Wh, b):
+        self.params, self.cache = [Wx, Wh, b], None
+
+    def forward(self, x, h_prev):
+        Wx, Wh, b = self.params
+        h_next = np.tanh(np.dot(h_prev, Wh) + np.dot(x, Wx) + b)
+        self.cache = (x, h_prev, h_next)
+        return h_next
+
+    def backward(self, dh_next):
+        return dh_next
+
+
+class Scaled:
+    def __init__(self, W, b):
+        self.W, self.b = W, b
+
+    def forward(self, x):
+        return 2 * np.dot(x, self.W) + self.b
+
+    def backward(self, dout):
+        return dout
+
+
+class Printing(Scaled):
+    def forward(self, x):
+        print("forward")
+        return np.dot(x, self.W) + self.b
+"""
+
+
+def looked_at(module, name, made_of, given):
+    made = getattr(module, name)
+    layer = made(*made_of)
+    result = layer.forward(*given)
+    return may_be_ours(made, layer, given, result, made.forward)
+
+
+def test_what_is_none_of_theirs(tmp_path):
+    module = define(RECURRENT, tmp_path)
+    square, x = np.ones((4, 4)), np.random.default_rng(0).random((5, 4))
+    assert not looked_at(module, "RNN", (square, square, np.zeros(4)), (x, x))
+    assert not looked_at(module, "Scaled", (square, np.zeros(4)), (x,))
+    assert not looked_at(module, "Printing", (square, np.zeros(4)), (x,))
+
+
+def test_what_takes_the_statistics_of_all_rows_is_looked_at_by_its_shape(tmp_path):
+    source = OF_IMAGES.replace("KEEPS", KEPT["a tuple"][0]).replace("TAKES", KEPT["a tuple"][1])
+    images = np.random.default_rng(0).random((6, 3, 4, 5))
+    assert looked_at(define(source, tmp_path), "BatchNorm2d", (np.ones(3), np.zeros(3)), (images,))
+    assert looked_at(define(FLAGS, tmp_path), "Dropout", (0.3,), (np.ones((9, 4)),))
+
+
+@pytest.mark.parametrize("place", range(len(REWRITINGS)))
+def test_no_layer_that_kernels_take_is_given_up(place, tmp_path):
+    layer, *edits = REWRITINGS[place]
+    module, (arguments, calls) = define(variant(layer, *edits), tmp_path), CASES[layer]
+    made = getattr(module, layer)
+    seen = []
+    for method, *given in calls:
+        one = made(*arguments)
+        with np.errstate(all="ignore"):
+            result = outcome(one.forward, *(np.copy(part) if isinstance(part, np.ndarray) else part for part in given))
+        if method == "forward" and not isinstance(result, type):
+            seen.append(may_be_ours(made, one, tuple(given), result, made.forward))
+    assert any(seen)
+
+
+SCRIPT = """
+import sys
+
+import numpy as np
+from own import RNN, Scaled
+
+weights = np.ones((300, 300)), np.ones((300, 300)), np.zeros(300)
+x, layer, scaled = np.ones((100, 300)), RNN(*weights), Scaled(*weights[1:])
+for _ in range(200):
+    layer.forward(x, x)
+    scaled.backward(scaled.forward(x))
+assert ("numba" in sys.modules) == (sys.argv[1:] == ["counted"])
+"""
+
+
+def test_a_script_of_other_layers_is_over_without_numba(tmp_path):
+    write(tmp_path, "own.py", RECURRENT)
+    script = write(tmp_path, "script.py", SCRIPT)
+    done = run(tmp_path, "-m", "fastbp", "run", script, env={"FASTBP_LEAST_WORK": "1"})
+    assert done.returncode == 0, done.stderr
+    write(tmp_path, "own.py", RECURRENT.replace("2 * np.dot", "np.dot"))
+    done = run(tmp_path, "-m", "fastbp", "run", script, "counted", env={"FASTBP_LEAST_WORK": "1"})
+    assert done.returncode == 0, done.stderr
