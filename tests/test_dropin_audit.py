@@ -198,6 +198,39 @@ def test_a_sum_that_cancelled_is_compared_with_its_terms(faulty, found):
         audited(Affine(), dout)
 
 
+@pytest.mark.parametrize("kept", [list, tuple, dict])
+@pytest.mark.parametrize(("faulty", "found"), [(1e-16, False), (1e-9, True)])
+def test_terms_are_those_of_each_part_of_a_list_whatever_is_written_into_it(kept, faulty, found):
+    """The terms of dW are a million times those of db, and the layer writes both into arrays that it was given."""
+
+    class Affine:
+        def __init__(self):
+            self.W, self.b, self.x = np.ones((2, 2)), np.zeros(2), np.full((4, 2), 1e6)
+            self.original_x_shape = self.x.shape
+            both = np.zeros((2, 2)), np.zeros(2)
+            self.grads = dict(enumerate(both)) if kept is dict else kept(both)
+
+        def backward(self, dout):
+            self.grads[0][...], self.grads[1][...] = self.x.T @ dout, dout.sum(axis=0)
+            return dout @ self.W.T
+
+    def fast(layer, dout):
+        result = Affine.backward(layer, dout)
+        layer.grads[1][...] += faulty
+        return result
+
+    fast.forms = FORMS["Affine"].backward
+    dout = np.array([[0.1, 2.0], [0.2, -2.0], [-0.3, 0.5], [0.0, -0.5]])
+    audited = Auditor()("Affine.backward", fast, Affine.backward)
+    layer = Affine()
+    if found:
+        with pytest.raises(DifferenceFound, match=r"grads\[1\]\[0\] is .*5.5.*e-17.* by your code, .*e-09.* by fastbp"):
+            audited(layer, dout)
+    else:
+        audited(layer, dout)
+        assert (layer.grads[1] == dout.sum(axis=0) + faulty).all()
+
+
 CONFIDENT = """
 import numpy as np
 

@@ -14,7 +14,7 @@ import numpy as np
 from . import calls
 from .arguments import PASS, Method, is_computed
 from .lazy import OURS, LazyColumns
-from .rounding import Terms, largest, terms_of
+from .rounding import Terms, largest, parts_of, terms_of
 
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)
 
@@ -136,13 +136,12 @@ class Auditor:
             np.random.set_state(random)
 
     def _compare(self, where: str, what: str, audit: Audit, terms: _Terms, actual: Any, wanted: Any) -> None:
-        if type(wanted) is dict:
-            for key, other in wanted.items():
-                self._compare(where, f"{what}[{key!r}]", audit, terms, actual[key], other)
-            return
-        if isinstance(wanted, tuple | list):
-            for one, other in zip(actual, wanted, strict=True):
-                self._compare(where, what, audit, terms, one, other)
+        if isinstance(wanted, dict | tuple | list):
+            ones, others = dict(parts_of(what, actual)), dict(parts_of(what, wanted))
+            if ones.keys() != others.keys():
+                raise DifferenceFound(f"{where}: {what} has {len(others)} entries by your code, {len(ones)} by fastbp")
+            for name, other in others.items():
+                self._compare(where, name, audit, terms, ones[name], other)
             return
         if not isinstance(wanted, np.ndarray | np.generic | int | float):
             return
@@ -202,12 +201,13 @@ def _copy(argument: Any) -> Any:
         return argument.copy(order="K")
     if type(argument) is dict:
         return {key: _copy(value) for key, value in argument.items()}
-    if type(argument) is list:
-        return list(map(_copy, argument))
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_copy, argument))
     if hasattr(argument, "__dict__") and not isinstance(argument, type):
         double = object.__new__(type(argument))
         attributes = {
-            name: _copy(value) if type(value) in (dict, list) else value for name, value in vars(argument).items()
+            name: _copy(value) if type(value) in (dict, list, tuple) else value
+            for name, value in vars(argument).items()
         }
         double.__dict__.update(attributes)
         return double

@@ -7,7 +7,7 @@ another: a sum that cancelled, not a difference. So differences are measured aga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ import numpy as np
 from . import fast_functions
 from .arguments import Rows
 from .lazy import OURS, LazyColumns
-from .methods import Form, Operation, names_in
+from .methods import NAMES, Form, Operation, names_in
 
-Terms = dict[str, float]  # by what is compared, "result" or an attribute: the largest sum of its terms' magnitudes
+# By what is compared, "result", an attribute, or "grads[1]" of a list: the largest sum of its terms' magnitudes.
+Terms = dict[str, float]
 
 
 def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
@@ -36,7 +37,8 @@ def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple
             return {}
         sizes = _OTHERS[form.operation.name](form.operation, _inputs(form, arguments))
     by_role = {role: largest(value) for role, value in sizes.items()}
-    values = {"result": form.returns, **{target.removeprefix("self."): value for target, value in form.sets}}
+    targets = {target.removeprefix("self.").removesuffix("[...]"): value for target, value in form.sets}
+    values = {"result": form.returns, **targets}
     sums = {name: [by_role[role] for role in by_role.keys() & names_in(value)] for name, value in values.items()}
     return {name: max(found, default=0.0) for name, found in sums.items()}
 
@@ -45,7 +47,7 @@ def _inputs(form: Form, arguments: tuple[Any, ...]) -> dict[str, Any]:
     """What the operation takes, read again."""
     given = dict(zip(("x", "t") if "x" in form.reads else ("dout",), arguments[1:], strict=False))
     reads = zip(form.operation.inputs, form.reads, strict=True)
-    return {role: eval(read, {"np": np}, {"self": arguments[0], **given}) for role, read in reads}
+    return {role: eval(read, dict(NAMES), {"self": arguments[0], **given}) for role, read in reads}
 
 
 def largest(array: Any) -> float:
@@ -62,12 +64,26 @@ def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
         results.update(vars(absolute[0]))
-    return {name: largest(value) for name, value in results.items()}
+    return {name: largest(part) for key, value in results.items() for name, part in parts_of(key, value)}
+
+
+def parts_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value by its name, or all that is in a list, a tuple or a dict, each by a name of its own."""
+    if isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from parts_of(f"{name}[{key!r}]", part)
+    else:
+        yield name, value
 
 
 def _absolute(argument: Any) -> Any:
+    """A copy with absolute values, of which nothing is the argument's: the user's method may write into it."""
     if isinstance(argument, np.ndarray):
-        return np.abs(argument) if argument.dtype.kind == "f" else argument
+        return np.abs(argument) if argument.dtype.kind == "f" else argument.copy()
+    if type(argument) is dict:
+        return {key: _absolute(one) for key, one in argument.items()}
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_absolute, argument))
     if not hasattr(argument, "__dict__") or isinstance(argument, type):
         return argument
     layer = object.__new__(type(argument))
@@ -112,7 +128,8 @@ def _of_normalization_backward(operation: Operation, given: dict[str, Any]) -> d
 
 _PRODUCTS = {
     "affine_forward", "affine_backward", "product_forward", "product_backward", "convolution_forward",
-    "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "pooling_gradient",
+    "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "convolution_forward_plain",
+    "convolution_backward_plain", "convolution_backward_by_weights_plain", "pooling_gradient",
 }  # fmt: skip
 _OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "softmax_with_loss_forward": _of_softmax,
