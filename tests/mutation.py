@@ -138,7 +138,7 @@ FAULTS = [
     Fault("kernels/engine/update.py", "            parameter += after", "            parameter -= after", "optimizers"),
     Fault("kernels/engine/update.py", "1 - settings[DECAY2] ** rule.step", "1 - settings[DECAY2]", "optimizers"),
     Fault("kernels/layers/weight_decay.py", "for i in range(whole, x.size):", "for i in range(whole, x.size - 1):", "kernels -k weight_decay"),
-    Fault("fastbp/dropin/weight_decay.py", "test = ast.Compare(function, [ast.Is()], [ast.Name(SUM, ast.Load())])", "test = ast.Constant(True)", "dropin_weight_decay"),
+    Fault("fastbp/dropin/expressions.py", "test = ast.Compare(function, [ast.Is()], [ast.Name(expected, ast.Load())])", "test = ast.Constant(True)", "dropin_weight_decay"),
     Fault("kernels/engine/dropout.py", "scale if kept else arena.dtype.type(0)", "scale if kept else load_scalar(arena, numbers + j)", "terms"),
     Fault("kernels/layers/dropout.py", "np.uint64(11) < bound", "np.uint64(11) > bound", "terms"),
     Fault("kernels/engine/layer.py", "total += reduce_add(squares)", "total = reduce_add(squares)", "terms"),

@@ -133,7 +133,7 @@ def test_the_method_is_otherwise_what_it_was(counted):
         with pytest.raises(TypeError) as caught:
             network.loss(1.0)
         lines.append(
-            [frame.lineno for frame in traceback.extract_tb(caught.value.__traceback__) if "variant" in frame.filename]
+            {frame.lineno for frame in traceback.extract_tb(caught.value.__traceback__) if "variant" in frame.filename}
         )
     assert lines[0] == lines[1]
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from . import calls, operations
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
+from .expressions import with_kernels
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import UPDATES, Rule, updating
 from .fusing import with_programs
@@ -32,7 +33,6 @@ from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, written
 from .recognition import class_version, digest, function_node, function_version
-from .weight_decay import without_squares
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
@@ -201,7 +201,7 @@ def _consider_methods(made: type, is_layer: bool) -> bool:
         attribute = layers_of_dropped(method)
         own: dict[str, Callable[..., Any]] = {name: method}
         idling = Idling(made, own)
-        better = without_squares(method, made.__name__, _state.wrap, idling)
+        better = with_kernels(method, made.__name__, _state.wrap, idling)
         if better is None and attribute is None and not _state.only_known:
             better = with_programs(method, made.__name__, _state.wrap, idling)
             found = found or better is not None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import operations
+from . import expressions, operations
 from .acceleration import Found, start_accelerating
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain, script_is_over
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> None:
     try:
         _run_it(options)
     finally:
-        if not options.verbose and not any(one.accelerated for one in found):
+        if not options.verbose and not any(one.accelerated for one in found) and not expressions.are_used():
             print(f"fastbp: nothing was accelerated: {_why_not(found)}", file=sys.stderr)
         if counter is not None:
             content = _content(found, counter.counts, time.perf_counter() - start)
@@ -128,6 +128,8 @@ def _why_not(found: list[Found]) -> str:
 def _verdicts(found: list[Found]) -> str:
     shown = _shown(found)
     if not shown:
+        if expressions.are_used():
+            return ""
         return f"fastbp: nothing was accelerated: {_why_not(found)}"
     rows = []
     for one in shown:

@@ -17,8 +17,10 @@ import numpy as np
 from ..backends import get_backend, kernel_cache
 from .arguments import (
     FLOAT,
+    INPUTS,
     LARGEST_EXPONENT,
     LEAST_ELEMENTWISE,
+    LEAST_PRODUCT,
     PASS,
     TAME,
     WASTED,
@@ -470,6 +472,27 @@ class PoolingPatches(NamedTuple):
     def col(self) -> Any:
         size = self.pool_h * self.pool_w
         return kernels.im2col(as_float(self.images), self.pool_h, self.pool_w, self.stride, 0, FLOAT).reshape(-1, size)
+
+
+def mixed_product(a: Any, b: Any) -> Any:
+    """np.dot(x, W) or np.dot(x.T, dout), where x, of a data set, is of another dtype than the other, float64."""
+    if type(a) is not np.ndarray or not is_array(b) or a.ndim != 2 or b.ndim != 2 or a.dtype == FLOAT:
+        return PASS
+    if (
+        a.dtype not in INPUTS
+        or not a.size
+        or a.shape[1] != len(b)
+        or a.size * b.shape[1] < LEAST_PRODUCT
+        or not b.flags.c_contiguous
+    ):
+        return PASS
+    if a.flags.c_contiguous:
+        out = kernels.affine_forward(a, b, np.zeros(b.shape[1]))
+    elif a.flags.f_contiguous:
+        out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
+    else:
+        return PASS
+    return out if is_tame(out) else PASS
 
 
 def sum_of_squares(x: Any) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 import __future__
 
 import ast
+import os
 from collections.abc import Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
+
+INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))  # what is there need not be read
 
 
 def recompiled(method: FunctionType, owner: str, node: ast.FunctionDef, names: Mapping[str, Any]) -> FunctionType:
