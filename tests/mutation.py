@@ -159,11 +159,17 @@ FAULTS = [
     Fault("kernels/runtime/cache.py", "if _checksum(path, payload) != digest:", "if False:", "compiler kernel_cache"),
     Fault("kernels/runtime/cache.py", "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "False", "compiler"),
     # the drop-in
-    Fault("fastbp/dropin/calls.py", "self.work += seconds", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
+    Fault("fastbp/dropin/calls.py", "self.work += counted", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
     Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
     Fault("fastbp/dropin/screening.py", "if not is_of_shapes(node, self.shapes, self.given.settings):", "if False:", "dropin_variants -k more"),
     Fault("fastbp/dropin/verification.py", "if not same(states[0], states[1]):", "if False:", "dropin_variants -k more"),
-    Fault("fastbp/dropin/trials.py", "    if unread:", "    if False:", "dropin_variants -k more"),
+    Fault("fastbp/dropin/subjects.py", "elif attribute_name(path) in self.sets or not is_constant(value):", "elif attribute_name(path) in self.sets:", "dropin_attributes -k plain_number"),
+    Fault("fastbp/dropin/subjects.py", 'conditions.append(f"{path}.__class__ is {type(value).__name__} and {path} == {value!r}")', "pass", "dropin_attributes"),
+    Fault("fastbp/dropin/methods.py", "if {'' if form.train else 'not '}{form.flag}:", "if {'' if form.train else 'not '}True:", "dropin_attributes -k trains"),
+    Fault("fastbp/dropin/remembering.py", "seen.update(repr((name, _of_value(value))).encode()", "seen.update(repr((name, 0)).encode()", "dropin_remembering -k depends"),
+    Fault("fastbp/dropin/prospects.py", "largest = np.max(np.abs(some), initial=0)", "largest = np.inf", "dropin_prospects -k none"),
+    Fault("fastbp/dropin/operations.py", "return out if is_tame(out) else PASS\n\n\ndef sum_of_squares", "return out\n\n\ndef sum_of_squares", "dropin_products -k stay"),
+    Fault("fastbp/dropin/rounding.py", 'yield from parts_of(f"{name}[{key!r}]", part)', "yield from parts_of(name, part)", "dropin_audit -k each_part"),
     Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),
     Fault("fastbp/dropin/families.py", "SCALES = (1.0, 1e60,", "SCALES = (1.0, 1.0,", "dropin_variants -k else"),
     Fault("fastbp/dropin/methods.py", "        return self.calls % self.AGAIN != 0", "        return False", "dropin_variants -k diverged"),
@@ -178,7 +184,7 @@ FAULTS = [
     Fault("fastbp/dropin/fusing.py", "owners.count(owners[one]) == 1", "True", "dropin_fusing -k share"),
     Fault("fastbp/dropin/fusing.py", "            self._finish(plan, values, fresh, left)", "            pass", "dropin_fusing -k line"),
     Fault("kernels/layers/elementwise.py", "finite = finite and is_finite(scratch, b)", "pass", "elementwise_programs"),
-    Fault("fastbp/dropin/rounding.py", "return {name: largest(value) for name, value in results.items()}", "return {}", "dropin_audit -k cancelled"),
+    Fault("fastbp/dropin/rounding.py", "return {name: largest(part) for key, value in results.items() for name, part in parts_of(key, value)}", "return {}", "dropin_audit -k cancelled"),
     Fault("fastbp/dropin/auditing.py", "            audit.left_out += 1", "            pass", "dropin_audit -k drops"),
 ]  # fmt: skip
 

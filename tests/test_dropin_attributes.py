@@ -215,3 +215,12 @@ def test_a_number_that_is_no_setting_of_the_kernel(both):
             layer.floor = floor
         assert_layers_agree(layers, [("forward", x)])
     assert taken(counts, "Relu.forward") == 2
+
+
+@pytest.mark.parametrize("floor", ["np.zeros(1)", "[0]", "np.float64(0)", "float('inf') * 0"])
+def test_what_is_no_plain_number_leaves_the_layer_alone(both, floor):
+    source = CONSTANT.replace("self.floor, self.name = 0, ", f"self.floor, self.name = {floor}, ")
+    plain, fast, counts = both(source)
+    layers = [module.Relu() for module in (plain, fast)]
+    assert_layers_agree(layers, [("forward", normal(9, 4))] * 2)
+    assert taken(counts, "Relu.forward") == 0
