@@ -120,6 +120,20 @@ def test_a_dot_that_is_not_numpys_is_called(both, tmp_path):
     assert not counts["np.dot(x, W)"].calls
 
 
+@pytest.mark.parametrize("own", ["import numpy as np", "np = numpy", "np, _ = numpy, 0"])
+def test_a_numpy_that_the_method_has_to_itself(both, own):
+    source = (
+        WRITTEN_OUT.replace("DOT", "np.dot(x, W1)")
+        .replace("TRANSPOSED", "0")
+        .replace("import numpy as np", "import numpy")
+    )
+    source = source.replace("        W1, W2 = self", f"        {own}\n        W1, W2 = self")
+    plain, fast, _ = both(source)
+    x = sparse(np.random.default_rng(0), 5, np.float32)
+    results = [module.Network(np.random.default_rng(1)).predict(x) for module in (plain, fast)]
+    np.testing.assert_array_equal(*results)
+
+
 SCRIPT = """
 import numpy as np
 from own import Network

@@ -1,4 +1,4 @@
-"""Expressions in the methods of networks, and of layers that are left: np.sum(W ** 2), and np.dot(x, W) of images.
+"""Expressions in the methods of networks: np.sum(W ** 2), and np.dot(x, W) of images.
 
     weight_decay += 0.5 * self.weight_decay_lambda * np.sum(W ** 2)
     a1 = np.dot(x, W1) + b1
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -44,7 +44,7 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
-    rewriting = _Rewriting(method)
+    rewriting = _Rewriting(method, node)
     rewritten = rewriting.visit(copy.deepcopy(node))
     names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot}
     for place, (shown, kernel, own) in enumerate(rewriting.found):
@@ -101,21 +101,23 @@ class _Rewriting(ast.NodeTransformer):
     found: how each is shown, the kernel's function, and the expression as it stood, as a function of its operands.
     """
 
-    def __init__(self, method: FunctionType):
-        self.method = method
+    def __init__(self, method: FunctionType, node: ast.FunctionDef):
+        self.method, self.bound = method, set(_bound(node))
         self.found: list[tuple[str, Callable[..., Any], FunctionType]] = []
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         match node:
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(), attr="sum") as function,
+                func=ast.Attribute(value=ast.Name(id=module), attr="sum") as function,
                 args=[ast.BinOp(left=squared, op=ast.Pow(), right=ast.Constant(value=2))],
                 keywords=[],
-            ):
+            ) if module not in self.bound:
                 call = self._call("np.sum(W ** 2)", sum_of_squares, node, [squared])
                 return _where(function, _SUM, call, node)
-            case ast.Call(func=ast.Attribute(value=ast.Name(), attr="dot") as function, args=[_, _], keywords=[]):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=module), attr="dot") as function, args=[_, _], keywords=[]
+            ) if module not in self.bound:
                 return _where(function, _DOT, self._call("np.dot(x, W)", mixed_product, node, node.args), node)
             case ast.Call(func=ast.Attribute(value=operand, attr="dot"), args=[other], keywords=[]):
                 return self._call("x.dot(W)", mixed_product, node, [operand, other])
@@ -143,6 +145,17 @@ class _Rewriting(ast.NodeTransformer):
         made: FunctionType = eval(code, self.method.__globals__)
         made.__name__ = self.method.__name__
         return made
+
+
+def _bound(node: ast.FunctionDef) -> Iterator[str]:
+    """The names that a method, or a function in it, gives a value: their `np` is not the module's."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load):
+            yield one.id
+        elif isinstance(one, ast.arg):
+            yield one.arg
+        elif isinstance(one, ast.alias):
+            yield (one.asname or one.name).partition(".")[0]
 
 
 class _Operands(ast.NodeTransformer):
