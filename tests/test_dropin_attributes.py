@@ -206,6 +206,55 @@ def test_a_tuple_of_what_backward_needs(both):
     assert layers[1].cache[1] is layers[1].W
 
 
+STATIC = """
+import numpy as np
+
+
+class Functions:
+    @staticmethod
+    def softmax(x):
+        x = x - np.max(x, axis=1, keepdims=True)
+        return np.exp(x) / np.sum(np.exp(x), axis=1, keepdims=True)
+
+
+class SoftmaxWithLoss:
+    @staticmethod
+    def entropy(y, t):
+        return -np.sum(t * np.log(y + 1e-7)) / y.shape[0]
+
+    def forward(self, x, t):
+        self.t, self.y = t, Functions.softmax(x)
+        self.loss = self.entropy(self.y, t)
+        return self.loss
+
+    def backward(self, dout=1):
+        return (self.y - self.t) / self.t.shape[0]
+"""
+
+
+def test_static_methods_are_looked_into_and_may_be_replaced(both):
+    plain, fast, counts = both(STATIC)
+    layers, x, t = [module.SoftmaxWithLoss() for module in (plain, fast)], normal(9, 4), np.eye(4)[np.arange(9) % 4]
+    assert_layers_agree(layers, [("forward", x, t), ("backward",)] * 2)
+    assert taken(counts, "SoftmaxWithLoss.forward") == taken(counts, "SoftmaxWithLoss.backward") == 2
+    for module in (plain, fast):
+        module.Functions.softmax = staticmethod(lambda x: np.full_like(x, 0.25))
+    assert_layers_agree(layers, [("forward", x, t), ("backward",)])
+    for module in (plain, fast):
+        module.SoftmaxWithLoss.entropy = staticmethod(lambda y, t: y.sum())
+    assert_layers_agree(layers, [("forward", x, t)])
+    assert taken(counts, "SoftmaxWithLoss.forward") == 2
+
+
+def test_a_static_method_that_prints_leaves_the_layer_alone(both):
+    plain, fast, counts = both(
+        STATIC.replace("        x = x - np.max", "        print(x.shape)\n        x = x - np.max")
+    )
+    layers, x, t = [module.SoftmaxWithLoss() for module in (plain, fast)], normal(9, 4), np.eye(4)[np.arange(9) % 4]
+    assert_layers_agree(layers, [("forward", x, t), ("backward",)])
+    assert taken(counts, "SoftmaxWithLoss.forward") == 0
+
+
 def test_a_number_that_is_no_setting_of_the_kernel(both):
     plain, fast, counts = both(CONSTANT)
     layers = [module.Relu() for module in (plain, fast)]

@@ -20,7 +20,8 @@ from .shapes import SHAPES, expressions, is_equation, is_of_shapes, shape_names
 NUMPY = frozenset(
     """
     abs absolute add all amax amin any arange argmax argmin array asarray ascontiguousarray average bool_ broadcast_to
-    ceil clip concatenate copy cumsum diff divide dot dtype einsum empty empty_like equal exp exp2 expand_dims expm1 eye
+    ceil clip concatenate copy count_nonzero cumsum diff divide dot dtype e einsum empty empty_like equal exp exp2
+    expand_dims expm1 eye
     finfo float32 float64 floor full full_like greater greater_equal hstack identity inf inner int32 int64 invert isinf
     isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or matmul max maximum mean min minimum
     moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like outer pad pi power prod ravel
@@ -118,7 +119,8 @@ class _Walk:
         code = function.__code__
         if node is None:
             raise NotPlain(f"the source of {function.__name__} is not there")
-        if code.co_freevars or node.decorator_list or code.co_flags & (0x04 | 0x20) or _reads_named(node):
+        is_decorated = [ast.unparse(one) for one in node.decorator_list] not in ([], ["staticmethod"])
+        if code.co_freevars or is_decorated or code.co_flags & (0x04 | 0x20) or _reads_named(node):
             raise NotPlain(f"{function.__name__} is a closure, a generator, decorated or reads any number of arguments")
         inner = _Walk(self.found, self.made, self.seen)
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
@@ -358,11 +360,13 @@ class _Walk:
         self.function(own, is_method=False, given=self.given_to(own, call, is_method=False))
 
     def module_function(self, function: ast.Attribute) -> Helper | None:
-        """util.im2col, where util is an imported module."""
+        """util.im2col, where util is an imported module, or Activations.softmax, a static method of another class."""
         if isinstance(function.value, ast.Name) and function.value.id not in self.locals:
-            module = self.function_seen.__globals__.get(function.value.id)
-            value = vars(module).get(function.attr) if isinstance(module, ModuleType) else None
-            return Helper(vars(module), function.attr, value) if isinstance(value, FunctionType) else None
+            owner = self.function_seen.__globals__.get(function.value.id)
+            if isinstance(owner, ModuleType | type):
+                value = vars(owner).get(function.attr)
+                if isinstance(value, FunctionType | staticmethod):
+                    return Helper(vars(owner), function.attr, value)
         return None
 
     def own_method(self, node: ast.expr, name: str, call: ast.Call) -> None:
