@@ -21,13 +21,12 @@ NUMPY = frozenset(
     """
     abs absolute add all amax amin any arange argmax argmin array asarray ascontiguousarray average bool_ broadcast_to
     ceil clip concatenate copy count_nonzero cumsum diff divide dot dtype e einsum empty empty_like equal exp exp2
-    expand_dims expm1 eye
-    finfo float32 float64 floor full full_like greater greater_equal hstack identity inf inner int32 int64 invert isinf
-    isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or matmul max maximum mean min minimum
-    moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like outer pad pi power prod ravel
-    reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std subtract sum swapaxes take tanh
-    tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros zeros_like lib stride_tricks
-    as_strided sliding_window_view at ndarray intp float_ float int cosh
+    expand_dims expm1 eye finfo float32 float64 floor full full_like greater greater_equal hstack identity inf inner
+    int32 int64 invert isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or matmul max
+    maximum mean min minimum moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like
+    outer pad pi power prod ravel reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std
+    subtract sum swapaxes take tanh tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros
+    zeros_like lib stride_tricks as_strided sliding_window_view at ndarray intp float_ float int cosh
     """.split()  # noqa: SIM905
 )
 RANDOM = {f"random.{name}" for name in ("rand", "random", "random_sample", "uniform", "binomial", "randn", "normal")}
