@@ -60,6 +60,14 @@ def fits(x: Any, W: Any) -> bool:
     return x.dtype in INPUTS or x.dtype.kind in "iu" if W.dtype == FLOAT else W.dtype == np.float32 == x.dtype
 
 
+def are_mixed(a: Any, b: Any) -> bool:
+    """Whether a, a matrix or a transposed one, is of a data set's dtype, and b a matrix of float64 that it multiplies."""
+    if type(a) is not np.ndarray or not is_array(b) or a.ndim != 2 or b.ndim != 2 or not a.size:
+        return False
+    is_one = a.dtype != FLOAT and a.dtype in INPUTS and a.shape[1] == len(b)
+    return is_one and b.flags.c_contiguous and (a.flags.c_contiguous or a.flags.f_contiguous)
+
+
 def as_input(rows: Any) -> Any:
     """Rows as a product takes them: other integers than bytes as float64, as NumPy makes them."""
     return rows if rows.dtype in INPUTS else rows.astype(FLOAT)

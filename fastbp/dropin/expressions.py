@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .arguments import PASS
+from .arguments import PASS, are_mixed
 from .idling import Idling
 from .operations import mixed_product, sum_of_squares
 from .recognition import function_node
@@ -31,6 +31,10 @@ from .recompiling import INSTALLED, recompiled
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights", "w"}  # names in a method that is looked into
 _SUM, _DOT = "_fastbp_sum", "_fastbp_dot"  # which a script's own `np` must have
 NAME = "_fastbp_expression"
+_A, _B = (
+    ast.Name("a", ast.Load()),
+    ast.Name("b", ast.Load()),
+)  # the operands, as an expression's own function names them
 
 
 def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: Idling) -> FunctionType | None:
@@ -76,7 +80,7 @@ class _Expression:
         """How much of a call counts towards the beginning of the kernels; None for a product that is left to NumPy."""
         if self._kernel is sum_of_squares:
             return seconds
-        if not _are_mixed(*operands):
+        if not are_mixed(*operands):
             return None
         (rows, depth), columns = operands[0].shape, operands[1].shape[1]
         return calls.CALL + calls.NUMBER * rows * depth + calls.PRODUCT * rows * depth * columns
@@ -85,14 +89,6 @@ class _Expression:
 def are_used() -> bool:
     """Whether a kernel has taken any expression, in this process."""
     return _Expression.are_used
-
-
-def _are_mixed(*operands: Any) -> bool:
-    """Whether these are two matrices of different dtypes."""
-    return (
-        all(isinstance(one, np.ndarray) and one.ndim == 2 for one in operands)
-        and operands[0].dtype != operands[1].dtype
-    )
 
 
 class _Rewriting(ast.NodeTransformer):
@@ -110,39 +106,44 @@ class _Rewriting(ast.NodeTransformer):
         match node:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=module), attr="sum") as function,
-                args=[ast.BinOp(left=squared, op=ast.Pow(), right=ast.Constant(value=2))],
+                args=[ast.BinOp(left=squared, op=ast.Pow(), right=ast.Constant(value=2) as two) as squares],
                 keywords=[],
             ) if module not in self.bound:
-                call = self._call("np.sum(W ** 2)", sum_of_squares, node, [squared])
+                power = ast.copy_location(ast.BinOp(_A, ast.Pow(), two), squares)
+                own = ast.Call(function, [power], [])
+                call = self._call("np.sum(W ** 2)", sum_of_squares, node, [squared], own)
                 return _where(function, _SUM, call, node)
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=module), attr="dot") as function, args=[_, _], keywords=[]
             ) if module not in self.bound:
-                return _where(function, _DOT, self._call("np.dot(x, W)", mixed_product, node, node.args), node)
+                call = self._call("np.dot(x, W)", mixed_product, node, node.args, ast.Call(function, [_A, _B], []))
+                return _where(function, _DOT, call, node)
             case ast.Call(func=ast.Attribute(value=operand, attr="dot"), args=[other], keywords=[]):
-                return self._call("x.dot(W)", mixed_product, node, [operand, other])
+                own = ast.Call(ast.Attribute(_A, "dot", ast.Load()), [_B], [])
+                return self._call("x.dot(W)", mixed_product, node, [operand, other], own)
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         self.generic_visit(node)
         if not isinstance(node.op, ast.MatMult):
             return node
-        return self._call("x @ W", mixed_product, node, [node.left, node.right])
+        own = ast.BinOp(_A, ast.MatMult(), _B)
+        return self._call("x @ W", mixed_product, node, [node.left, node.right], own)
 
-    def _call(self, shown: str, kernel: Callable[..., Any], node: ast.expr, operands: list[ast.expr]) -> ast.expr:
+    def _call(
+        self, shown: str, kernel: Callable[..., Any], node: ast.expr, operands: list[ast.expr], own: ast.expr
+    ) -> ast.expr:
+        """own: the expression as it stands, of operands a and b."""
         call = ast.Call(ast.Name(f"{NAME}{len(self.found)}", ast.Load()), operands, [])
-        self.found.append((shown, kernel, self._as_it_stood(node, operands)))
+        self.found.append((shown, kernel, self._function(node, own, len(operands))))
         return ast.fix_missing_locations(ast.copy_location(call, node))
 
-    def _as_it_stood(self, node: ast.expr, operands: list[ast.expr]) -> FunctionType:
-        """The expression, a function of its operands: NumPy's warnings name the line of the script, and show it."""
-        names = ("a", "b")[: len(operands)]
-        places = {id(operand): name for operand, name in zip(operands, names, strict=True)}
-        body = _Operands(places).visit(copy.copy(node))
-        arguments = ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, [])
-        function = ast.Expression(ast.copy_location(ast.Lambda(arguments, body), node))
-        code = compile(ast.fix_missing_locations(function), self.method.__code__.co_filename, "eval")
-        made: FunctionType = eval(code, self.method.__globals__)
+    def _function(self, node: ast.expr, own: ast.expr, count: int) -> FunctionType:
+        """An expression, a function of its operands, where `node` stands: NumPy's warnings name and show that line."""
+        arguments = ast.arguments([], [ast.arg(one.id) for one in (_A, _B)[:count]], None, [], [], None, [])
+        function = ast.Expression(ast.copy_location(ast.Lambda(arguments, ast.copy_location(own, node)), node))
+        whole = ast.fix_missing_locations(copy.deepcopy(function))
+        made: FunctionType = eval(compile(whole, self.method.__code__.co_filename, "eval"), self.method.__globals__)
         made.__name__ = self.method.__name__
         return made
 
@@ -156,27 +157,6 @@ def _bound(node: ast.FunctionDef) -> Iterator[str]:
             yield one.arg
         elif isinstance(one, ast.alias):
             yield (one.asname or one.name).partition(".")[0]
-
-
-class _Operands(ast.NodeTransformer):
-    """Puts names where the operands stand."""
-
-    def __init__(self, places: dict[int, str]):
-        self.places = places
-
-    def visit(self, node: ast.AST) -> Any:
-        if id(node) in self.places:
-            return ast.copy_location(ast.Name(self.places[id(node)], ast.Load()), node)
-        return self.generic_visit(_shallow(node))
-
-
-def _shallow(node: ast.AST) -> ast.AST:
-    """A copy whose lists are its own: what is changed in it is not changed in the method."""
-    double = copy.copy(node)
-    for name, value in ast.iter_fields(node):
-        if isinstance(value, list):
-            setattr(double, name, list(value))
-    return double
 
 
 def _where(function: ast.expr, expected: str, call: ast.expr, node: ast.expr) -> ast.expr:

@@ -17,7 +17,6 @@ import numpy as np
 from ..backends import get_backend, kernel_cache
 from .arguments import (
     FLOAT,
-    INPUTS,
     LARGEST_EXPONENT,
     LEAST_ELEMENTWISE,
     LEAST_PRODUCT,
@@ -26,6 +25,7 @@ from .arguments import (
     WASTED,
     Method,
     Rows,
+    are_mixed,
     as_float,
     as_input,
     fits,
@@ -98,7 +98,11 @@ def product_forward(x: Any, W: Any) -> Any:
 
 def product_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
     """-> dx, dW: those of affine_backward."""
-    results = affine_backward(dout, rows, W, shape, needs_dx)
+    return _without_bias(affine_backward(dout, rows, W, shape, needs_dx))
+
+
+def _without_bias(results: Any) -> Any:
+    """dx and dW, of a layer that has no bias."""
     return results[:2] if isinstance(results, tuple) else results
 
 
@@ -395,13 +399,11 @@ def convolution_forward_plain(x: Any, W: Any, stride: Any, pad: Any) -> Any:
 
 def convolution_backward_plain(*arguments: Any) -> Any:
     """-> dx, dW."""
-    results = convolution_backward(*arguments)
-    return results[:2] if isinstance(results, tuple) else results
+    return _without_bias(convolution_backward(*arguments))
 
 
 def convolution_backward_by_weights_plain(*arguments: Any) -> Any:
-    results = convolution_backward_by_weights(*arguments)
-    return results[:2] if isinstance(results, tuple) else results
+    return _without_bias(convolution_backward_by_weights(*arguments))
 
 
 def _convolution_backward(dout: Any, patches: Patches, W: Any, shape: Any, needs_dx: Any) -> Any:
@@ -476,22 +478,12 @@ class PoolingPatches(NamedTuple):
 
 def mixed_product(a: Any, b: Any) -> Any:
     """np.dot(x, W) or np.dot(x.T, dout), where x, of a data set, is of another dtype than the other, float64."""
-    if type(a) is not np.ndarray or not is_array(b) or a.ndim != 2 or b.ndim != 2 or a.dtype == FLOAT:
-        return PASS
-    if (
-        a.dtype not in INPUTS
-        or not a.size
-        or a.shape[1] != len(b)
-        or a.size * b.shape[1] < LEAST_PRODUCT
-        or not b.flags.c_contiguous
-    ):
+    if not are_mixed(a, b) or a.size * b.shape[1] < LEAST_PRODUCT:
         return PASS
     if a.flags.c_contiguous:
         out = kernels.affine_forward(a, b, np.zeros(b.shape[1]))
-    elif a.flags.f_contiguous:
-        out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
     else:
-        return PASS
+        out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
     return out if is_tame(out) else PASS
 
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import PASS
+from .arguments import WASTED
 from .families import FAMILIES, Family
 from .methods import Operation
 from .screening import NotPlain, screen
-from .subjects import copied, evaluate, on_numpy
+from .subjects import FIRST_ROWS, numbers_of, of_first_rows
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
-ROWS = 2  # of the arguments that are looked at
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
 
 
@@ -34,7 +33,7 @@ def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any,
         for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):
             if not family.may_be(arguments):
                 continue
-            for operation in family.forward(screened.numbers):
+            for operation in family.forward(numbers_of(layer, screened)):
                 for binding in family.bindings(operation, layer, list(screened.reads)):
                     looks += 1
                     if looks > MOST_LOOKS or _is_like(family, operation, binding, layer, arguments, result):
@@ -45,17 +44,9 @@ def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any,
 def _is_like(
     family: Family, operation: Operation, binding: dict[str, str], layer: Any, arguments: tuple[Any, ...], result: Any
 ) -> bool:
-    values = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
-    arrays = [one for one in arguments if isinstance(one, np.ndarray)]
-    values.update({role: one[:ROWS].copy() for role, one in zip(family.arguments, arrays, strict=False)})
-    try:
-        results = operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
-    except Exception:
-        return False
-    if not isinstance(results, tuple):
-        return results is not PASS
-    if result is None:
-        return True
+    results = of_first_rows(family, operation, binding, layer, arguments)
+    if not isinstance(results, tuple) or result is None:
+        return isinstance(results, tuple) or results is WASTED
     of_all_rows = family.has_flag  # random, or of the statistics of all rows: its shape can be alike, no more
     return any(_are_alike(one, result, of_all_rows) for one in results if isinstance(one, np.ndarray | np.generic))
 
@@ -68,6 +59,6 @@ def _are_alike(some: Any, all_: Any, in_shape_alone: bool) -> bool:
         return True
     if np.shape(some)[1:] != np.shape(all_)[1:] or in_shape_alone:
         return np.shape(some)[1:] == np.shape(all_)[1:]
-    differences = np.abs(np.asarray(some, float) - np.asarray(all_)[:ROWS])
+    differences = np.abs(np.asarray(some, float) - np.asarray(all_)[:FIRST_ROWS])
     largest = np.max(np.abs(some), initial=0)
     return not bool(np.max(differences, initial=0) > NEAR * largest)  # NaN is like anything

@@ -17,12 +17,14 @@ from .. import reference
 from . import operations
 from .families import Family
 from .lazy import OURS
-from .methods import NAMES
+from .methods import NAMES, Operation
 from .restrictions import NONE
+from .screening import Screened
 
 TOLERANCE = {8: 1e-10, 4: 1e-4}  # of the largest number in an array
 LARGE = 10_000  # numbers of an array
 MOST = 200_000  # weights of a layer that is tried as it is
+FIRST_ROWS = 2  # of a call's arrays
 COUNT = 36  # inputs that a method is tried on
 Values = dict[str, Any]  # by the names that operations give them
 
@@ -60,11 +62,6 @@ class Subject:
         flags = [name for name in names if type(vars(self.layer).get(name)) is bool and name not in self.sets]
         is_one = len(flags) == 1 and self.family.has_flag and not self._beside_arrays()
         self.flag = flags[0] if is_one else ""
-
-    def numbers(self, reads: Iterable[str]) -> list[float]:
-        """Those that an object keeps, such as an epsilon."""
-        values = (evaluate(path, {"self": self.layer}) for path in reads)
-        return [value for value in values if type(value) is float]
 
     def constant(self, paths: Iterable[str], name: str = "forward") -> list[str]:
         """Conditions: what a method reads that nothing sets is what it was when tried. Raises Differs for an array."""
@@ -149,6 +146,25 @@ def parameters_of(method: FunctionType) -> list[inspect.Parameter]:
 
 
 PLAIN = (int, float, bool, str, type(None), np.ndarray)
+
+
+def of_first_rows(
+    family: Family, operation: Operation, binding: dict[str, str], layer: Any, arguments: tuple[Any, ...]
+) -> Any:
+    """What an operation makes of a layer's attributes and the first rows of a call's arrays; NotImplemented if it raises."""
+    values = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
+    arrays = [one for one in arguments if isinstance(one, np.ndarray)]
+    values.update({role: one[:FIRST_ROWS].copy() for role, one in zip(family.arguments, arrays, strict=False)})
+    try:
+        return operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
+    except Exception:
+        return NotImplemented
+
+
+def numbers_of(layer: Any, screened: Screened) -> list[float]:
+    """Those in a method's code, and those that the object keeps and the method reads: an epsilon may be among them."""
+    kept = (evaluate(path, {"self": layer}) for path in screened.reads)
+    return [*screened.numbers, *(value for value in kept if type(value) is float)]
 
 
 def not_plain(layer: Any, names: set[str]) -> str | None:

@@ -34,9 +34,10 @@ from .subjects import (
     attribute_name,
     attribute_of,
     call,
-    copied,
     evaluate,
     not_plain,
+    numbers_of,
+    of_first_rows,
     on_numpy,
     same,
     small,
@@ -134,10 +135,10 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     difference = Differs("its arguments or attributes are other ones")
     left: list[Verdict] = []  # whose forward is an operation's, and whose backward is none
     subject.find_flag(forward.reads)
-    for operation in family.forward([*forward.numbers, *subject.numbers(forward.reads)]):
+    for operation in family.forward(numbers_of(subject.layer, forward)):
         for binding in family.bindings(operation, subject.layer, list(forward.reads)):
-            if not _takes_the_call(subject, operation, binding):
-                continue
+            if of_first_rows(family, operation, binding, subject.layer, subject.arguments) is PASS:
+                continue  # where it raises, a trial will say what is wrong
             weights = subject.weights(binding)
             sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
             if sum(one.size for one in weights) > MOST:
@@ -163,18 +164,6 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
     if left:
         return left[0]
     raise difference
-
-
-def _takes_the_call(subject: Subject, operation: Operation, binding: dict[str, str]) -> bool:
-    """Whether the operation takes the call that is about to be made, its first rows."""
-    values = {role: evaluate(path, {"self": subject.layer}) for role, path in binding.items()}
-    arrays = [one for one in subject.arguments if isinstance(one, np.ndarray)]
-    values.update({role: one[:2].copy() for role, one in zip(subject.family.arguments, arrays, strict=False)})
-    try:
-        results = operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
-    except Exception:
-        return True  # trying it will say what is wrong
-    return results is not PASS
 
 
 class _Trial(NamedTuple):
