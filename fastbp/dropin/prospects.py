@@ -1,8 +1,8 @@
 """Whether a class may be an operation's at all, by one call that its own method has made: a look before any trial.
 
 The kernels begin when they repay (see `calls`), so what is none of theirs must not count. A script of recurrent layers began
-with Numba's import, 0.4 s, and with trials, and took 1.1 of Python's time. The first look takes 25 ms, most of it imports, but
-no Numba's; it decides nothing but what is counted: where it is wrong, kernels begin later.
+with Numba's import, 0.4 s, and with trials, and took 1.1 of Python's time. The first look takes 25 ms, most of it imports,
+none of Numba; it decides nothing but what is counted: where it is wrong, kernels begin later.
 """
 
 from __future__ import annotations
