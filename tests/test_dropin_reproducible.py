@@ -12,8 +12,8 @@ import pytest
 from dropin_cases import run, write
 
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import calls
-from fastbp.dropin.calls import estimated_seconds
+from fastbp.dropin import estimates
+from fastbp.dropin.estimates import estimated_seconds, expected_seconds
 
 
 @pytest.fixture
@@ -104,14 +104,46 @@ def test_work_is_counted_from_shapes():
 
 
 def test_work_that_is_left_to_numpy_does_not_count(monkeypatch):
-    monkeypatch.setattr(calls, "LEAST_PRODUCT", 262_144)
-    monkeypatch.setattr(calls, "LEAST_ELEMENTWISE", 1_500)
+    monkeypatch.setattr(estimates, "LEAST_PRODUCT", 262_144)
+    monkeypatch.setattr(estimates, "LEAST_ELEMENTWISE", 1_500)
     affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
     assert estimated_seconds("forward", (affine, np.ones((3, 784))), np.ones((3, 50))) == 0
     lower = type("Affine", (), {"w": np.ones((784, 50)), "b": np.zeros(50)})()
     assert estimated_seconds("forward", (lower, np.ones((3, 784))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (object(), np.ones((3, 50))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50))) > 0
+
+
+def test_what_a_call_will_take_is_what_it_is_found_to_have_taken():
+    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    convolution = type("Convolution", (), {"W": np.ones((4, 2, 1, 1)), "b": np.zeros(4)})()
+    for layer, x, out in (
+        (affine, np.ones((2000, 784), np.float32), np.ones((2000, 50))),
+        (convolution, np.ones((100, 2, 28, 28)), np.ones((100, 4, 28, 28))),
+        (object(), np.ones((1000, 50)), np.ones((1000, 50))),
+    ):
+        assert expected_seconds(layer, x) == pytest.approx(estimated_seconds("forward", (layer, x), out))
+
+
+def test_kernels_begin_before_a_call_that_repays_it(folder):
+    script = write(
+        folder,
+        "script.py",
+        """
+        from common.layers import *
+        from fastbp.dropin import calls
+        calls._beginning.SECONDS = 0.02
+        def dot(x, W, own=np.dot):
+            print(len(x))
+            return own(x, W)
+        np.dot = dot
+        affine = Affine(np.ones((784, 50)), np.zeros(50))
+        for rows in (100, 3_000, 200):
+            affine.forward(np.ones((rows, 784), np.float32))
+        """,
+    )
+    done = run(folder, "-m", "fastbp", "run", script)
+    assert (done.stdout, done.stderr) == ("100\n", "")
 
 
 def test_small_calls_are_left_to_numpy_by_their_shapes(folder):

@@ -403,6 +403,10 @@ class _Fast:
     def weigh(self, seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
         return self.patched.weigh(self.name, seconds, arguments, result)
 
+    def is_ours(self) -> bool:
+        """Whether kernels are known to take the calls of forward, or are likely to."""
+        return self.name == "forward" and self.patched.may_be_ours is True
+
     @property
     def forms(self) -> Any:
         return getattr((self.patched.chosen or {}).get(self.name), "forms", ())

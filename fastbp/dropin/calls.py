@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, SCALE, Method
+from .arguments import PASS, Method
+from .estimates import LEAST_COUNTED, LEAST_EXPECTED, estimated_seconds, expected_seconds
 from .idling import NeverIdling, wake_all
 from .loading import Loader
 
@@ -55,64 +56,24 @@ class _Beginning:
             return 0.0
         self.work += counted
         worth = self.work - self.SMALL * self.small
+        self._go_on(worth)
+        return seconds if worth > self.LOST else 0.0
+
+    def ends_with(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether a layer's forward that is to be called now is so much work that kernels begin before it.
+
+        Evaluating 60,000 images takes 0.3 to 1.1 s, and comes early in many scripts: they waited for it, and then for Numba.
+        """
+        self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]))
+        return self.over
+
+    def _go_on(self, worth: float) -> None:
         if worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
             self.loader.wait()
             self.over = True
             wake_all()  # what was small until now may be large enough for kernels
         elif worth > self.LOADING:
             self.loader.begin()
-        return seconds if worth > self.LOST else 0.0
-
-
-# Numbers in the array that is given. Measured and rejected: 6,000; evaluations of 1,000 rows of 16, after each ten steps of
-# 100, kept all calls of a tiny network looked at, and brought kernels to begin that saved nothing: 1.15 of Python's time.
-LEAST_COUNTED = 20_000 * SCALE
-# Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
-# and backwards, and of each number of the images that are pooled. Without the last two the kernels began 1 to 2 s late in
-# readers' convolutional networks: one took 4.4 s instead of 3.8.
-CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
-PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
-
-
-def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
-    """How long NumPy may take for a call of a layer's method or a function, from the sizes of its arrays alone.
-
-    0 for a call with so few numbers that it is left to NumPy.
-    """
-    given = arguments[1] if len(arguments) > 1 else arguments[0] if arguments else None
-    numbers = _size(result) + _size(given)
-    if numbers < LEAST_ELEMENTWISE:
-        return 0.0
-    weights = _weights(arguments[0]) if arguments else None
-    if weights is None:
-        return CALL + NUMBER * numbers + _pooled(name, given, result)
-    rows = _size(given if name == "backward" else result) / max(1, weights.shape[-1 if weights.ndim == 2 else 0])
-    if rows * weights.size < LEAST_PRODUCT:
-        return 0.0
-    seconds = CALL + NUMBER * numbers + PRODUCT * rows * weights.size * (2 if name == "backward" else 1)
-    return seconds + PATCHES.get(name, 0) * rows * weights[0].size if weights.ndim == 4 else seconds
-
-
-def _pooled(name: str, given: Any, result: Any) -> float:
-    """What pooling takes beside: where images come and others, of another size, go."""
-    images = isinstance(given, np.ndarray) and isinstance(result, np.ndarray) and given.ndim == result.ndim == 4
-    return POOLED.get(name, 0) * max(given.size, result.size) if images and given.size != result.size else 0.0
-
-
-def _weights(layer: Any) -> Any:
-    """A layer's matrix or filters, by the names that they mostly have; None if it has none."""
-    weights = next((getattr(layer, name) for name in ("W", "w", "weight", "weights") if hasattr(layer, name)), None)
-    if weights is None:
-        parameters = getattr(layer, "params", None)
-        weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume
-    return weights if isinstance(weights, np.ndarray) and weights.ndim in (2, 4) and weights.size else None
-
-
-def _size(value: Any) -> int:
-    """How many numbers an array has, or a dict's arrays, which an update goes over several times."""
-    if isinstance(value, np.ndarray):
-        return value.size
-    return 4 * sum(map(_size, value.values())) if type(value) is dict else 0
 
 
 _beginning = _Beginning()
@@ -127,26 +88,46 @@ def script_is_over() -> None:
 def plain(name: str, fast: Method, own: Method) -> Method:
     """`eager`, once the beginning is over.
 
-    `fast` may have attributes: `idling`, which notes the sizes of calls, and `weigh`, which says of a call that is over, of
-    so many seconds, how many are to be counted now; None where no kernel will take such calls.
+    `fast` may have attributes: `idling`, which notes the sizes of calls; `weigh`, which says of a call that is over, of
+    so many seconds, how many are to be counted now, None where no kernel will take such calls; and `is_ours`, which says of
+    a layer's forward whether kernels are known to take it.
     """
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
-    names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED)
+    names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED, large=LEAST_EXPECTED)
     names["idling"] = getattr(fast, "idling", NeverIdling())
     names["weigh"] = getattr(fast, "weigh", all_of_it)
+    names["is_ours"] = getattr(fast, "is_ours", _never)
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
     call.__defaults__ = getattr(own, "__defaults__", None)
     return functools.update_wrapper(call, own)
 
 
-_NAMES = {"accelerated", "own", "beginning", "name", "ndarray", "counted", "idling", "weigh", "result"}
+def _never() -> bool:
+    return False
+
+
+_NAMES = {
+    "accelerated",
+    "own",
+    "beginning",
+    "name",
+    "ndarray",
+    "counted",
+    "large",
+    "idling",
+    "weigh",
+    "is_ours",
+    "result",
+}
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
 # of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not
 # counted as work: counting takes 2 us.
 _PLAIN = """
 def call({0.parameters}):
     if beginning.over:
+        return accelerated({0.arguments})
+    if {0.given_is_huge} and is_ours() and beginning.ends_with(({0.positional})):
         return accelerated({0.arguments})
     result = own({0.arguments})
     if {0.given_may_be_large}:
@@ -167,7 +148,7 @@ class _Signature:
         names = [one.name for one in parameters]
         if not are_ordinary or not _NAMES.isdisjoint(names):
             self.parameters = self.arguments = "*arguments, **named"
-            self.positional, self.given_may_be_large = "*arguments,", "True"
+            self.positional, self.given_may_be_large, self.given_is_huge = "*arguments,", "True", "False"
             return
         shown = [
             name if one.default is one.empty else f"{name}=None" for one, name in zip(parameters, names, strict=True)
@@ -176,6 +157,7 @@ class _Signature:
         self.positional = "".join(f"{name}, " for name in names)
         given = names[1] if len(names) > 1 else names[0] if names else "None"
         self.given_may_be_large = f"type({given}) is not ndarray or {given}.size >= counted"
+        self.given_is_huge = f"type({given}) is ndarray and {given}.size >= large"
 
 
 def eager(name: str, fast: Method, own: Method) -> Method:

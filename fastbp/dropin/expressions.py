@@ -23,6 +23,7 @@ import numpy as np
 
 from . import calls
 from .arguments import PASS, are_mixed
+from .estimates import seconds_of_product
 from .idling import Idling
 from .operations import mixed_product, sum_of_squares
 from .recognition import function_node
@@ -80,10 +81,7 @@ class _Expression:
         """How much of a call counts towards the beginning of the kernels; None for a product that is left to NumPy."""
         if self._kernel is sum_of_squares:
             return seconds
-        if not are_mixed(*operands):
-            return None
-        (rows, depth), columns = operands[0].shape, operands[1].shape[1]
-        return calls.CALL + calls.NUMBER * rows * depth + calls.PRODUCT * rows * depth * columns
+        return seconds_of_product(*operands) if are_mixed(*operands) else None
 
 
 def are_used() -> bool:

@@ -1,0 +1,88 @@
+"""How long NumPy may take for a call, from the shapes of its arrays alone: the same in every run of a script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, SCALE
+
+# Numbers in the array that is given. Measured and rejected: 6,000; evaluations of 1,000 rows of 16, after each ten steps of
+# 100, kept all calls of a tiny network looked at, and brought kernels to begin that saved nothing: 1.15 of Python's time.
+LEAST_COUNTED = 20_000 * SCALE
+# Seconds: of a call, of each number in its arrays, of each multiplication; of each number in a matrix of patches, forwards
+# and backwards, and of each number of the images that are pooled. Without the last two the kernels began 1 to 2 s late in
+# readers' convolutional networks: one took 4.4 s instead of 3.8.
+CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
+PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
+LEAST_EXPECTED = 1_000_000  # numbers that are given; a call of fewer is looked at when it is over
+# Of each number that a product must convert to the dtype of the weights: 376 MB, for 60,000 images, that are new memory.
+CONVERTED = 4e-9
+
+
+def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
+    """How long NumPy may take for a call of a layer's method or a function, from the sizes of its arrays alone.
+
+    0 for a call with so few numbers that it is left to NumPy.
+    """
+    given = arguments[1] if len(arguments) > 1 else arguments[0] if arguments else None
+    numbers = _size(result) + _size(given)
+    if numbers < LEAST_ELEMENTWISE:
+        return 0.0
+    weights = _weights(arguments[0]) if arguments else None
+    if weights is None:
+        return CALL + NUMBER * numbers + _pooled(name, given, result)
+    rows = _size(given if name == "backward" else result) / max(1, _outputs(weights))
+    if rows * weights.size < LEAST_PRODUCT:
+        return 0.0
+    return CALL + NUMBER * numbers + _product(name, given, weights, rows)
+
+
+def expected_seconds(layer: Any, x: Any) -> float:
+    """The same of layer.forward(x) before it is called; images are taken to stay as large as they are."""
+    weights = _weights(layer)
+    if weights is None:
+        return CALL + 2 * NUMBER * x.size
+    return seconds_of_product(x, weights)
+
+
+def seconds_of_product(x: Any, weights: Any) -> float:
+    """Of rows or images x with weights (D, M) or filters (M, C, H, W)."""
+    rows = x.size / max(1, weights.shape[0 if weights.ndim == 2 else 1])
+    return CALL + NUMBER * (x.size + rows * _outputs(weights)) + _product("forward", x, weights, rows)
+
+
+def _product(name: str, given: Any, weights: Any, rows: float) -> float:
+    """What a product of so many rows takes, with its patches if it is of images; rows of another dtype are converted."""
+    seconds = PRODUCT * rows * weights.size * (2 if name == "backward" else 1)
+    if weights.ndim == 4:
+        return seconds + PATCHES.get(name, 0) * rows * weights[0].size
+    return seconds + (CONVERTED * given.size if isinstance(given, np.ndarray) and given.dtype != weights.dtype else 0)
+
+
+def _outputs(weights: Any) -> int:
+    count: int = weights.shape[-1 if weights.ndim == 2 else 0]
+    return count
+
+
+def _pooled(name: str, given: Any, result: Any) -> float:
+    """What pooling takes beside: where images come and others, of another size, go."""
+    images = isinstance(given, np.ndarray) and isinstance(result, np.ndarray) and given.ndim == result.ndim == 4
+    return POOLED.get(name, 0) * max(given.size, result.size) if images and given.size != result.size else 0.0
+
+
+def _weights(layer: Any) -> Any:
+    """A layer's matrix or filters, by the names that they mostly have; None if it has none."""
+    weights = next((getattr(layer, name) for name in ("W", "w", "weight", "weights") if hasattr(layer, name)), None)
+    if weights is None:
+        parameters = getattr(layer, "params", None)
+        weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume
+    return weights if isinstance(weights, np.ndarray) and weights.ndim in (2, 4) and weights.size else None
+
+
+def _size(value: Any) -> int:
+    """How many numbers an array has, or a dict's arrays, which an update goes over several times."""
+    if isinstance(value, np.ndarray):
+        return value.size
+    return 4 * sum(map(_size, value.values())) if type(value) is dict else 0
