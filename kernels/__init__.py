@@ -34,6 +34,7 @@ from .engine.step import batch_gradient, train_steps
 from .engine.update import adam_update, optimizer_update, rule_update
 from .layers.activations import activation_backward, activation_forward
 from .layers.affine import affine_backward, affine_forward
+from .layers.affine_stack import affine_stack
 from .layers.batch_normalization import (
     batch_normalization_apply,
     batch_normalization_backward,
@@ -61,6 +62,7 @@ __all__ = [
     "adam_update",
     "affine_backward",
     "affine_forward",
+    "affine_stack",
     "average_pooling_backward",
     "average_pooling_forward",
     "batch_gradient",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from .arrays import flat
-from .compiler import kernel
-from .simd import add, fill, fma, lanes, load, load_scalar, maximum, multiply, reduce_add, reduce_max, zeros
+from .compiler import device, kernel
+from .simd import add, fill, fma, lanes, load, load_scalar, maximum, multiply, noinline, reduce_add, reduce_max, zeros
 
 
 def largest_magnitude(x):
@@ -21,17 +21,23 @@ def is_finite(x):
 
 @kernel
 def _largest_magnitude(x):
-    """In two vectors; 0 * x adds up to NaN where an x is not finite."""
-    width, minus = lanes(x), fill(x, -1)
+    return float(largest_in(x, 0, x.size))
+
+
+@device
+def largest_in(x, first, end):
+    """The same of x[first : end], in two vectors; 0 * x adds up to NaN where an x is not finite."""
+    noinline()
+    width, minus, kind = lanes(x), fill(x, -1), x.dtype.type
     even = odd = even_zero = odd_zero = zeros(x)
-    whole = x.size // (2 * width) * 2 * width
-    for i in range(0, whole, 2 * width):
+    whole = first + (end - first) // (2 * width) * 2 * width
+    for i in range(first, whole, 2 * width):
         left, right = load(x, i), load(x, i + width)
         even_zero, odd_zero = fma(left, zeros(x), even_zero), fma(right, zeros(x), odd_zero)
         even, odd = maximum(left, even), maximum(right, odd)
         even, odd = maximum(multiply(minus, left), even), maximum(multiply(minus, right), odd)
     largest, zero = reduce_max(maximum(even, odd)), reduce_add(add(even_zero, odd_zero))
-    for i in range(whole, x.size):
+    for i in range(whole, end):
         largest = max(largest, abs(load_scalar(x, i)))
-        zero += load_scalar(x, i) * x.dtype.type(0)
-    return float(largest) if zero == 0 else math.inf
+        zero += load_scalar(x, i) * kind(0)
+    return largest if zero == kind(0) else kind(math.inf)

@@ -1,0 +1,282 @@
+"""Affine layers with an activation after each, one after the other, in one call: what a script's network is mostly made of.
+
+    z = x @ W + b          out = activation(z)          the next layer's x = out
+
+Everything that a layer by itself would give is there afterwards. Forward, and backward down to the gradient of the first
+layer's output, a thread takes its rows through all layers, so that what it has written is still in its core's cache; the
+gradients of W, which are sums over all rows, are shared by rows of W. The products are those of affine.py, to the last bit.
+
+Of a script's step of 784-50-10, batch 100, layer by layer, half was Python's: each call looks at its arguments, and waking a
+thread for each brought nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..gemm.compacted import Buffers, buffers, weights_gradient
+from ..gemm.matrices import Matrix, Span
+from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_sparse, multiply_rows
+from ..gemm.packing import BLOCK_SIZE, MC, ROWS, SHORT
+from ..runtime.arrays import empty, flat, workspace
+from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
+from ..runtime.compiler import device
+from ..runtime.magnitude import is_finite, largest_in
+from ..runtime.processors import VECTOR_BYTES, threads_for
+from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
+from ..runtime.sums import LEVELS
+from ..runtime.threads import parallel_kernel, run
+from . import affine
+from .activations import CODES, IDENTITY, RELU
+from .affine import Place, multiply_chunk, sum_rows, transposed
+from .sigmoid import sigmoid_range
+
+MOST_LAYERS = 8  # affine ones; as many arrays of each kind as the kernels are compiled for
+# Multiplications, zeros among them. Two threads take 0.55 to 0.7 of the time, but what both have read of W, the script's own
+# update must fetch back: of a script's steps, 784-50-10 and batch 50 takes 10 % longer with two, batch 100 as long, 250 12 %
+# less.
+PARALLEL_THRESHOLD = 6_000_000
+LINE = 8  # numbers of a thread's own, a cache line of them
+MOST_PLANS = 16  # of as many numbers of rows
+_PLACE = np.dtype(np.int32)
+_BITS = {size: np.dtype(f"i{size}") for size in (1, 4, 8)}
+
+
+class Layers(NamedTuple):
+    """How many affine layers; their widths, the input's first; codes of what comes after each; how many rows x has."""
+
+    count: int
+    widths: Any
+    codes: Any
+    rows: int
+
+
+class Plan(NamedTuple):
+    """How the kernels go about it: chunks of a phase; numbers of workspace for each layer of each thread; where in the
+    workspace the rest begins."""
+
+    chunk_count: int
+    each: int
+    rest: int
+
+
+class AffineStack:
+    """Affine layers of these widths, the input's first, in one dtype, at most MOST_LAYERS; see affine_stack."""
+
+    def __init__(self, widths, activations, dtype):
+        self._widths, self._names, self._dtype = np.array(widths), tuple(activations), np.dtype(dtype)
+        self._codes = np.array([CODES[name] for name in activations])
+        self._layers = list(itertools.pairwise(widths))
+        self._products = sum(depth * columns for depth, columns in self._layers)
+        self._zeros = np.zeros(max(widths), dtype)
+        self._plans, self._given = {}, {}
+        self._none, self._no_mask = np.empty(0, dtype), np.empty(0, np.bool_)
+
+    def forward(self, x, weights, biases):
+        """x (N, D), C-contiguous, of at least one row -> zs, outs, masks, largest: one of each for each layer.
+
+        weights, biases: C-contiguous and writable. outs[i] is zs[i] after "identity"; masks[i], where z <= 0, is there
+        after "relu", else None. largest[i] is the largest |z|, and inf where not all are finite, or may be.
+        """
+        zs, outs, masks, rows, dtype = [], [], [], len(x), self._dtype
+        for (_, columns), name in zip(self._layers, self._names, strict=True):
+            z = empty((rows, columns), dtype)
+            zs.append(z)
+            outs.append(z if name == "identity" else empty((rows, columns), dtype))
+            masks.append(empty((rows, columns), np.bool_) if name == "relu" else None)
+        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        layers, plan = self._plan(rows, threads)
+        numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
+        own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
+        scratch = workspace(plan.rest + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
+        run(
+            _forward, threads, (self._slots(zs), self._slots(outs), self._slots(masks, True)),
+            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._kept(0, weights), self._kept(1, biases)),
+            tuple(layers), (*plan, is_sparse(x, weights[0])), scratch, largest,
+        )  # fmt: skip
+        of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
+        return zs, outs, masks, of_threads[: layers.count].tolist()
+
+    def backward(self, dout, inputs, weights, masks, needs_dx):
+        """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs.
+
+        inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made.
+        """
+        dxs, dWs, dbs, dtype = [], [], [], self._dtype
+        (rows, _), first = dout.shape, inputs[0]
+        for i, (depth, columns) in enumerate(self._layers):
+            dxs.append(empty((rows, depth), dtype) if i or needs_dx else None)
+            dWs.append(empty((depth, columns), dtype))
+            dbs.append(empty(LEVELS * columns, dtype))
+        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        layers, plan = self._plan(rows, threads)
+        numbers, scratch = flat(first), workspace(plan.rest + threads * rows * ROWS, dtype)
+        compacting = buffers(numbers, threads * rows, scratch[plan.rest : plan.rest + threads * rows * ROWS])
+        run(
+            _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
+            (numbers, self._slots([None, *inputs[1:]]), self._kept(0, weights), self._slots(masks, True)),
+            tuple(layers), (*plan, is_sparse(first, weights[0]) and is_finite(dout), needs_dx), (scratch, self._zeros),
+            compacting,
+        )  # fmt: skip
+        return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs]
+
+    def _plan(self, rows, threads):
+        """Layers, and a Plan with chunks of about 128 rows: at least one for each thread, at most what can be counted."""
+        if (rows, threads) not in self._plans:
+            if len(self._plans) > MOST_PLANS:
+                self._plans.clear()
+            shapes = [*self._layers, *((columns, depth) for depth, columns in self._layers)]
+            each = max(
+                _workspace_of(self._dtype, *shape) for shape in [*shapes, *((rows, one) for _, one in self._layers)]
+            )
+            chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
+            layers = Layers(len(self._layers), self._widths, self._codes, rows)
+            self._plans[rows, threads] = layers, Plan(chunk_count, each, threads * len(self._layers) * each)
+        return self._plans[rows, threads]
+
+    def _slots(self, arrays, are_masks=False):
+        """The arrays, flat, and an empty one for each that is not there."""
+        none = self._no_mask if are_masks else self._none
+        given = [none if array is None else array.reshape(-1) for array in arrays]
+        return tuple(given) + (none,) * (MOST_LAYERS - len(given))
+
+    def _kept(self, kind, arrays):
+        """The slots of the call before, if these are the same arrays: scripts update theirs in place."""
+        given, slots = self._given.get(kind, ((), ()))
+        if len(given) != len(arrays) or not all(map(operator.is_, arrays, given)):
+            slots = self._slots(arrays)
+            self._given[kind] = tuple(arrays), slots
+        return slots
+
+
+def affine_stack(widths, activations, dtype):
+    """An AffineStack, which keeps what does not change from call to call.
+
+    widths: of the input and of each layer's output; activations: "identity", "relu" or "sigmoid" after each layer.
+    """
+    return AffineStack(widths, activations, dtype)
+
+
+def _workspace_of(dtype, depth, columns):
+    """Numbers that `multiply_chunk` needs for a product with (depth, columns), shared by rows."""
+    panel = 2 * VECTOR_BYTES // dtype.itemsize
+    return -(-columns // panel) * panel * depth + (MC + 1) * panel + BLOCK_SIZE
+
+
+@parallel_kernel
+def _forward(work, results, x, parameters, layers, how, scratch, largest):
+    """results: zs, outs, masks; parameters: weights, biases; how: a Plan, and whether x is mostly zeros; scratch: workspace,
+    places for `multiply_rows`, and the numbers of the workspace that it takes."""
+    thread = work[0]
+    (zs, outs, masks), (weights, biases), (space, memory, own) = results, parameters, scratch
+    x, layers, (chunk_count, each, rest, sparse), is_packed = Numbers(*x), Layers(*layers), how, False
+    for chunk in claimed(work, 1, chunk_count):
+        first, end = chunk_bounds(layers.rows, chunk, chunk_count)
+        for i in range(layers.count):
+            depth, columns = layers.widths[i], layers.widths[i + 1]
+            sizes, place = (
+                (layers.rows, depth, columns),
+                Place(chunk, chunk_count, thread * layers.count + i, is_packed),
+            )
+            W = Matrix(weights[i], 0, columns, 1)
+            zero = zs[i].dtype.type(0)
+            if i == 0 and sparse:
+                strip, places = Span(space, rest + thread * own), Span(memory, thread * PLACES)
+                for top in range(first, end, BATCH):
+                    batch, high = Numbers(x.array, x.bits, x.start + top * depth, depth), min(BATCH, end - top)
+                    out = Span(zs[0], top * columns)
+                    zero += multiply_rows(out, batch, weights[0], biases[0], (high, columns), strip, places)
+            elif i == 0:
+                plan = affine.Plan(each, True, is_other(x.array, weights[0]))
+                multiply_chunk(zs[0], Matrix(x.array, 0, depth, 1), W, biases[0], sizes, plan, place, space)
+            else:
+                plan = affine.Plan(each, True, False)
+                multiply_chunk(zs[i], Matrix(outs[i - 1], 0, depth, 1), W, biases[i], sizes, plan, place, space)
+            start, count = first * columns, (end - first) * columns
+            largest_here = largest_in(zs[i], start, start + count) if zero == 0 else zs[i].dtype.type(math.inf)
+            largest[thread * LINE + i] = max(largest[thread * LINE + i], largest_here)
+            activate(outs[i], masks[i], zs[i], start, count, layers.codes[i])
+        is_packed = True
+
+
+@device
+def is_other(x, W):
+    """Whether x is of another dtype than W, and is to be converted."""
+    return x.itemsize != W.itemsize
+
+
+@device
+def activate(out, mask, z, start, count, code):
+    """out = activation(z), and the mask, from `start` on."""
+    noinline()
+    if code == RELU:
+        whole = count // lanes(z) * lanes(z)
+        for i in range(start, start + whole, lanes(z)):
+            store(out, i, where_positive(load(z, i), load(z, i)))
+        for i in range(start + whole, start + count):
+            number = load_scalar(z, i)
+            store_scalar(out, i, z.dtype.type(0) if number <= z.dtype.type(0) else number)
+        for i in range(start, start + count):
+            store_scalar(mask, i, load_scalar(z, i) <= z.dtype.type(0))
+    elif code != IDENTITY:
+        sigmoid_range(out, z, start, start + count)
+
+
+@parallel_kernel
+def _backward(work, gradients, inputs, layers, how, scratch, compacting):
+    """gradients: dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's input, changed. inputs: x,
+    inputs, weights, masks; how: a Plan, whether x is mostly zeros, and whether its gradient is needed; scratch: workspace,
+    zeros."""
+    thread = work[0]
+    (dxs, douts, dWs, dbs), (x, ins, weights, masks), (space, zeros) = gradients, inputs, scratch
+    layers, (chunk_count, each, _, sparse, needs_dx), compacting = Layers(*layers), how, Buffers(*compacting)
+    rows, is_packed = layers.rows, False
+    for chunk in claimed(work, 1, chunk_count):
+        first, end = chunk_bounds(rows, chunk, chunk_count)
+        for i in range(layers.count - 1, -1, -1):
+            depth, columns = layers.widths[i], layers.widths[i + 1]
+            if i > 0 or needs_dx:
+                d, W = Matrix(douts[i], 0, columns, 1), transposed(Matrix(weights[i], 0, columns, 1))
+                place = Place(chunk, chunk_count, thread * layers.count + i, is_packed)
+                plan = affine.Plan(each, True, False)
+                multiply_chunk(dxs[i], d, W, zeros, (rows, columns, depth), plan, place, space)
+            if i > 0:
+                start, count = first * depth, (end - first) * depth
+                derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
+        is_packed = True
+    for i in range(layers.count):
+        depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
+        for chunk in claimed(work, 2 + i, chunk_count):
+            sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread * layers.count + i, is_packed)
+            d, copied = Matrix(douts[i], 0, columns, 1), rows > SHORT
+            if i == 0 and sparse:
+                bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk, chunk_count)
+                weights_gradient(dWs[0], x, douts[0], zeros, (rows, depth, columns), bounds, thread, compacting)
+            elif i == 0:
+                plan = affine.Plan(each, True, copied or is_other(x, weights[0]))
+                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
+            else:
+                plan = affine.Plan(each, True, copied)
+                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space)
+            is_packed = True
+            if chunk == 0:
+                sum_rows(dbs[i], d, columns, rows)
+
+
+@device
+def derive(dout, mask, out, start, count, code):
+    """dout *= the activation's derivative, from `start` on; by the mask, or by what the activation gave."""
+    noinline()
+    one = dout.dtype.type(1)
+    if code == RELU:
+        for i in range(start, start + count):
+            store_scalar(dout, i, dout.dtype.type(0) if load_scalar(mask, i) else load_scalar(dout, i))
+    elif code != IDENTITY:
+        for i in range(start, start + count):
+            y = load_scalar(out, i)
+            store_scalar(dout, i, load_scalar(dout, i) * (one - y) * y)
