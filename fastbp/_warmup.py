@@ -80,6 +80,16 @@ def _affine_of_images(dtype: str) -> None:
             layer.backward(layer.forward(x))
 
 
+def _affine_stack(dtype: str) -> None:
+    """What networks in scripts run: mostly zeros, and data of float32 beside float64 weights."""
+    stack = get_backend("numba")[1].affine_stack((784, 2, 2), ("relu", "identity"), dtype)
+    weights, biases = [np.ones((784, 2), dtype), np.ones((2, 2), dtype)], [np.ones(2, dtype)] * 2
+    for x_dtype in {"float32", dtype}:
+        x = np.ones((8, 784), x_dtype)
+        _, outs, masks, _ = stack.forward(x, weights, biases)
+        stack.backward(np.ones((8, 2), dtype), [x, outs[0]], weights, masks, False)
+
+
 def _relu(dtype: str) -> None:
     layer = Relu("numba")
     images = np.ones((1, 1, 2, 2), dtype).transpose(0, 1, 3, 2)
@@ -173,6 +183,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "training on floating data": _floating_data,
     "Affine": _affine,
     "Affine of images": _affine_of_images,
+    "affine layers of a script": _affine_stack,
     "Relu": _relu,
     "Sigmoid": _sigmoid,
     "SoftmaxWithLoss": _softmax,

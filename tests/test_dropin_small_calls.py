@@ -12,7 +12,7 @@ from dropin_cases import define
 from variants import variant
 
 import fastbp
-from fastbp.dropin import calls, idling, loading
+from fastbp.dropin import calls, estimates, idling, loading
 
 
 def test_a_short_script_does_not_wait_for_numba(monkeypatch):
@@ -118,7 +118,7 @@ def test_a_method_that_is_waited_for_takes_what_it_takes(monkeypatch, own):
 def small_relu(monkeypatch, tmp_path):
     """The book's Relu, accelerated; arrays of fewer than 50 numbers are left to its own methods."""
     names = (
-        (calls, "LEAST_ELEMENTWISE"),
+        (estimates, "LEAST_ELEMENTWISE"),
         (calls, "LEAST_COUNTED"),
         (fastbp.dropin.arguments, "LEAST_ELEMENTWISE"),
         (idling.Idling, "MOST"),

@@ -31,8 +31,10 @@ from .fusing import with_programs
 from .idling import Idling
 from .known_versions import KnownVersion
 from .lazy import make_lazy
-from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms, can_stand_alone, lazy_attributes, written
+from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .recognition import class_version, digest, function_node, function_version
+from .stacking import note
+from .writing import can_stand_alone, lazy_attributes, written
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
@@ -312,6 +314,7 @@ class _Patched:
         self.own: dict[str, FunctionType] = {name: vars(made)[name] for name in LAYER}
         self.idling = Idling(made, self.own)
         self.wrapped: dict[str, Any] = {}
+        self.alone: dict[str, Any] = {}
         self.is_watched = self.is_plain = False
         self.chosen: dict[str, calls.Method] | None = None
         self.uncounted, self.may_be_ours = 0.0, None if version is None else True
@@ -322,6 +325,30 @@ class _Patched:
             setattr(self.made, name, wrap(f"{self.made.__name__}.{name}", _Fast(self, name), self.own[name]))
             self.wrapped[name] = vars(self.made)[name]
             self.idling.watch(name)
+        note(self.made, self)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known what its methods are."""
+        return self.chosen is not None
+
+    def is_decided_by_text(self) -> bool:
+        """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
+        if self.version is None or not known_forms(self.version, self.module)[0].forward:
+            return False
+        self.decide(None, ())
+        return True
+
+    def is_ours(self) -> bool:
+        """Whether kernels are known to take the calls of forward, or are likely to."""
+        return self.may_be_ours is True
+
+    def forms_of(self, name: str) -> tuple[Form, ...]:
+        return getattr((self.chosen or {}).get(name), "forms", ())
+
+    def methods_of(self, name: str) -> tuple[Any, ...]:
+        """What has been put into the class under that name, and what was there: small calls are left to it."""
+        return self.wrapped[name], self.alone.get(name), self.own[name]
 
     def decide(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         with self.lock:
@@ -369,6 +396,7 @@ class _Patched:
             setattr(self.made, name, self.own[name])
         elif self.is_plain and can_stand_alone(self.own[name], forms):
             setattr(self.made, name, written(self.own[name], forms, idling=self.idling))
+            self.alone[name] = vars(self.made)[name]
             self.idling.watch(name)
 
 
@@ -405,11 +433,11 @@ class _Fast:
 
     def is_ours(self) -> bool:
         """Whether kernels are known to take the calls of forward, or are likely to."""
-        return self.name == "forward" and self.patched.may_be_ours is True
+        return self.name == "forward" and self.patched.is_ours()
 
     @property
-    def forms(self) -> Any:
-        return getattr((self.patched.chosen or {}).get(self.name), "forms", ())
+    def forms(self) -> tuple[Form, ...]:
+        return self.patched.forms_of(self.name)
 
     def is_left(self, *arguments: Any) -> bool:
         """Whether the user's own method is to run, whatever the arguments."""

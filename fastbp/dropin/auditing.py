@@ -14,7 +14,7 @@ import numpy as np
 from . import calls
 from .arguments import PASS, Method, is_computed
 from .lazy import OURS, LazyColumns
-from .rounding import Terms, largest, parts_of, terms_of
+from .rounding import Terms, largest, layer_name, parts_of, terms_of
 
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)
 
@@ -122,6 +122,9 @@ class Auditor:
                     self._compare(where, what, audit, terms, actual, wanted)
             else:
                 self._compare(where, f"argument {place}", audit, terms, argument, copy)
+            for prefix, layer, double in _layers_in(argument, copy):
+                for what, actual, wanted in _attributes(layer, double):
+                    self._compare(where, f"{prefix}.{what}", audit, terms, actual, wanted)
         return result
 
     def _terms(self, fast: Method, own: Method, copies: tuple[Any, ...]) -> Terms:
@@ -212,6 +215,14 @@ def _copy(argument: Any) -> Any:
         double.__dict__.update(attributes)
         return double
     return argument
+
+
+def _layers_in(argument: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The objects in a list, each with its name in a report and its double."""
+    if type(argument) is list:
+        for place, (one, double) in enumerate(zip(argument, copy, strict=True)):
+            if hasattr(one, "__dict__"):
+                yield layer_name(place), one, double
 
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:

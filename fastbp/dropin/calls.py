@@ -79,6 +79,16 @@ class _Beginning:
 _beginning = _Beginning()
 
 
+def has_begun() -> bool:
+    """Whether kernels are used now."""
+    return _beginning.over
+
+
+def begins_with(layer: Any, x: Any) -> bool:
+    """Whether kernels begin with layer.forward(x), as it is so much work."""
+    return type(x) is np.ndarray and x.size >= LEAST_EXPECTED and _beginning.ends_with((layer, x))
+
+
 def script_is_over() -> None:
     """Where the kernels have not begun, nothing more is imported for them."""
     if not _beginning.over:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from .loops import loop_of
 from .recognition import function_node
 
 Method = Callable[..., Any]
@@ -71,23 +72,8 @@ def layers_of_dropped(method: FunctionType) -> str | None:
 
 def _backward_loop(statement: ast.stmt) -> str | None:
     """The variable of `for layer in ...: dout = layer.backward(dout)`; None for anything else."""
-    match statement:
-        case ast.For(
-            target=ast.Name(id=layer),
-            body=[
-                ast.Assign(
-                    targets=[ast.Name(id=gradient)],
-                    value=ast.Call(
-                        func=ast.Attribute(value=ast.Name(id=called), attr="backward"),
-                        args=[ast.Name(id=given)],
-                        keywords=[],
-                    ),
-                )
-            ],
-            orelse=[],
-        ) if called == layer and given == gradient:
-            return gradient
-    return None
+    loop = loop_of(statement, "backward")
+    return None if loop is None else loop.value
 
 
 def _reads(node: ast.AST, name: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Expressions in the methods of networks: np.sum(W ** 2), and np.dot(x, W) of images.
+"""Methods of networks, compiled anew with calls of kernels: for loops through layers (see `stacking`), and expressions.
 
     weight_decay += 0.5 * self.weight_decay_lambda * np.sum(W ** 2)
     a1 = np.dot(x, W1) + b1
@@ -6,9 +6,8 @@
 
 The sum is made without the array of the squares: with it, a step of a network of five or six hidden layers of 100 takes 3 to
 10 % longer. The product is made without a copy of x in the dtype of W, and without its zeros, where x is of another dtype
-than W, as data sets are: in half of NumPy's time for MNIST. Others are NumPy's. Such a method is compiled anew from its own
-source, with a call in the expression's place; where the operands are not what the kernel takes, the call computes the
-expression as it stood (see `recompiling`).
+than W, as data sets are: in half of NumPy's time for MNIST. Others are NumPy's. Where the operands are not what the kernel
+takes, the call computes the expression as it stood (see `recompiling`).
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from .idling import Idling
 from .operations import mixed_product, sum_of_squares
 from .recognition import function_node
 from .recompiling import INSTALLED, recompiled
+from .stacking import stack_loops
 
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights", "w"}  # names in a method that is looked into
 _SUM, _DOT = "_fastbp_sum", "_fastbp_dot"  # which a script's own `np` must have
@@ -39,7 +39,7 @@ _A, _B = (
 
 
 def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: Idling) -> FunctionType | None:
-    """The method of a class of that name, with calls for such expressions; None if it has none.
+    """The method of a class of that name, with calls for such expressions and loops; None if it has none.
 
     wrap: how the calls are made, see `calls`; idling: what notes their sizes.
     """
@@ -49,12 +49,14 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
+    node = copy.deepcopy(node)
+    stacked = stack_loops(node, owner, wrap)
     rewriting = _Rewriting(method, node)
-    rewritten = rewriting.visit(copy.deepcopy(node))
-    names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot}
+    rewritten = rewriting.visit(node)
+    names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot, **stacked}
     for place, (shown, kernel, own) in enumerate(rewriting.found):
         names[f"{NAME}{place}"] = wrap(shown, _Expression(kernel, idling, method.__name__), own)
-    return recompiled(method, owner, rewritten, names) if rewriting.found else None
+    return recompiled(method, owner, rewritten, names) if rewriting.found or stacked else None
 
 
 class _Expression:

@@ -64,7 +64,14 @@ def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
         results.update(vars(absolute[0]))
+    for place, layer in enumerate(absolute[0] if type(absolute[0]) is list else ()):
+        results.update({f"{layer_name(place)}.{name}": value for name, value in vars(layer).items()})
     return {name: largest(part) for key, value in results.items() for name, part in parts_of(key, value)}
+
+
+def layer_name(place: int) -> str:
+    """Of one of several layers, in reports."""
+    return f"layers[{place}]"
 
 
 def parts_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:

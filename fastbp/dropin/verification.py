@@ -10,8 +10,9 @@ import numpy as np
 
 from .arguments import PASS, Method
 from .lazy import LAZY, OURS, made_of
-from .methods import Form, kind_of, written
+from .methods import Form, kind_of
 from .subjects import COUNT, Differs, Subject, Values, call, copied, each_same, evaluate, on_numpy, same
+from .writing import written
 
 
 def verified(

@@ -1,0 +1,148 @@
+"""A network's loop through its layers as one call of a kernel, where all are affine with ReLU or sigmoid between them.
+
+    for layer in self.layers.values():              for layer in layers:
+        x = layer.forward(x)                            dout = layer.backward(dout)
+
+A method with such a loop is compiled anew, with a call before it; the loop stays, for whatever the kernel does not take.
+The call leaves in every layer what its own methods would: it is made of their forms (see `methods`), written out for the
+classes that the layers have. A step of a small network spends half of its time between kernels otherwise.
+"""
+
+from __future__ import annotations
+
+import ast
+import weakref
+from typing import Any
+
+from . import calls
+from .arguments import PASS, Method
+from .loops import Loop, loops_in
+from .methods import Form
+from .stacks import MOST_LAYERS
+from .writing import Waste
+from .written_stacks import Accelerated, NotAStack, Written, written
+
+NAME, VALUE = "_fastbp_stack", "_fastbp_value"
+
+
+_accelerated: weakref.WeakKeyDictionary[type, Accelerated] = weakref.WeakKeyDictionary()
+
+
+def note(made: type, accelerated: Accelerated) -> None:
+    """That a class's methods are patched."""
+    _accelerated[made] = accelerated
+
+
+def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[str, Any]:
+    """Put calls before the loops of a method, in its syntax tree; what they call, by name."""
+    made: dict[str, Any] = {}
+    for loop in list(loops_in(node)):
+        name = f"{NAME}{len(made)}"
+        made[name] = _wrapped(_Stacked(loop.method), f"{owner}.{node.name}: layers", wrap)
+        place = node.body.index(loop.statement)
+        node.body[place : place + 1] = _call(loop, name)
+    return made
+
+
+def _call(loop: Loop, name: str) -> list[ast.stmt]:
+    """A call, and where it gives nothing, the loop. A variable is given as it is: an iterator would serve only once."""
+    layers = ast.unparse(loop.statement.iter)
+    given = layers if isinstance(loop.statement.iter, ast.Name) else f"list({layers})"
+    source = f"""
+{VALUE} = {name}({given}, {loop.value})
+if {VALUE} is None:
+    pass
+else:
+    {loop.value} = {VALUE}
+"""
+    made = ast.parse(source).body
+    for statement in made:
+        for part in ast.walk(statement):
+            if isinstance(part, ast.expr | ast.stmt):
+                ast.copy_location(part, loop.statement)
+    assert isinstance(made[1], ast.If)
+    made[1].body = [loop.statement]
+    return made
+
+
+def _wrapped(stacked: _Stacked, name: str, wrap: calls.Wrapper) -> Method:
+    """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted."""
+    if wrap is not calls.plain:
+        counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
+        return lambda layers, value: counted(layers, value) if stacked.takes(layers) else None
+
+    def call(layers: Any, value: Any) -> Any:
+        if not calls.has_begun() and not stacked.begins_with(layers, value):
+            return None
+        result = stacked(layers, value)
+        return None if result is PASS else result
+
+    return call
+
+
+def _left(layers: Any, value: Any) -> Any:
+    return None
+
+
+class _Stacked:
+    """A loop that calls a method of all layers: given these and a value, it gives the last result, or PASS."""
+
+    def __init__(self, method: str):
+        self.method = method
+        self._written: dict[tuple[type, ...], Written | None] = {}
+        self._waste = Waste()
+
+    def __call__(self, layers: Any, value: Any) -> Any:
+        if self._waste.calls and self._waste.is_likely():
+            return PASS
+        written = self._written_for(layers)
+        if written is None:
+            return PASS
+        result = written.function(layers, value)
+        self._waste.calls = self._waste.calls + 1 if result is PASS else 0
+        return result
+
+    def begins_with(self, layers: Any, value: Any) -> bool:
+        """Whether the kernels begin with this call, see `calls`."""
+        if self.method != "forward" or type(layers) not in (list, tuple) or not layers:
+            return False
+        first = _accelerated.get(type(layers[0]))
+        return first is not None and first.is_ours() and calls.begins_with(layers[0], value)
+
+    def loop(self, layers: Any, value: Any) -> Any:
+        """The user's own way, for an audit."""
+        for layer in layers:
+            value = getattr(layer, self.method)(value)
+        return value
+
+    def takes(self, layers: Any) -> bool:
+        """Whether it is for such layers; a method of theirs may still be left to run by itself."""
+        return self._written_for(layers) is not None
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        return tuple(form for written in self._written.values() if written is not None for form in written.forms)
+
+    def _written_for(self, layers: Any) -> Written | None:
+        """The function for layers of these classes; None where they are not a stack, or where it is not known yet."""
+        if type(layers) not in (list, tuple):
+            return None
+        classes = tuple(map(type, layers))
+        if classes not in self._written:
+            accelerated = [_accelerated.get(one) for one in classes]
+            if not all(one is None or one.is_decided or one.is_decided_by_text() for one in accelerated):
+                return None
+            self._written[classes] = self._write(classes, accelerated)
+        written = self._written[classes]
+        if written is not None and not all(vars(one).get(self.method) in own for one, own in written.methods):
+            return None  # somebody has put another method there
+        return written
+
+    def _write(self, classes: tuple[type, ...], accelerated: list[Accelerated | None]) -> Written | None:
+        known = [(made, one) for made, one in zip(classes, accelerated, strict=True) if one is not None]
+        if len(known) < len(classes) or not 2 <= len(classes) <= 2 * MOST_LAYERS:
+            return None
+        try:
+            return written(known, self.method)
+        except NotAStack:
+            return None

@@ -1,0 +1,108 @@
+"""What all layers of a stack do at once, on the compiled kernels: arrays in, arrays out, or PASS.
+
+A stack is affine layers, one after the other, with ReLU, sigmoid or nothing after each. As in `operations`, PASS is said of
+whatever the kernel is not made for, before anything is changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits, is_array, is_floating, no_gradient
+from .operations import is_tame, kernels
+
+MOST_LAYERS = 8  # affine ones
+LEAST_ROWS = 4  # of fewer, kernels for single layers are faster
+_BOOL = np.dtype(bool)
+
+
+class Stack:
+    """Layers with these activations after them: "identity", "relu" or "sigmoid", one for each affine layer."""
+
+    def __init__(self, activations: tuple[str, ...]):
+        self._activations = activations
+        self._parameters: tuple[Any, ...] = ()
+        self._kernel: Any = None
+        self._products = 0
+
+    def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> Any:
+        """-> rows: x as (N, D), and for each layer z (N, M), the activation's result, and its mask, after ReLU."""
+        if not fits(x, weights[0]) or not self._knows(weights, biases) or x.dtype not in INPUTS:
+            return PASS
+        rows = x.reshape(len(x), -1)
+        if len(rows) < LEAST_ROWS or len(rows) * self._products < LEAST_PRODUCT or not rows.flags.c_contiguous:
+            return PASS
+        zs, outs, masks, largest = self._kernel.forward(rows, weights, biases)
+        tame, exponent = TAME[weights[0].itemsize], LARGEST_EXPONENT[weights[0].itemsize]
+        for size, name in zip(largest, self._activations, strict=True):
+            if not size < tame or (name == "sigmoid" and size > exponent):
+                return PASS  # NumPy may warn
+        return rows, zs, outs, masks
+
+    def backward(
+        self, dout: Any, inputs: tuple[Any, ...], weights: tuple[Any, ...], saved: tuple[Any, ...],
+        shapes: tuple[Any, ...], needs_dx: bool,
+    ) -> Any:  # fmt: skip
+        """-> dx, of shapes[0], and dW and db of each layer.
+
+        inputs: of each layer, as rows; saved: of each activation but the last its mask, or what it gave; shapes: of each
+        layer's x.
+        """
+        if type(dout) is not np.ndarray or not self._knows(weights, ()):
+            return PASS
+        count, dtype = len(dout), weights[0].dtype
+        if count < LEAST_ROWS or count * self._products < LEAST_PRODUCT:
+            return PASS
+        if not _is_matrix(dout, dtype, (count, weights[-1].shape[1])) or inputs[0].dtype not in INPUTS:
+            return PASS
+        for place, (rows, W, shape) in enumerate(zip(inputs, weights, shapes, strict=True)):
+            if not _is_matrix(rows, dtype if place else rows.dtype, (count, len(W))) or type(shape) is not tuple:
+                return PASS
+            if shape != rows.shape and (place or shape[:1] != (count,) or math.prod(shape) != rows.size):
+                return PASS
+        masks = []
+        for name, value, following in zip(self._activations, saved, inputs[1:], strict=False):
+            if name == "relu" and not _is_matrix(value, _BOOL, following.shape):
+                return PASS
+            if name == "sigmoid" and not _is_all_of(following, value):
+                return PASS
+            masks.append(value if name == "relu" else None)
+        dx, dWs, dbs = self._kernel.backward(dout, inputs, weights, masks, needs_dx)
+        if not is_tame(*dbs):
+            return PASS
+        return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
+
+    def _knows(self, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> bool:
+        """Whether the parameters are plain arrays of fitting shapes; those of the call before are, if they are the same."""
+        given = (*weights, *biases)
+        if len(given) == len(self._parameters) and all(map(operator.is_, given, self._parameters)):
+            return True
+        if not is_floating(weights[0]) or any(getattr(W, "ndim", 0) != 2 for W in weights):
+            return False
+        dtype = weights[0].dtype
+        if not all(is_array(one, dtype) and one.flags.carray and one.size for one in given):
+            return False
+        widths = [len(weights[0]), *(W.shape[1] for W in weights)]
+        if any(len(W) != width for W, width in zip(weights, widths, strict=False)):
+            return False
+        if any(b.shape != (width,) for b, width in zip(biases, widths[1:], strict=False)):
+            return False
+        self._kernel = kernels.affine_stack(tuple(widths), self._activations, dtype)
+        self._products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
+        self._parameters = given
+        return True
+
+
+def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Whether a value is a plain array of these, row by row in memory."""
+    return is_array(value, dtype) and value.shape == shape and value.flags.c_contiguous
+
+
+def _is_all_of(view: Any, array: Any) -> bool:
+    """Whether `view`, row by row in memory, shows the whole of an array of the same shape."""
+    return view is array or (view.base is array and array.shape == view.shape and array.dtype == view.dtype)
