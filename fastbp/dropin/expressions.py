@@ -26,7 +26,7 @@ from .estimates import seconds_of_product
 from .idling import Idling
 from .operations import mixed_product, sum_of_squares
 from .recognition import function_node
-from .recompiling import INSTALLED, recompiled
+from .recompiling import INSTALLED, LOOKING, recompiled
 from .stacking import stack_loops
 
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights", "w"}  # names in a method that is looked into
@@ -50,7 +50,7 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     if node is None or node.decorator_list:
         return None
     node = copy.deepcopy(node)
-    stacked = stack_loops(node, owner, wrap)
+    stacked = stack_loops(node, owner, wrap) if LOOKING.isdisjoint(code.co_names) else {}
     rewriting = _Rewriting(method, node)
     rewritten = rewriting.visit(node)
     names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot, **stacked}

@@ -21,7 +21,7 @@ from .idling import Idling
 from .operations import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
-from .recompiling import INSTALLED, recompiled
+from .recompiling import INSTALLED, LOOKING, recompiled
 from .statements import Run, own_function, runs_in
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
@@ -30,7 +30,6 @@ WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"
 # Names, one of which an optimizer has.
 RATES = {"lr", "learning_rate", "lr_t", "eta", "alpha", "learningRate", "learn_rate"}
-LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}
 _SINGLE = np.dtype(np.float32)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}  # by which a method would see what is put into it
 INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))  # what is there need not be read
 
 

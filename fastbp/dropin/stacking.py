@@ -22,7 +22,7 @@ from .stacks import MOST_LAYERS
 from .writing import Waste
 from .written_stacks import Accelerated, NotAStack, Written, written
 
-NAME, VALUE = "_fastbp_stack", "_fastbp_value"
+NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 
 
 _accelerated: weakref.WeakKeyDictionary[type, Accelerated] = weakref.WeakKeyDictionary()
@@ -45,11 +45,10 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 
 
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
-    """A call, and where it gives nothing, the loop. A variable is given as it is: an iterator would serve only once."""
-    layers = ast.unparse(loop.statement.iter)
-    given = layers if isinstance(loop.statement.iter, ast.Name) else f"list({layers})"
+    """The layers as a list, as what the script iterates over may serve only once; a call; where it gives nothing, the loop."""
     source = f"""
-{VALUE} = {name}({given}, {loop.value})
+{LAYERS} = list({ast.unparse(loop.statement.iter)})
+{VALUE} = {name}({LAYERS}, {loop.value})
 if {VALUE} is None:
     pass
 else:
@@ -60,8 +59,9 @@ else:
         for part in ast.walk(statement):
             if isinstance(part, ast.expr | ast.stmt):
                 ast.copy_location(part, loop.statement)
-    assert isinstance(made[1], ast.If)
-    made[1].body = [loop.statement]
+    assert isinstance(made[-1], ast.If)
+    loop.statement.iter = ast.copy_location(ast.Name(LAYERS, ast.Load()), loop.statement.iter)
+    made[-1].body = [loop.statement]
     return made
 
 
@@ -104,7 +104,7 @@ class _Stacked:
 
     def begins_with(self, layers: Any, value: Any) -> bool:
         """Whether the kernels begin with this call, see `calls`."""
-        if self.method != "forward" or type(layers) not in (list, tuple) or not layers:
+        if self.method != "forward" or not layers:
             return False
         first = _accelerated.get(type(layers[0]))
         return first is not None and first.is_ours() and calls.begins_with(layers[0], value)
@@ -125,8 +125,6 @@ class _Stacked:
 
     def _written_for(self, layers: Any) -> Written | None:
         """The function for layers of these classes; None where they are not a stack, or where it is not known yet."""
-        if type(layers) not in (list, tuple):
-            return None
         classes = tuple(map(type, layers))
         if classes not in self._written:
             accelerated = [_accelerated.get(one) for one in classes]

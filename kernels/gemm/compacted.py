@@ -4,6 +4,9 @@ Of six neighbouring pixels of an image, 66 % are all zeros. So x.T @ dout goes b
 are zeros are compacted, six by six, as the micro-kernel reads them fastest (and converted). Then they are multiplied by the
 selected rows of dout, which are read where they are. The last panel of columns may overlap the one before it. As for x @ W,
 see `nonzeros`, what is passed over must meet finite numbers.
+
+Measured and rejected: x transposed, 128 columns at a time, and multiplied row by row as in `nonzeros`: 100 rows of MNIST by
+50 columns, float64, 136 us instead of 109, of which transposing takes 46; by 100 and 256 columns 1.2 to 1.4 times as long.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ is copied first, to micro-panels of six rows, [micro-panel][k][row].
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from ..runtime.compiler import device
 from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
@@ -82,6 +83,30 @@ def copy_block(block, a, rows, depth):
         return MicroPanels(block.array, block.start, ROWS * depth, depth, np.intp(1))
     copy_columns(block, a, rows, depth)
     return MicroPanels(block.array, block.start, ROWS * depth, np.intp(1), np.intp(ROWS))
+
+
+def micro_panels(a, buffer, sizes, is_copied):
+    """A block of the Matrix a, sizes: rows, depth, as MicroPanels: where it is, or copied to the Span `buffer`.
+
+    Of another dtype than the buffer it is always copied: nothing is compiled for reading it where it is, which made
+    the first call of a layer on float32 images wait a second longer. Inside kernels.
+    """
+    raise NotImplementedError("micro_panels exists inside kernels only")
+
+
+@overload(micro_panels)
+def _micro_panels(a, buffer, sizes, is_copied):
+    return _copied_if_wanted if a.types[0] == buffer.types[0] else _copied
+
+
+def _copied_if_wanted(a, buffer, sizes, is_copied):
+    if is_copied:
+        return copy_block(buffer, a, sizes[0], sizes[1])
+    return in_place(a)
+
+
+def _copied(a, buffer, sizes, is_copied):
+    return copy_block(buffer, a, sizes[0], sizes[1])
 
 
 @device

@@ -25,9 +25,8 @@ from ..gemm.packing import (
     MC,
     ROWS,
     SHORT,
-    copy_block,
     even_block,
-    in_place,
+    micro_panels,
     pack,
     panel_width,
     panels_at,
@@ -216,12 +215,9 @@ def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
         count = min(MC, high - top)
         c = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
         for k in range(0, max(1, depth), deep):  # of no depth: the bias alone
-            block, sizes_of_block = submatrix(a, top, k), (count, min(deep, depth - k), full, rest)
-            if plan.copied:
-                copied = copy_block(buffer, block, count, sizes_of_block[1])
-                multiply_panels(c, copied, panels_from(packed, k, 0), biases, sizes_of_block, k == 0)
-            else:
-                multiply_panels(c, in_place(block), panels_from(packed, k, 0), biases, sizes_of_block, k == 0)
+            deep_here = min(deep, depth - k)
+            block = micro_panels(submatrix(a, top, k), buffer, (count, deep_here), plan.copied)
+            multiply_panels(c, block, panels_from(packed, k, 0), biases, (count, deep_here, full, rest), k == 0)
         for r in range(count):
             for j in range(rest):
                 store_scalar(out, (top + r) * columns + right - rest + j, load_scalar(workspace, edge + r * width + j))
