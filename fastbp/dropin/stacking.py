@@ -45,7 +45,7 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 
 
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
-    """The layers as a list, as what the script iterates over may serve only once; a call; where it gives nothing, the loop."""
+    """The layers as a list, as an iterator serves only once; a call; and the loop, where the call gives nothing."""
     source = f"""
 {LAYERS} = list({ast.unparse(loop.statement.iter)})
 {VALUE} = {name}({LAYERS}, {loop.value})
