@@ -6,7 +6,15 @@ import itertools
 
 import numpy as np
 
-from . import reference
+from . import _reference_layers as layers
+
+
+def affine_stack(widths, activations, dtype):
+    """An AffineStack, which keeps what does not change from call to call.
+
+    widths: of the input and of each layer's output; activations: "identity", "relu" or "sigmoid" after each layer.
+    """
+    return AffineStack(widths, activations, dtype)
 
 
 class AffineStack:
@@ -18,23 +26,23 @@ class AffineStack:
     def forward(self, x, weights, biases):
         zs, outs, masks = [], [], []
         for W, b, name in zip(weights, biases, self._names, strict=True):
-            z = reference.affine_forward(x, W, b)
-            x, mask = (reference.sigmoid_forward(z) if name == "sigmoid" else z), None
+            z = layers.affine_forward(x, W, b)
+            x, mask = (layers.sigmoid_forward(z) if name == "sigmoid" else z), None
             if name == "relu":
-                x, mask = reference.relu_forward(z)
+                x, mask = layers.relu_forward(z)
             zs.append(z)
             outs.append(x)
             masks.append(mask)
-        return zs, outs, masks, [reference.largest_magnitude(z) for z in zs]
+        return zs, outs, masks, [layers.largest_magnitude(z) for z in zs]
 
     def backward(self, dout, inputs, weights, masks, needs_dx):
         gradients = []
         for i in reversed(range(len(weights))):
-            dx, dW, db = reference.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
+            dx, dW, db = layers.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
             gradients.append((dW, db))
             if i > 0 and self._names[i - 1] == "relu":
-                dout = reference.relu_backward(dx, masks[i - 1])
+                dout = layers.relu_backward(dx, masks[i - 1])
             elif i > 0:
-                dout = reference.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx
+                dout = layers.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx
         dWs, dbs = zip(*reversed(gradients), strict=True)
         return dx, list(dWs), list(dbs)

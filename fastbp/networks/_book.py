@@ -11,7 +11,7 @@ from .. import _checks as checks
 from .._activations import ACTIVATIONS
 from .._checks import Array
 from ..nn import Activation, Affine, BatchNorm, Conv, Dropout, LayerSpec, MaxPool, Relu
-from ._network import Settings
+from ._planning import Settings
 from ._sequential import Sequential
 
 CONV_PARAM = {"filter_num": 30, "filter_size": 5, "pad": 0, "stride": 1}

@@ -11,7 +11,8 @@ from .. import _checks as checks
 from ..layers import SoftmaxWithLoss
 from ..layers._activations import ACTIVATION_LAYERS
 from ..nn import Activation, Affine, LayerSpec
-from ._network import Network, Settings
+from ._network import Network
+from ._planning import Settings
 
 
 class MLP(Network):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import numbers
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from numpy.typing import ArrayLike
 
 from .. import _checks as checks
 from .. import _notebook
-from .._activations import SLOPE
 from .._checks import Array
 from .._version import __version__
 from ..backends import get_backend
@@ -30,20 +28,15 @@ from ..layers._activations import ACTIVATION_NAMES
 from ..layers._losses import LOSS_LAYERS, REDUCTIONS
 from ..layers._regularization import Draw, SeededDropout
 from ..nn import (
-    SCALES,
-    Activation,
-    Affine,
-    Dropout,
-    Flatten,
     Initial,
     LayerSpec,
     OwnLayer,
-    Plan,
     checked_std,
     takes_mode,
 )
 from ._engines import Architecture, CompiledSteps, Engine, LayerByLayer
 from ._onnx import write_onnx
+from ._planning import Settings, Views, compiled_form, dropout_seed, dtype_name, first_values, planned
 from ._tensor_files import write_tensors
 
 DTYPES = ("float32", "float64")
@@ -64,19 +57,6 @@ class Call(NamedTuple):
     layer: Any
     takes_mode: bool
     own: bool
-
-
-class Settings(NamedTuple):
-    """What all networks are made with, beside their layers; see Sequential. standard_normal(shape): random weights."""
-
-    standard_normal: Callable[[tuple[int, ...]], Array]
-    weight_init_std: float | str
-    dtype: Any
-    backend: str | None
-    seed: int | None = None
-    loss: str = "cross_entropy"
-    reduction: str = "mean"
-    l2: float = 0.0
 
 
 class Network:
@@ -100,8 +80,8 @@ class Network:
         self.reduction = checks.one_of("reduction", settings.reduction, REDUCTIONS)
         if (self.loss_name, self.reduction) == ("cross_entropy", "sum"):
             raise ValueError("reduction must be 'mean' for the loss 'cross_entropy', as in the book, got 'sum'")
-        self.dtype = np.dtype(checks.one_of("dtype", _dtype_name(settings.dtype), DTYPES))
-        self.l2, self.seed, self.step = checks.not_negative("l2", settings.l2), _dropout_seed(settings.seed), 0
+        self.dtype = np.dtype(checks.one_of("dtype", dtype_name(settings.dtype), DTYPES))
+        self.l2, self.seed, self.step = checks.not_negative("l2", settings.l2), dropout_seed(settings.seed), 0
         if checked_std(settings.weight_init_std) is None:
             raise TypeError("weight_init_std must be a number, 'he' or 'xavier', got None")
         self.backend, self._kernels = get_backend(settings.backend)
@@ -113,7 +93,7 @@ class Network:
         self._make_layers()
         for initials, views in zip(self._initials(), (self.params, self._statistic_views), strict=True):
             for initial, view in zip(initials, views.values(), strict=True):
-                view[...] = _first_values(initial, settings)
+                view[...] = first_values(initial, settings)
 
     def _initials(self) -> tuple[list[Initial], list[Initial]]:
         """Of all parameters, and of all statistics."""
@@ -126,7 +106,7 @@ class Network:
     def _make_layers(self) -> None:
         """The layers, of views of `parameters` and `statistics`; and what follows from them."""
         keys: set[str] = set()
-        parameters, statistics = _Views(self.parameters, keys), _Views(self.statistics, keys)
+        parameters, statistics = Views(self.parameters, keys), Views(self.statistics, keys)
         self.layers: OrderedDict[str, Any] = OrderedDict()
         self._declared: list[Declared] = []
         self._measured: list[Declared] = []
@@ -154,7 +134,7 @@ class Network:
         self._choose_engine()
 
     def _choose_engine(self) -> None:
-        compiled = _compiled_form(self.input_shape, self._specs)
+        compiled = compiled_form(self.input_shape, self._specs)
         self.architecture: Any = None  # what the compiled steps know of the network; None where they cannot train it
         self.hidden_dropout: float | None = None
         self._engine: Engine
@@ -421,98 +401,6 @@ class Network:
         self._make_layers()
 
 
-class _Views:
-    """Arrays cut off a flat vector one after the other, under the keys W1, b1, W2, ...; `taken`: keys of all arrays."""
-
-    def __init__(self, vector: Array, taken: set[str]):
-        self.vector, self.at, self.taken = vector, 0, taken
-        self.numbers: Counter[str] = Counter()
-        self.by_key: dict[str, Array] = {}
-
-    def of(self, arrays: Mapping[str, Initial]) -> dict[str, tuple[str, Array]]:
-        """For each name its key and the view. Raises ValueError where another array has that key."""
-        found = {}
-        for name, initial in arrays.items():
-            self.numbers[name] += 1
-            key, size = f"{name}{self.numbers[name]}", math.prod(initial.shape)
-            if key in self.taken:
-                raise ValueError(
-                    f"two arrays of the layers would be called {key}: give the one named {name!r} another name"
-                )
-            self.taken.add(key)
-            self.by_key[key] = self.vector[self.at : self.at + size].reshape(initial.shape)
-            self.at += size
-            found[name] = key, self.by_key[key]
-        return found
-
-
-def planned(input_shape: tuple[int, ...], specs: Sequence[LayerSpec]) -> list[Plan]:
-    """Each layer behind the one before it. Raises TypeError and ValueError, naming the layer, where one does not fit."""
-    plans: list[Plan] = []
-    shape = input_shape
-    for place, spec in enumerate(specs):
-        try:
-            plans.append(spec.plan(shape))
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"layers[{place}], {spec}: {error}") from error
-        shape = plans[-1].output_shape
-    return plans
-
-
-def _first_values(initial: Initial, settings: Settings) -> Any:
-    if not initial.inputs:
-        return initial.value
-    std = settings.weight_init_std if initial.std is None else initial.std
-    return (SCALES[std](initial.inputs) if isinstance(std, str) else std) * settings.standard_normal(initial.shape)
-
-
 def gradient_of(layer: Any, name: str) -> Array:
     """The gradient of a parameter, after backward: of fastbp's layers, and of a user's own."""
     return layer.gradient_of(name) if hasattr(layer, "gradient_of") else getattr(layer, f"d{name}")
-
-
-def _compiled_form(
-    input_shape: tuple[int, ...], specs: Sequence[LayerSpec]
-) -> tuple[tuple[int, ...], tuple[str, ...], float | None] | None:
-    """Widths, activations, and the ratio of Dropout (None for none) of a network that compiled steps can train.
-
-    That is affine layers, activations between them, and Dropout of one ratio behind all of these or none. None for others.
-    """
-    rest = [spec for spec in specs if not isinstance(spec, Flatten)]
-    sizes, activations, ratios = [math.prod(input_shape)], [], []
-    while rest:
-        affine = rest.pop(0)
-        if not isinstance(affine, Affine):
-            return None
-        activation = rest.pop(0) if rest and isinstance(rest[0], Activation) else Activation("identity")
-        dropout = rest.pop(0) if rest and isinstance(rest[0], Dropout) else Dropout(0.0)
-        assert isinstance(activation, Activation)
-        assert isinstance(dropout, Dropout)
-        if activation.slope != SLOPE or not dropout.inverted:
-            return None
-        sizes.append(affine.units)
-        activations.append(activation.name)
-        ratios.append(dropout.ratio)
-    if not activations or activations[-1] != "identity" or ratios[-1] or len(set(ratios[:-1])) > 1:
-        return None
-    return tuple(sizes), tuple(activations), ratios[0] or None
-
-
-def _dropout_seed(seed: Any) -> int:
-    """What numpy.random.default_rng takes as a seed -> a number of 63 bits. Raises TypeError for what is no seed."""
-    if seed is None:
-        return 0
-    if isinstance(seed, numbers.Integral) and 0 <= int(seed) < 1 << 63:
-        return int(seed)
-    try:
-        return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    except TypeError:
-        raise TypeError(f"seed must be None, an integer or a sequence of integers, got {seed!r}") from None
-
-
-def _dtype_name(dtype: Any) -> str:
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return str(dtype)

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import _checks as checks
 from ..nn import LayerSpec, as_spec, from_description
-from ._network import Network, Settings
+from ._network import Network
+from ._planning import Settings
 
 
 class Sequential(Network):
