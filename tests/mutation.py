@@ -164,7 +164,7 @@ FAULTS = [
     Fault("fastbp/dropin/calls.py", "self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]))", "self._go_on(self.work)", "dropin_reproducible -k before_a_call"),
     Fault("kernels/layers/affine_stack.py", "if zero == 0 else", "if True else", "affine_stack -k finite"),
     Fault("kernels/layers/affine_stack.py", "not all(map(operator.is_, arrays, given))", "False", "affine_stack -k in_place"),
-    Fault("kernels/layers/affine_stack.py", "is_sparse(first, weights[0]) and is_finite(dout), needs_dx)", "is_sparse(first, weights[0]) and is_finite(dout), False)", "affine_stack -k numpy_backend"),
+    Fault("kernels/layers/affine_stack.py", "(*plan, compacted, needs_dx)", "(*plan, compacted, False)", "affine_stack -k numpy_backend"),
     Fault("fastbp/dropin/loops.py", " and not _is_read_outside(node, loop.layer)", "", "dropin_stacks -k other_loops"),
     Fault("fastbp/dropin/stacking.py", "    loop.statement.iter = ast.copy_location(ast.Name(LAYERS, ast.Load()), loop.statement.iter)\n", "", "dropin_stacks -k iterator"),
     Fault("fastbp/dropin/expressions.py", " if LOOKING.isdisjoint(code.co_names) else {}", "", "dropin_stacks -k other_loops"),

@@ -6,6 +6,7 @@ import itertools
 import sys
 import textwrap
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -391,6 +392,24 @@ def test_changed_masks_and_inputs_count(ready):
         network.layers["2"].x[:, 0] = 5.0
         network.gradient(np.ones((25, 10)))
     assert_same_state(*networks)
+
+
+def test_networks_of_other_sizes_may_be_called_in_turn_and_in_several_threads(both):
+    plain, fast, counts = both(LAYERS + NETWORK)
+    sizes = [(30, 20, 10), (50, 8, 4), (9, 70, 5)]
+    pairs = [[made_of(one, "ARA", widths) for one in (fast, plain)] for widths in sizes]
+    inputs = [RNG.standard_normal((25, widths[0])) for widths in sizes]
+    expected = [plain_one.predict(x) for (_, plain_one), x in zip(pairs, inputs, strict=True)]
+
+    def predict(place):
+        network, x = pairs[place % 3][0], inputs[place % 3]
+        return all(np.allclose(network.predict(x), expected[place % 3]) for _ in range(200))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(predict, range(6)))
+    for network, x in zip(pairs, inputs, strict=True):
+        steps(network, [x])
+    assert compiled(counts, "Network.predict: layers") > 1000
 
 
 def test_until_kernels_begin_the_loop_runs(tmp_path, monkeypatch):

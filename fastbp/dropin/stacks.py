@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits
 from .operations import is_tame, kernels
 
 MOST_LAYERS = 8  # affine ones
+MOST_KERNELS = 16  # of networks of other sizes, that are kept
 LEAST_ROWS = 4  # of fewer, kernels for single layers are faster
 _BOOL = np.dtype(bool)
 
@@ -26,18 +27,18 @@ class Stack:
 
     def __init__(self, activations: tuple[str, ...]):
         self._activations = activations
-        self._parameters: tuple[Any, ...] = ()
-        self._kernel: Any = None
-        self._products = 0
+        self._kernels: dict[tuple[Any, ...], Any] = {}
+        self._last = _Known((), None, 0)
 
     def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> Any:
         """-> rows: x as (N, D), and for each layer z (N, M), the activation's result, and its mask, after ReLU."""
-        if not fits(x, weights[0]) or not self._knows(weights, biases) or x.dtype not in INPUTS:
+        known = self._known(weights, biases)
+        if known is None or not fits(x, weights[0]) or x.dtype not in INPUTS:
             return PASS
         rows = x.reshape(len(x), -1)
-        if len(rows) < LEAST_ROWS or len(rows) * self._products < LEAST_PRODUCT or not rows.flags.c_contiguous:
+        if len(rows) < LEAST_ROWS or len(rows) * known.products < LEAST_PRODUCT or not rows.flags.c_contiguous:
             return PASS
-        zs, outs, masks, largest = self._kernel.forward(rows, weights, biases)
+        zs, outs, masks, largest = known.kernel.forward(rows, weights, biases)
         tame, exponent = TAME[weights[0].itemsize], LARGEST_EXPONENT[weights[0].itemsize]
         for size, name in zip(largest, self._activations, strict=True):
             if not size < tame or (name == "sigmoid" and size > exponent):
@@ -53,10 +54,11 @@ class Stack:
         inputs: of each layer, as rows; saved: of each activation but the last its mask, or what it gave; shapes: of each
         layer's x.
         """
-        if type(dout) is not np.ndarray or not self._knows(weights, ()):
+        known = self._known(weights, ())
+        if known is None or type(dout) is not np.ndarray or dout.ndim != 2:
             return PASS
         count, dtype = len(dout), weights[0].dtype
-        if count < LEAST_ROWS or count * self._products < LEAST_PRODUCT:
+        if count < LEAST_ROWS or count * known.products < LEAST_PRODUCT:
             return PASS
         if not _is_matrix(dout, dtype, (count, weights[-1].shape[1])) or inputs[0].dtype not in INPUTS:
             return PASS
@@ -72,30 +74,46 @@ class Stack:
             if name == "sigmoid" and not _is_all_of(following, value):
                 return PASS
             masks.append(value if name == "relu" else None)
-        dx, dWs, dbs = self._kernel.backward(dout, inputs, weights, masks, needs_dx)
+        dx, dWs, dbs = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
         if not is_tame(*dbs):
             return PASS
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
 
-    def _knows(self, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> bool:
-        """Whether the parameters are plain arrays of fitting shapes; those of the call before are, if they are the same."""
-        given = (*weights, *biases)
-        if len(given) == len(self._parameters) and all(map(operator.is_, given, self._parameters)):
-            return True
+    def _known(self, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> _Known | None:
+        """The kernel for these parameters, if they are plain arrays of fitting shapes.
+
+        Those of the call before are, if they are the same. What belongs together is kept in one attribute: another thread
+        may call at once, for a network of other sizes.
+        """
+        given, last = (*weights, *biases), self._last
+        if len(given) == len(last.parameters) and all(map(operator.is_, given, last.parameters)):
+            return last
         if not is_floating(weights[0]) or any(getattr(W, "ndim", 0) != 2 for W in weights):
-            return False
+            return None
         dtype = weights[0].dtype
         if not all(is_array(one, dtype) and one.flags.carray and one.size for one in given):
-            return False
+            return None
         widths = [len(weights[0]), *(W.shape[1] for W in weights)]
         if any(len(W) != width for W, width in zip(weights, widths, strict=False)):
-            return False
+            return None
         if any(b.shape != (width,) for b, width in zip(biases, widths[1:], strict=False)):
-            return False
-        self._kernel = kernels.affine_stack(tuple(widths), self._activations, dtype)
-        self._products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
-        self._parameters = given
-        return True
+            return None
+        key = (*widths, dtype)
+        if (kernel := self._kernels.get(key)) is None:
+            if len(self._kernels) >= MOST_KERNELS:
+                self._kernels.clear()
+            kernel = self._kernels[key] = kernels.affine_stack(tuple(widths), self._activations, dtype)
+        products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
+        self._last = known = _Known(given, kernel, products)
+        return known
+
+
+class _Known(NamedTuple):
+    """Parameters, the kernel for their shapes, and how many multiplications a row takes."""
+
+    parameters: tuple[Any, ...]
+    kernel: Any
+    products: int
 
 
 def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:

@@ -84,14 +84,19 @@ class Strip(NamedTuple):
 
 def is_sparse(x, W):
     """Whether x (N, D) @ W (D, M) repays looking for zeros."""
-    columns = W.shape[1]
-    if (
-        len(x) < LEAST_ROWS
-        or x.size * columns < SPARSE_THRESHOLD
-        or not (x.flags.c_contiguous and W.flags.c_contiguous)
-    ):
+    if not (x.flags.c_contiguous and W.flags.c_contiguous):
         return False
-    return columns * W.itemsize >= 2 * VECTOR_BYTES and _sample(flat(x)) < LARGEST_DENSITY * SAMPLES
+    return repays_looking(len(x), *W.shape, W.dtype) and is_mostly_zero(flat(x))
+
+
+def repays_looking(rows, depth, columns, dtype):
+    """Whether a product of these sizes repays looking for zeros."""
+    is_large = rows >= LEAST_ROWS and rows * depth * columns >= SPARSE_THRESHOLD
+    return is_large and columns * dtype.itemsize >= 2 * VECTOR_BYTES
+
+
+def is_mostly_zero(numbers):
+    return _sample(numbers) < LARGEST_DENSITY * SAMPLES
 
 
 def sparse_forward(x, W, b):

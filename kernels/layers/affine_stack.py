@@ -21,9 +21,9 @@ import numpy as np
 
 from ..gemm.compacted import Buffers, buffers, weights_gradient
 from ..gemm.matrices import Matrix, Span
-from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_sparse, multiply_rows
+from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_mostly_zero, multiply_rows, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, ROWS, SHORT
-from ..runtime.arrays import empty, flat, workspace
+from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device
 from ..runtime.magnitude import is_finite, largest_in
@@ -65,6 +65,14 @@ class Plan(NamedTuple):
     rest: int
 
 
+class Prepared(NamedTuple):
+    """What stays as it is for as many rows and threads: the fields of Layers and of a Plan; whether to look for zeros."""
+
+    layers: tuple[Any, ...]
+    plan: tuple[Any, ...]
+    may_be_sparse: bool
+
+
 class AffineStack:
     """Affine layers of these widths, the input's first, in one dtype, at most MOST_LAYERS; see affine_stack."""
 
@@ -85,22 +93,22 @@ class AffineStack:
         """
         zs, outs, masks, rows, dtype = [], [], [], len(x), self._dtype
         for (_, columns), name in zip(self._layers, self._names, strict=True):
-            z = empty((rows, columns), dtype)
+            z = np.empty((rows, columns), dtype)
             zs.append(z)
-            outs.append(z if name == "identity" else empty((rows, columns), dtype))
-            masks.append(empty((rows, columns), np.bool_) if name == "relu" else None)
+            outs.append(z if name == "identity" else np.empty((rows, columns), dtype))
+            masks.append(np.empty((rows, columns), np.bool_) if name == "relu" else None)
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
-        layers, plan = self._plan(rows, threads)
+        layers, plan, may_be_sparse = self._prepared(rows, threads)
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
-        scratch = workspace(plan.rest + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
+        scratch = workspace(plan[-1] + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
         run(
             _forward, threads, (self._slots(zs), self._slots(outs), self._slots(masks, True)),
             (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._kept(0, weights), self._kept(1, biases)),
-            tuple(layers), (*plan, is_sparse(x, weights[0])), scratch, largest,
+            layers, (*plan, may_be_sparse and is_mostly_zero(numbers)), scratch, largest,
         )  # fmt: skip
         of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
-        return zs, outs, masks, of_threads[: layers.count].tolist()
+        return zs, outs, masks, of_threads.tolist()[: len(zs)]
 
     def backward(self, dout, inputs, weights, masks, needs_dx):
         """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs.
@@ -110,33 +118,35 @@ class AffineStack:
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
         (rows, _), first = dout.shape, inputs[0]
         for i, (depth, columns) in enumerate(self._layers):
-            dxs.append(empty((rows, depth), dtype) if i or needs_dx else None)
-            dWs.append(empty((depth, columns), dtype))
-            dbs.append(empty(LEVELS * columns, dtype))
+            dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
+            dWs.append(np.empty((depth, columns), dtype))
+            dbs.append(np.empty(LEVELS * columns, dtype))
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
-        layers, plan = self._plan(rows, threads)
-        numbers, scratch = flat(first), workspace(plan.rest + threads * rows * ROWS, dtype)
-        compacting = buffers(numbers, threads * rows, scratch[plan.rest : plan.rest + threads * rows * ROWS])
+        layers, plan, may_be_sparse = self._prepared(rows, threads)
+        numbers, size = flat(first), threads * rows * ROWS
+        scratch = workspace(plan[-1] + size, dtype)
+        compacting = buffers(numbers, threads * rows, scratch[plan[-1] : plan[-1] + size])
+        compacted = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout)
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._kept(0, weights), self._slots(masks, True)),
-            tuple(layers), (*plan, is_sparse(first, weights[0]) and is_finite(dout), needs_dx), (scratch, self._zeros),
-            compacting,
+            layers, (*plan, compacted, needs_dx), (scratch, self._zeros), compacting,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs]
 
-    def _plan(self, rows, threads):
-        """Layers, and a Plan with chunks of about 128 rows: at least one for each thread, at most what can be counted."""
+    def _prepared(self, rows, threads):
+        """Chunks have about 128 rows; there is at least one for each thread, and at most as many as can be counted."""
         if (rows, threads) not in self._plans:
             if len(self._plans) > MOST_PLANS:
                 self._plans.clear()
-            shapes = [*self._layers, *((columns, depth) for depth, columns in self._layers)]
-            each = max(
-                _workspace_of(self._dtype, *shape) for shape in [*shapes, *((rows, one) for _, one in self._layers)]
-            )
+            transposed = [(columns, depth) for depth, columns in self._layers]
+            products = [*self._layers, *transposed, *((rows, columns) for _, columns in self._layers)]
+            each = max(_workspace_of(self._dtype, *shape) for shape in products)
             chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
             layers = Layers(len(self._layers), self._widths, self._codes, rows)
-            self._plans[rows, threads] = layers, Plan(chunk_count, each, threads * len(self._layers) * each)
+            plan = Plan(chunk_count, each, threads * len(self._layers) * each)
+            may_be_sparse = repays_looking(rows, *self._layers[0], self._dtype)
+            self._plans[rows, threads] = Prepared(tuple(layers), tuple(plan), may_be_sparse)
         return self._plans[rows, threads]
 
     def _slots(self, arrays, are_masks=False):
