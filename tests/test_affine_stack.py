@@ -42,8 +42,8 @@ def both_ways(module, widths, activations, given, needs_dx=True):
     x, weights, biases, dout = given
     stack = module.affine_stack(widths, activations, weights[0].dtype)
     zs, outs, masks, largest = stack.forward(x, weights, biases)
-    dx, dWs, dbs = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx)
-    return [*zs, *outs, *masks, *largest, dx, *dWs, *dbs]
+    dx, dWs, dbs, largest_dx = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx)
+    return [*zs, *outs, *masks, *largest, dx, *dWs, *dbs, largest_dx]
 
 
 def assert_alike(actual, expected, dtype):
@@ -95,7 +95,7 @@ def test_the_products_are_those_of_single_layers_to_the_last_bit(density, thread
     made = stack.forward(x, weights, biases)
     for one, other in zip(made[0], zs, strict=True):
         np.testing.assert_array_equal(one, other)
-    _, dWs, dbs = stack.backward(dout, [x, *made[1][:-1]], weights, made[2], False)
+    _, dWs, dbs, _ = stack.backward(dout, [x, *made[1][:-1]], weights, made[2], False)
     for i in (2, 1, 0):
         dx, dW, db = kernels.affine_backward(dout, outs[i], weights[i], i > 0)
         np.testing.assert_array_equal(dWs[i], dW)

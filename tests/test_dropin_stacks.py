@@ -250,6 +250,80 @@ def test_an_iterator_is_asked_once(both):
     assert not counts["Network.gradient: layers"].calls
 
 
+def test_what_gives_its_layers_one_by_one_is_asked_for_them_in_turn(both):
+    """A generator may do something in between, and decide by what was computed whether there is another."""
+    source = NETWORK.replace("self.layers.values():\n            x", "self.each():\n            x")
+    source += """
+    def each(self):
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.one_by_one()
+
+    def one_by_one(self):
+        for layer in self.layers.values():
+            self.seen = getattr(layer, "mask", None)
+            yield layer
+"""
+    plain, fast, counts = both(LAYERS + source)
+    one, other = (made_of(module, "ARA", (30, 20, 10)) for module in (fast, plain))
+    for _ in range(3):
+        x = RNG.standard_normal((20, 30))
+        assert_same(one.predict(x), other.predict(x), "scores")
+    assert not counts["Network.predict: layers"].calls
+    assert one.asked == other.asked == 3
+
+
+def test_a_name_of_the_script_may_be_one_of_python(both):
+    plain, fast, counts = both(
+        "list = None\n" + LAYERS + NETWORK.replace("list(self.layers.values())", "[*self.layers.values()]")
+    )
+    steps([made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)], [RNG.standard_normal((30, 30))])
+    assert compiled(counts, "Network.gradient: layers") == 4
+
+
+OTHERS = """
+class Part:
+    def __init__(self, number):
+        self.number = number
+
+    def forward(self, x):
+        return Part(self.number + 1)
+
+    def backward(self, x):
+        return x
+
+class Holder:
+    def __init__(self, layers):
+        self.layers = layers
+
+    def to_itself(self):
+        for part in self.layers:
+            part = part.forward(part)
+        return part.number
+
+    def of_none(self):
+        for layer in self.layers:
+            late = layer.forward(late)
+        return 7
+
+    def to_a_global(self, x):
+        global layer
+        for layer in self.layers:
+            x = layer.forward(x)
+        return layer
+"""
+
+
+def test_loops_of_other_kinds_are_as_they_were(both):
+    plain, fast, _ = both(LAYERS + OTHERS)
+    for module in (fast, plain):
+        assert module.Holder([module.Part(3)]).to_itself() == 4
+        assert module.Holder([]).of_none() == 7
+        with pytest.raises(UnboundLocalError):
+            module.Holder([module.Part(3)]).of_none()
+        part = module.Part(5)
+        assert module.Holder([part]).to_a_global(0) is module.layer is part
+
+
 NOT_STACKS = {
     "a method that looks at its variables": (
         "        return x\n",
@@ -340,6 +414,80 @@ def test_parameters_of_other_layouts_are_left_or_right(ready):
             network.layers["0"].W = np.ascontiguousarray(network.layers["0"].W, np.float64)
     steps(networks, [x])
     assert compiled(counts, "Network.predict: layers") > 3
+
+
+def test_parameters_that_were_changed_in_place_are_others(ready):
+    networks, x, _ = ready
+    messages = []
+    for network in networks:
+        for key, shape, given in (("0", (15, 40), x[:, :15].copy()), ("2", (10, 20), x)):
+            W = network.layers[key].W
+            before, W.shape = W.shape, shape
+            with pytest.raises(ValueError) as error:  # noqa: PT011 - NumPy's own, compared below
+                network.predict(given)
+            messages.append(str(error.value))
+            W.shape = before
+    assert messages[:2] == messages[2:]
+    steps(networks, [x])
+    for network in networks:
+        W = network.layers["2"].W = np.arange(200.0)
+        W.resize(20, 10)  # which NumPy refuses where anybody else refers to the memory
+        network.predict(x)
+        del W
+        network.layers["2"].W.resize(20, 10)
+
+
+def test_arrays_that_are_read_only(ready):
+    networks, x, counts = ready
+    before = compiled(counts, "Network.gradient: layers")
+    for network in networks:
+        network.predict(x)
+        dout = np.ones((25, 10))
+        dout.flags.writeable = network.layers["1"].mask.flags.writeable = False
+        network.gradient(dout)
+    assert_same_state(*networks)
+    assert compiled(counts, "Network.gradient: layers") == before + 1
+
+
+@pytest.mark.parametrize("kinds", ["ARA", "ASA"])
+def test_what_a_layer_does_not_have_is_for_it_to_miss(both, kinds):
+    plain, fast, _ = both(LAYERS + NETWORK)
+    networks = [made_of(one, kinds, (30, 20, 10)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((25, 30))])
+    for key, name in (("1", "mask" if kinds == "ARA" else "out"), ("0", "x"), ("2", "x")):
+        said = []
+        for network in networks:
+            kept = getattr(network.layers[key], name)
+            setattr(network.layers[key], name, None)
+            try:
+                network.gradient(np.ones((25, 10)))  # dout[None] = 0, of a mask, is no error
+                said.append(None)
+            except (AttributeError, TypeError) as error:
+                said.append((type(error), str(error)))
+            setattr(network.layers[key], name, kept)
+        assert said[0] == said[1]
+        assert said[0] is not None or name == "mask"
+        assert_same_state(*networks)
+
+
+def test_what_a_mask_would_hide_is_seen(both):
+    """inf times a mask's 0 is NaN, of which NumPy warns."""
+    plain, fast, counts = both(
+        OTHER_LAYERS.replace("np.where(self.mask, dout, 0)", "dout * self.mask") + NETWORK.replace("Relu", "ReLU")
+    )
+    networks = [made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)]
+    x = np.abs(RNG.standard_normal((25, 30)))
+    steps(networks, [x])
+    before = compiled(counts, "Network.gradient: layers")
+    for network in networks:
+        first, last = network.layers["0"], network.layers["2"]
+        first.params[0][:, 3] = -1.0
+        last.params[0][3, 0] = 1e300
+        network.predict(x)
+        with np.errstate(all="ignore"):
+            network.gradient(np.full((25, 10), 1e10))
+    assert compiled(counts, "Network.gradient: layers") == before
+    assert_same_state(*networks)
 
 
 @pytest.mark.parametrize("place", ["0", "2"])
@@ -465,6 +613,21 @@ def test_an_audit_compares_the_results_and_every_layer(tmp_path, monkeypatch):
     monkeypatch.setattr(stacks.Stack, "backward", wrong)
     with pytest.raises(DifferenceFound, match=r"Network.gradient: layers, call 4: layers\[2\].dW\[2, 3\] is"):
         network.gradient(np.ones((25, 10)))
+
+
+def test_an_audit_of_a_layer_that_a_network_has_twice(tmp_path):
+    auditor = Auditor()
+    start_accelerating(auditor)
+    try:
+        fast = define(LAYERS + NETWORK, tmp_path)
+    finally:
+        stop_accelerating()
+    network = made_of(fast, "ARARA", (30, 20, 20, 10))
+    network.layers["3"] = network.layers["1"]
+    for _ in range(3):
+        network.predict(RNG.standard_normal((25, 30)))
+        network.gradient(np.ones((25, 10)))
+    assert auditor.audits["Network.predict: layers"].calls == 3
 
 
 def test_a_script_with_a_network_gives_the_same_numbers(tmp_path):

@@ -348,7 +348,8 @@ class _Patched:
 
     def methods_of(self, name: str) -> tuple[Any, ...]:
         """What has been put into the class under that name, and what was there: small calls are left to it."""
-        return self.wrapped[name], self.alone.get(name), self.own[name]
+        alone = (self.alone[name],) if name in self.alone else ()
+        return self.wrapped[name], self.own[name], *alone
 
     def decide(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         with self.lock:

@@ -17,7 +17,7 @@ FLOAT = np.dtype(np.float64)
 INPUTS = (FLOAT, np.dtype(np.float32), np.dtype(np.uint8))  # what a product takes beside float64 weights
 Method = Callable[..., Any]
 
-# Below these, NumPy takes less time than a call of a kernel, most of which is Python's; `methods` compares. A product of
+# Below these, NumPy takes less time than a call of a kernel, most of which is Python's; `writing` compares. A product of
 # fewer multiplications is made in one thread by OpenBLAS, too. FASTBP_LEAST_WORK in the environment multiplies them: with
 # 0, kernels take all.
 # Measured and rejected: float64 products below 6,000,000. OpenBLAS alone takes 0.8 to 1 of a kernel's time for them; beside

@@ -85,7 +85,7 @@ class Auditor:
             self._inside.seconds = getattr(self._inside, "seconds", 0.0) + time.perf_counter() - start
 
     def _compared(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
-        copies = tuple(map(_copy, arguments))
+        copies = _copy(arguments)
         random = _random_state()
         start = time.perf_counter()
         self._inside.own = True
@@ -198,18 +198,24 @@ def _is_nan(array: Any) -> Any:
     return array != array
 
 
-def _copy(argument: Any) -> Any:
-    """What the user's code may change without anybody noticing: a copy of an array, a layer with the same attributes."""
+def _copy(argument: Any, doubles: dict[int, Any] | None = None) -> Any:
+    """What the user's code may change without anybody noticing: a copy of an array, a layer with the same attributes.
+
+    doubles: of the layers that were met before, by their ids: a network may have one twice.
+    """
+    doubles = {} if doubles is None else doubles
     if isinstance(argument, np.ndarray):
         return argument.copy(order="K")
     if type(argument) is dict:
-        return {key: _copy(value) for key, value in argument.items()}
+        return {key: _copy(value, doubles) for key, value in argument.items()}
     if type(argument) in (list, tuple):
-        return type(argument)(map(_copy, argument))
+        return type(argument)(_copy(one, doubles) for one in argument)
+    if id(argument) in doubles:
+        return doubles[id(argument)]
     if hasattr(argument, "__dict__") and not isinstance(argument, type):
-        double = object.__new__(type(argument))
+        doubles[id(argument)] = double = object.__new__(type(argument))
         attributes = {
-            name: _copy(value) if type(value) in (dict, list, tuple) else value
+            name: _copy(value, doubles) if type(value) in (dict, list, tuple) else value
             for name, value in vars(argument).items()
         }
         double.__dict__.update(attributes)

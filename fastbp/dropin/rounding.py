@@ -60,7 +60,7 @@ def largest(array: Any) -> float:
 
 def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     """Of sums of products: the same sums of the absolute values, made by the user's own method."""
-    absolute = tuple(map(_absolute, arguments))
+    absolute = _absolute(arguments, {})
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
         results.update(vars(absolute[0]))
@@ -83,20 +83,25 @@ def parts_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _absolute(argument: Any) -> Any:
-    """A copy with absolute values, of which nothing is the argument's: the user's method may write into it."""
+def _absolute(argument: Any, doubles: dict[int, Any]) -> Any:
+    """A copy with absolute values, of which nothing is the argument's: the user's method may write into it.
+
+    doubles: of the layers that were met before, by their ids: a network may have one twice.
+    """
     if isinstance(argument, np.ndarray):
         return np.abs(argument) if argument.dtype.kind == "f" else argument.copy()
     if type(argument) is dict:
-        return {key: _absolute(one) for key, one in argument.items()}
+        return {key: _absolute(one, doubles) for key, one in argument.items()}
     if type(argument) in (list, tuple):
-        return type(argument)(map(_absolute, argument))
+        return type(argument)(_absolute(one, doubles) for one in argument)
     if not hasattr(argument, "__dict__") or isinstance(argument, type):
         return argument
-    layer = object.__new__(type(argument))
+    if id(argument) in doubles:
+        return doubles[id(argument)]
+    doubles[id(argument)] = layer = object.__new__(type(argument))
     names = [name for name in vars(argument) if not name.startswith(OURS)]
     names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyColumns)]
-    vars(layer).update({name: _absolute(getattr(argument, name, None)) for name in names})
+    vars(layer).update({name: _absolute(getattr(argument, name, None), doubles) for name in names})
     return layer
 
 

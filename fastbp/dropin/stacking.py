@@ -11,7 +11,9 @@ classes that the layers have. A step of a small network spends half of its time 
 from __future__ import annotations
 
 import ast
+import copy
 import weakref
+from collections import OrderedDict, deque
 from typing import Any
 
 from . import calls
@@ -20,10 +22,14 @@ from .loops import Loop, loops_in
 from .methods import Form
 from .stacks import MOST_LAYERS
 from .writing import Waste
-from .written_stacks import Accelerated, NotAStack, Written, written
+from .written_stacks import Accelerated, NotAStack, Written, written_stack
 
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
-
+_DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
+VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])
+ITERATORS = frozenset(
+    type(one) for one in (iter([]), reversed([]), reversed(()), reversed(_DICT.values()), reversed(_ORDERED.values()))
+)
 
 _accelerated: weakref.WeakKeyDictionary[type, Accelerated] = weakref.WeakKeyDictionary()
 
@@ -45,9 +51,9 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 
 
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
-    """The layers as a list, as an iterator serves only once; a call; and the loop, where the call gives nothing."""
+    """What the loop goes through; a call; and the loop, where the call gives nothing."""
     source = f"""
-{LAYERS} = list({ast.unparse(loop.statement.iter)})
+{LAYERS} = {ast.unparse(loop.statement.iter)}
 {VALUE} = {name}({LAYERS}, {loop.value})
 if {VALUE} is None:
     pass
@@ -69,19 +75,44 @@ def _wrapped(stacked: _Stacked, name: str, wrap: calls.Wrapper) -> Method:
     """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted."""
     if wrap is not calls.plain:
         counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
-        return lambda layers, value: counted(layers, value) if stacked.takes(layers) else None
 
-    def call(layers: Any, value: Any) -> Any:
-        if not calls.has_begun() and not stacked.begins_with(layers, value):
+        def call_counted(iterable: Any, value: Any) -> Any:
+            layers = _listed(iterable)
+            result = counted(layers, value) if layers is not None and stacked.takes(layers) else None
+            return _used_up(iterable, result)
+
+        return call_counted
+
+    def call(iterable: Any, value: Any) -> Any:
+        layers = _listed(iterable)
+        if layers is None or not (calls.has_begun() or stacked.begins_with(layers, value)):
             return None
         result = stacked(layers, value)
-        return None if result is PASS else result
+        return None if result is PASS else _used_up(iterable, result)
 
     return call
 
 
 def _left(layers: Any, value: Any) -> Any:
     return None
+
+
+def _listed(iterable: Any) -> Any:
+    """The layers of a list, or of what goes through one or a dict, as they are now; None of anything else, which may do
+    more when it is asked for the next."""
+    kind = type(iterable)
+    if kind is list:
+        return iterable
+    if kind in VIEWS:
+        return list(iterable)
+    return list(copy.copy(iterable)) if kind in ITERATORS else None
+
+
+def _used_up(iterable: Any, result: Any) -> Any:
+    """The result; where there is one, an iterator is then at its end, as after the loop."""
+    if result is not None and type(iterable) in ITERATORS:
+        deque(iterable, maxlen=0)
+    return result
 
 
 class _Stacked:
@@ -141,6 +172,6 @@ class _Stacked:
         if len(known) < len(classes) or not 2 <= len(classes) <= 2 * MOST_LAYERS:
             return None
         try:
-            return written(known, self.method)
+            return written_stack(known, self.method)
         except NotAStack:
             return None

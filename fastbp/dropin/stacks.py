@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from .operations import is_tame, kernels
 
 MOST_LAYERS = 8  # affine ones
 MOST_KERNELS = 16  # of networks of other sizes, that are kept
+MOST_ROWS = 4096  # backward: of more, Python's part is small, and single layers need less workspace
 LEAST_ROWS = 4  # of fewer, kernels for single layers are faster
 _BOOL = np.dtype(bool)
 
@@ -28,7 +30,7 @@ class Stack:
     def __init__(self, activations: tuple[str, ...]):
         self._activations = activations
         self._kernels: dict[tuple[Any, ...], Any] = {}
-        self._last = _Known((), None, 0)
+        self._last = _Known((), (), None, 0)
 
     def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> Any:
         """-> rows: x as (N, D), and for each layer z (N, M), the activation's result, and its mask, after ReLU."""
@@ -58,9 +60,11 @@ class Stack:
         if known is None or type(dout) is not np.ndarray or dout.ndim != 2:
             return PASS
         count, dtype = len(dout), weights[0].dtype
-        if count < LEAST_ROWS or count * known.products < LEAST_PRODUCT:
+        if not LEAST_ROWS <= count <= MOST_ROWS or count * known.products < LEAST_PRODUCT:
             return PASS
-        if not _is_matrix(dout, dtype, (count, weights[-1].shape[1])) or inputs[0].dtype not in INPUTS:
+        if not _is_matrix(dout, dtype, (count, weights[-1].shape[1])):
+            return PASS
+        if type(inputs[0]) is not np.ndarray or inputs[0].dtype not in INPUTS:
             return PASS
         for place, (rows, W, shape) in enumerate(zip(inputs, weights, shapes, strict=True)):
             if not _is_matrix(rows, dtype if place else rows.dtype, (count, len(W))) or type(shape) is not tuple:
@@ -74,9 +78,9 @@ class Stack:
             if name == "sigmoid" and not _is_all_of(following, value):
                 return PASS
             masks.append(value if name == "relu" else None)
-        dx, dWs, dbs = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
-        if not is_tame(*dbs):
-            return PASS
+        dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
+        if not largest < TAME[dtype.itemsize] or not is_tame(*dbs):
+            return PASS  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
 
     def _known(self, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> _Known | None:
@@ -86,7 +90,7 @@ class Stack:
         may call at once, for a network of other sizes.
         """
         given, last = (*weights, *biases), self._last
-        if len(given) == len(last.parameters) and all(map(operator.is_, given, last.parameters)):
+        if len(given) == len(last.parameters) and all(map(_is_as_before, given, last.parameters, last.shapes)):
             return last
         if not is_floating(weights[0]) or any(getattr(W, "ndim", 0) != 2 for W in weights):
             return None
@@ -104,16 +108,23 @@ class Stack:
                 self._kernels.clear()
             kernel = self._kernels[key] = kernels.affine_stack(tuple(widths), self._activations, dtype)
         products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
-        self._last = known = _Known(given, kernel, products)
+        shapes = tuple([(one.shape, one.dtype) for one in given])
+        self._last = known = _Known(tuple(map(weakref.ref, given)), shapes, kernel, products)
         return known
 
 
 class _Known(NamedTuple):
-    """Parameters, the kernel for their shapes, and how many multiplications a row takes."""
+    """References to parameters, which do not keep them; their shapes and dtypes, which may be changed in place; the kernel
+    for these, and how many multiplications a row takes."""
 
     parameters: tuple[Any, ...]
+    shapes: tuple[Any, ...]
     kernel: Any
     products: int
+
+
+def _is_as_before(array: Any, reference: Any, shape: Any) -> bool:
+    return reference() is array and (array.shape, array.dtype) == shape
 
 
 def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
@@ -123,4 +134,6 @@ def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool
 
 def _is_all_of(view: Any, array: Any) -> bool:
     """Whether `view`, row by row in memory, shows the whole of an array of the same shape."""
+    if type(array) is not np.ndarray or not array.flags.c_contiguous:
+        return False
     return view is array or (view.base is array and array.shape == view.shape and array.dtype == view.dtype)

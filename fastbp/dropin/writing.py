@@ -41,7 +41,7 @@ _NUMBERS = {  # of dtypes that are one kind
 
 
 class Waste:
-    """How often in a row a method's results were for NumPy to make, as they were not finite: a network has diverged, say."""
+    """How often in a row a method's results were for NumPy to make: they were not finite, as a network has diverged, say."""
 
     MOST, AGAIN = 8, 64
 

@@ -71,7 +71,7 @@ class _Layer(NamedTuple):
     method: Any
 
 
-def written(classes: list[tuple[type, Accelerated]], name: str) -> Written:
+def written_stack(classes: list[tuple[type, Accelerated]], name: str) -> Written:
     """The function for the method `name` of layers of these classes, in the order of the loop. Raises NotAStack."""
     layers = list(_layers(classes, name))
     write = _forward if name == "forward" else _backward
@@ -113,7 +113,7 @@ def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
         if layer.kind != AFFINE:
             activations[layer.affine - 1] = layer.kind
     names["stack"] = Stack(tuple(activations))
-    yield from _beginning(layers, names, "x")
+    yield from _beginning(layers, names, "forward", "x")
     yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)})"
     yield f"if results is PASS: {PASS_ON}"
     yield "rows_0, zs, outs, masks = results"
@@ -139,7 +139,7 @@ def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
             activations[number] = layer.kind
             saved[number] = f"{'mask' if layer.kind == RELU else 'out'}_{layer.place}"
     names["stack"] = Stack(tuple(activations))
-    yield from _beginning(layers, names, "dout")
+    yield from _beginning(layers, names, "backward", "dout")
     for layer in affine[1:]:
         yield f"if not needs_dx_{layer.place}: {PASS_ON}"
     inputs = (
@@ -158,12 +158,12 @@ def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
     yield "return dx"
 
 
-def _beginning(layers: list[_Layer], names: dict[str, Any], given: str) -> Iterator[str]:
-    """The conditions of all layers, and what they read."""
+def _beginning(layers: list[_Layer], names: dict[str, Any], name: str, given: str) -> Iterator[str]:
+    """The conditions of all layers, and what they read, for the method `name` of the parameter `given`."""
     yield f"({', '.join(f'self_{layer.place}' for layer in layers)},), {given}_0 = layers, value"
     for layer in layers:
         form, own = layer.form, dict[str, Any]()
-        lines = [f"if {layer.method.__name__!r} in vars(self): {PASS_ON}"]
+        lines = [f"if {name!r} in vars(self): {PASS_ON}"]
         if form.tried is not None:
             lines += of_tried_object(form.tried, own, PASS_ON)
         pairs = zip(form.operation.inputs[1:], form.reads[1:], strict=True)
@@ -184,7 +184,7 @@ def _beginning(layers: list[_Layer], names: dict[str, Any], given: str) -> Itera
         lines += [f"except (AttributeError, LookupError, TypeError): {PASS_ON}"]
         lines += [f"if is_other: {PASS_ON}"] if form.kinds else []
         lines += [f"if is_outside: {PASS_ON}"] if form.where else []
-        names.update({f"{name}_{layer.place}": value for name, value in own.items()})
+        names.update({f"{constant}_{layer.place}": value for constant, value in own.items()})
         yield from _of_layer(layer, lines, own)
 
 

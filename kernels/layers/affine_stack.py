@@ -4,7 +4,8 @@
 
 Everything that a layer by itself would give is there afterwards. Forward, and backward down to the gradient of the first
 layer's output, a thread takes its rows through all layers, so that what it has written is still in its core's cache; the
-gradients of W, which are sums over all rows, are shared by rows of W. The products are those of affine.py, to the last bit.
+gradients of W, which are sums over all rows, are shared by rows of W. The products are those of affine.py, to the last bit
+unless a hidden layer is mostly zeros, which are passed over in the first layer alone.
 
 Of a script's step of 784-50-10, batch 100, layer by layer, half was Python's: each call looks at its arguments, and waking a
 thread for each brought nothing.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,13 +82,13 @@ class AffineStack:
         self._layers = list(itertools.pairwise(widths))
         self._products = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)
-        self._plans, self._given = {}, {}
+        self._plans = {}
         self._none, self._no_mask = np.empty(0, dtype), np.empty(0, np.bool_)
 
     def forward(self, x, weights, biases):
         """x (N, D), C-contiguous, of at least one row -> zs, outs, masks, largest: one of each for each layer.
 
-        weights, biases: C-contiguous and writable. outs[i] is zs[i] after "identity"; masks[i], where z <= 0, is there
+        weights, biases: C-contiguous. outs[i] is zs[i] after "identity"; masks[i], where z <= 0, is there
         after "relu", else None. largest[i] is the largest |z|, and inf where not all are finite, or may be.
         """
         zs, outs, masks, rows, dtype = [], [], [], len(x), self._dtype
@@ -104,16 +104,17 @@ class AffineStack:
         scratch = workspace(plan[-1] + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
         run(
             _forward, threads, (self._slots(zs), self._slots(outs), self._slots(masks, True)),
-            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._kept(0, weights), self._kept(1, biases)),
+            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._slots(weights), self._slots(biases)),
             layers, (*plan, may_be_sparse and is_mostly_zero(numbers)), scratch, largest,
         )  # fmt: skip
         of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
         return zs, outs, masks, of_threads.tolist()[: len(zs)]
 
     def backward(self, dout, inputs, weights, masks, needs_dx):
-        """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs.
+        """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs, largest.
 
-        inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made.
+        inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made. largest:
+        of all gradients between layers, before masks; inf where not all are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
         (rows, _), first = dout.shape, inputs[0]
@@ -122,46 +123,41 @@ class AffineStack:
             dWs.append(np.empty((depth, columns), dtype))
             dbs.append(np.empty(LEVELS * columns, dtype))
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
-        layers, plan, may_be_sparse = self._prepared(rows, threads)
-        numbers, size = flat(first), threads * rows * ROWS
-        scratch = workspace(plan[-1] + size, dtype)
-        compacting = buffers(numbers, threads * rows, scratch[plan[-1] : plan[-1] + size])
+        layers, (chunk_count, each, rest), may_be_sparse = self._prepared(rows, threads)
+        numbers, largest = flat(first), np.zeros(threads * LINE, dtype)
+        each_dW = max(_workspace_of(dtype, rows, columns) for _, columns in self._layers)
+        ends = rest + threads * each_dW, rest + threads * (each_dW + rows * ROWS)
+        scratch = workspace(ends[1], dtype)
+        compacting = buffers(numbers, threads * rows, scratch[ends[0] : ends[1]])
         compacted = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout)
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
-            (numbers, self._slots([None, *inputs[1:]]), self._kept(0, weights), self._slots(masks, True)),
-            layers, (*plan, compacted, needs_dx), (scratch, self._zeros), compacting,
+            (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
+            layers, (chunk_count, each, each_dW, compacted, needs_dx),
+            (scratch, scratch[rest : ends[0]], self._zeros, largest), compacting,
         )  # fmt: skip
-        return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs]
+        return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
 
     def _prepared(self, rows, threads):
         """Chunks have about 128 rows; there is at least one for each thread, and at most as many as can be counted."""
-        if (rows, threads) not in self._plans:
+        prepared = self._plans.get((rows, threads))
+        if prepared is None:
             if len(self._plans) > MOST_PLANS:
                 self._plans.clear()
-            transposed = [(columns, depth) for depth, columns in self._layers]
-            products = [*self._layers, *transposed, *((rows, columns) for _, columns in self._layers)]
+            products = [*self._layers, *((columns, depth) for depth, columns in self._layers)]
             each = max(_workspace_of(self._dtype, *shape) for shape in products)
             chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
             layers = Layers(len(self._layers), self._widths, self._codes, rows)
             plan = Plan(chunk_count, each, threads * len(self._layers) * each)
             may_be_sparse = repays_looking(rows, *self._layers[0], self._dtype)
-            self._plans[rows, threads] = Prepared(tuple(layers), tuple(plan), may_be_sparse)
-        return self._plans[rows, threads]
+            self._plans[rows, threads] = prepared = Prepared(tuple(layers), tuple(plan), may_be_sparse)
+        return prepared
 
     def _slots(self, arrays, are_masks=False):
         """The arrays, flat, and an empty one for each that is not there."""
         none = self._no_mask if are_masks else self._none
-        given = [none if array is None else array.reshape(-1) for array in arrays]
+        given = [none if array is None else flat(array) for array in arrays]
         return tuple(given) + (none,) * (MOST_LAYERS - len(given))
-
-    def _kept(self, kind, arrays):
-        """The slots of the call before, if these are the same arrays: scripts update theirs in place."""
-        given, slots = self._given.get(kind, ((), ()))
-        if len(given) != len(arrays) or not all(map(operator.is_, arrays, given)):
-            slots = self._slots(arrays)
-            self._given[kind] = tuple(arrays), slots
-        return slots
 
 
 def affine_stack(widths, activations, dtype):
@@ -202,7 +198,7 @@ def _forward(work, results, x, parameters, layers, how, scratch, largest):
                     out = Span(zs[0], top * columns)
                     zero += multiply_rows(out, batch, weights[0], biases[0], (high, columns), strip, places)
             elif i == 0:
-                plan = affine.Plan(each, True, is_other(x.array, weights[0]))
+                plan = affine.Plan(each, True, False)
                 multiply_chunk(zs[0], Matrix(x.array, 0, depth, 1), W, biases[0], sizes, plan, place, space)
             else:
                 plan = affine.Plan(each, True, False)
@@ -212,12 +208,6 @@ def _forward(work, results, x, parameters, layers, how, scratch, largest):
             largest[thread * LINE + i] = max(largest[thread * LINE + i], largest_here)
             activate(outs[i], masks[i], zs[i], start, count, layers.codes[i])
         is_packed = True
-
-
-@device
-def is_other(x, W):
-    """Whether x is of another dtype than W, and is to be converted."""
-    return x.itemsize != W.itemsize
 
 
 @device
@@ -240,11 +230,12 @@ def activate(out, mask, z, start, count, code):
 @parallel_kernel
 def _backward(work, gradients, inputs, layers, how, scratch, compacting):
     """gradients: dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's input, changed. inputs: x,
-    inputs, weights, masks; how: a Plan, whether x is mostly zeros, and whether its gradient is needed; scratch: workspace,
-    zeros."""
+    inputs, weights, masks. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x
+    is mostly zeros, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest."""
     thread = work[0]
-    (dxs, douts, dWs, dbs), (x, ins, weights, masks), (space, zeros) = gradients, inputs, scratch
-    layers, (chunk_count, each, _, sparse, needs_dx), compacting = Layers(*layers), how, Buffers(*compacting)
+    (dxs, douts, dWs, dbs), (x, ins, weights, masks) = gradients, inputs
+    (space, space_dW, zeros, largest), compacting = scratch, Buffers(*compacting)
+    layers, (chunk_count, each, each_dW, sparse, needs_dx) = Layers(*layers), how
     rows, is_packed = layers.rows, False
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
@@ -257,22 +248,22 @@ def _backward(work, gradients, inputs, layers, how, scratch, compacting):
                 multiply_chunk(dxs[i], d, W, zeros, (rows, columns, depth), plan, place, space)
             if i > 0:
                 start, count = first * depth, (end - first) * depth
+                here = largest_in(dxs[i], start, start + count)
+                largest[thread * LINE] = max(largest[thread * LINE], here)
                 derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
         is_packed = True
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, 2 + i, chunk_count):
-            sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread * layers.count + i, is_packed)
-            d, copied = Matrix(douts[i], 0, columns, 1), rows > SHORT
+            sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread, is_packed)
+            d, plan = Matrix(douts[i], 0, columns, 1), affine.Plan(each_dW, True, rows > SHORT)
             if i == 0 and sparse:
                 bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk, chunk_count)
                 weights_gradient(dWs[0], x, douts[0], zeros, (rows, depth, columns), bounds, thread, compacting)
             elif i == 0:
-                plan = affine.Plan(each, True, copied or is_other(x, weights[0]))
-                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space_dW)
             else:
-                plan = affine.Plan(each, True, copied)
-                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space_dW)
             is_packed = True
             if chunk == 0:
                 sum_rows(dbs[i], d, columns, rows)
