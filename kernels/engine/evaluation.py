@@ -6,7 +6,7 @@ import numpy as np
 
 from ..gemm.matrices import Panels
 from ..gemm.packing import ROWS, panel_width
-from ..gemm.sparse_rows import Rows, Selection, copy_dense_row, multiply_sparse
+from ..gemm.sparse_rows import Extent, Rows, Selection, copy_dense_row, multiply_sparse
 from ..runtime.arrays import flat
 from ..runtime.chunks import chunk_bounds, claimed
 from ..runtime.compiler import device
@@ -53,7 +53,9 @@ def forward(network, data, rows, base):
         if layer == 0 and len(data.indptr) > 0:
             z = activations(network, 1, INPUT)
             z = Panels(arena, z.start + base * z.row_step, z.row_step, z.panel_step)
-            multiply_sparse(z, weights(network, 0, 0), layout[0, B], data, rows, region.first, region.end)
+            multiply_sparse(
+                z, weights(network, 0, 0), layout[0, B], data, rows, Extent(region.first, region.end, 0, data.blocks)
+            )
             activate(network, layer, region)
         else:
             if layer == 0:

@@ -27,7 +27,10 @@ from ..runtime.simd import load_scalar, store_scalar
 # arena. INPUT is Z, and the activation works in place, unless its derivative needs its input. The last row is the scores.
 # TRANSPOSED is where each thread has a W.T, of TRANSPOSED_SIZE, BUFFER where it has its copies, of BUFFER_SIZE. All W and b
 # are SPAN numbers; where an optimizer needs more than them, their gradients follow SPAN after, then each slot of its state.
-SIZE, PADDED, ACTIVATION, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN = range(13)
+# PARTIAL is where all chunks but the first have their sums, if the first layer is shared by features.
+SIZE, PADDED, ACTIVATION, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN, PARTIAL = (
+    range(14)
+)
 
 
 class Network(NamedTuple):
@@ -58,7 +61,7 @@ def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=Fals
 def _layout(sizes, activations, rows, threads, spans, panel):
     """The layout, and how many numbers the arena has; spans: how many times all W and b are kept besides themselves."""
     padded = [-(-size // panel) * panel for size in sizes]
-    layout = np.zeros((len(sizes), SPAN + 1), np.int64)
+    layout = np.zeros((len(sizes), PARTIAL + 1), np.int64)
     layout[:, SIZE], layout[:, PADDED] = sizes, padded
     layout[:-1, ACTIVATION] = [CODES[name] for name in activations]
     inputs = [
@@ -82,7 +85,9 @@ def _layout(sizes, activations, rows, threads, spans, panel):
     end += threads * int(layout[0, TRANSPOSED_SIZE])
     most = [-(-wide // panel // threads) if wide >= threads * panel else wide // panel for wide in padded[1:]]
     layout[:, BUFFER], layout[:, BUFFER_SIZE] = end, BLOCK_SIZE + rows * panel * max(most)
-    return layout, end + threads * int(layout[0, BUFFER_SIZE])
+    end += threads * int(layout[0, BUFFER_SIZE])
+    layout[:, PARTIAL] = end
+    return layout, end + (threads - 1) * rows * padded[1]
 
 
 @kernel

@@ -5,25 +5,15 @@ the output; `activations`, one name for each affine layer ("identity" for the la
 scores (loss.py); `mean`, whether it and the gradient are divided by the batch size. layout.py says how it all lies in
 the arena, gemm/ how layers are multiplied and zeros in the input skipped, update.py the optimizers' rules.
 
-A step is a row of phases, each shared by the threads. For each layer, every thread has its own panels of W, the same ones
-forward and in the update, so that they stay in the cache of its core; a layer of fewer panels than threads is shared by
-rows. A network so small that all of it stays in every core's cache is shared by rows from its input to its loss and back:
-then a step has two phases.
-
-Measured and rejected: W1's rows kept together for sparse input, instead of its panels (float32 recipe, 3000 steps, 0.37 s
-instead of 0.30, presumably because a thread then uses half of the cache's sets); layers too large for a core's cache shared
-by rows (784-512-10, batch 256: 10 % slower).
+A step is a row of phases, each shared by the threads: sharing.py says how.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from ..gemm.matrices import Panels
-from ..gemm.packing import ROWS, panel_width
-from ..gemm.sparse_rows import Rows, Selection, copy_dense_row, multiply_sparse, prefetch_rows, update_sparse
+from ..gemm.packing import panel_width
+from ..gemm.sparse_rows import Rows, Selection, copy_dense_row
 from ..runtime.arrays import flat
 from ..runtime.cache import cached
 from ..runtime.chunks import chunk_bounds, claimed
@@ -36,7 +26,6 @@ from .dropout import Dropout, drop
 from .layer import (
     Region,
     activate,
-    activations,
     backward_layer,
     clear_gradients,
     decay_weights,
@@ -44,41 +33,14 @@ from .layer import (
     optimize,
     update_bias,
     update_layer,
-    weights,
 )
-from .layout import DELTA, INPUT, PADDED, SIZE, SPAN, B, Network, Z, lay_out, unpack_network
+from .layout import DELTA, PADDED, SIZE, SPAN, Network, Z, lay_out, unpack_network
 from .loss import LOSSES, Loss, Targets, divisor_of, loss_and_delta
+from .sharing import Call, Place, Sharing, Step, region_of, share
+from .sparse_layer import extent_of, finish_sums, forward_sparse, region_of_extent, update_sparse_layer
 from .update import CODES, NO_UPDATE, RATE, SGD, Rule
 
 PARALLEL_THRESHOLD = 150_000  # multiplications a step; measured: from here on, a second thread repays the phases
-SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
-
-
-class Call(NamedTuple):
-    """What all steps of one call have in common. by_rows: whether the threads share the network by rows."""
-
-    network: Network
-    data: Rows
-    targets: Targets
-    loss: Loss
-    by_rows: bool
-
-
-class Step(NamedTuple):
-    """One step: its batch, its dropout, what loss and gradient are divided by, and the strength of L2."""
-
-    batch: Selection
-    dropout: Dropout
-    divisor: float
-    l2: float
-
-
-class Place(NamedTuple):
-    """A chunk of a phase, of how many, and the thread that has claimed it."""
-
-    chunk: int
-    chunk_count: int
-    thread: int
 
 
 def train_steps(parameters, architecture, data, batches, rule, state, record, terms=None):
@@ -140,34 +102,36 @@ def _run(start, architecture, data, update, results, terms):
         row_weights = row_weights if terms.weights is None else terms.weights
     settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
     network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or loss[4] != 0)
+    sharing = tuple(share(network[1], rows, threads, before.itemsize))
     losses, result, state, done = results
     run(
         _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),
-        (labels, numbers, flat(row_weights)), (flat(batches), batch), (loss, dropout, (code, settings, steps_before)),
-        np.zeros(8 * threads),
+        (labels, numbers, flat(row_weights)), (flat(batches), batch),
+        (loss, dropout, (code, settings, steps_before), sharing), np.zeros(8 * threads),
     )  # fmt: skip
 
 
 @parallel_kernel
 def _train_steps(work, results, network, data, targets, batches, settings, summed):
-    """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update."""
+    """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update, and a Sharing."""
     thread, threads, _ = work
     network, data, targets, loss = Network(*network), Rows(*data), Targets(*targets), Loss(*settings[0])
-    arena, layout = network
+    layout = network.layout
     (losses, result, state, done), (code, rule_settings, steps_before) = results, settings[2]
     phase, is_sparse, is_plain = 0, len(data.indptr) > 0, code == SGD and loss.l2 == 0
     update = 2 * (len(layout) - 1)
-    by_rows = not is_sparse and layout[0, SPAN] * arena.itemsize <= SMALL
-    call = Call(network, data, targets, loss, by_rows)
-    begin = update - 1 if by_rows else 0 if is_sparse else -1
+    sharing = Sharing(*settings[3])
+    call = Call(network, data, targets, loss, sharing)
     for number in range(len(losses)):
         made = steps_before + number
         step = next_step(loss, targets, batches, number, settings[1], made)
-        for part in range(begin, update + (2 if step.l2 != 0 else 1)):
+        for part in range(0 if is_sparse else -1, update + (2 if step.l2 != 0 else 1)):
+            if sharing.by_rows < part < update:
+                continue
             phase += 1
             for chunk in claimed(work, phase, threads):
                 place = Place(chunk, threads, thread)
-                for each in range(-1 if by_rows and part < update else part, min(part + 1, update)):
+                for each in range(part, update if part == sharing.by_rows else min(part + 1, update)):
                     gradient_phase(summed, each, place, call, step)
                 if part == update:
                     rule = Rule(code, rule_settings, made + 1)
@@ -215,6 +179,8 @@ def gradient_phase(summed, phase, place, call, step):
     arena, layout = network
     layers = len(layout) - 1
     low, high = chunk_bounds(batch.count, place.chunk, place.chunk_count)
+    if phase == 1 and len(call.sharing.by_features) > 0:
+        finish_sums(call, step, place.chunk_count, low, high)
     if phase < 0:
         for r in range(low, high):
             target = layout[0, Z] + r * layout[0, PADDED]
@@ -226,7 +192,7 @@ def gradient_phase(summed, phase, place, call, step):
     else:
         layer = 2 * layers - phase
         region = Region(np.intp(0), layout[layer, PADDED] // panel_width(arena), low, high)
-        if not call.by_rows:
+        if phase < call.sharing.by_rows:
             first, end = chunk_bounds(region.end, place.chunk, place.chunk_count)
             region = Region(first, end, np.intp(0), batch.count)
         backward_layer(network, layer, region, arena.dtype.type(step.dropout.keep), place.thread)
@@ -237,20 +203,18 @@ def gradient_phase(summed, phase, place, call, step):
 @device
 def forward_phase(layer, place, call, step, low, high):
     """One chunk of a layer's way forward."""
-    network, data, batch = call.network, call.data, step.batch
+    network, batch = call.network, step.batch
     arena, layout = network
-    panels = layout[layer + 1, PADDED] // panel_width(arena)
-    region = Region(np.intp(0), panels, low, high)
-    if not call.by_rows:
-        region = region_of(place, panels, batch.count)
-    if layer == 0 and len(data.indptr) > 0:
-        z = activations(network, 1, INPUT)
-        z = Panels(arena, z.start + region.low * z.row_step, z.row_step, z.panel_step)
-        rows = Selection(batch.order, batch.first + region.low, region.high - region.low)
-        multiply_sparse(z, weights(network, 0, 0), layout[0, B], data, rows, region.first, region.end)
-        activate(network, layer, region)
-    else:
+    region = Region(np.intp(0), layout[layer + 1, PADDED] // panel_width(arena), low, high)
+    if layer < call.sharing.by_rows:
+        region = region_of(place, region.end, batch.count)
+    if layer > 0 or len(call.data.indptr) == 0:
         forward_layer(network, layer, region)
+    else:
+        forward_sparse(call, place, batch, region)
+        if len(call.sharing.by_features) > 0:
+            return  # finish_sums will do the rest
+        activate(network, layer, region)
     if step.dropout.keep < 1 and layer < len(layout) - 2:
         drop(network, np.intp(Z), layer, batch, step.dropout, region)
 
@@ -261,25 +225,20 @@ def update_phase(place, call, step, rule, is_plain, next_batch):
 
     next_batch: how many row numbers later the next batch begins.
     """
-    network, data, batch = call.network, call.data, step.batch
+    network, batch = call.network, step.batch
     arena, layout = network
     alpha = arena.dtype.type(-rule.settings[RATE] if is_plain else 1.0)
-    gradient_offset = (
-        0 if is_plain else layout[0, SPAN]
-    )  # the gradients are added to W and b themselves, or beside them
+    gradient_offset = 0 if is_plain else layout[0, SPAN]  # gradients are added to W and b themselves, or beside them
     squares, panel = 0.0, panel_width(arena)
     for layer in range(len(layout) - 1):
+        is_sparse = layer == 0 and len(call.data.indptr) > 0
         region = region_of(place, layout[layer + 1, PADDED] // panel, layout[layer, SIZE])
-        is_sparse = layer == 0 and len(data.indptr) > 0
         if is_sparse:
-            first, end = chunk_bounds(layout[1, PADDED] // panel, place.chunk, place.chunk_count)
-            region = Region(first, end, 0, layout[0, SIZE])
-            prefetch_rows(data, Selection(batch.order, batch.first + next_batch, next_batch))
+            region = region_of_extent(call, extent_of(place, call))
         if not is_plain:
             clear_gradients(network, layer, region)
         if is_sparse:
-            w, delta = weights(network, 0, gradient_offset), activations(network, 1, DELTA)
-            update_sparse(w, delta, data, batch, alpha, region.first, region.end)
+            update_sparse_layer(call, place, batch, next_batch, alpha, gradient_offset)
         else:
             update_layer(network, layer, region, batch.count, alpha, gradient_offset, place.thread)
         if region.low == 0 and region.high > 0:
@@ -289,13 +248,3 @@ def update_phase(place, call, step, rule, is_plain, next_batch):
         if not is_plain and rule.code != NO_UPDATE:
             optimize(network, layer, region, rule)
     return squares
-
-
-@device
-def region_of(place, panels, rows):
-    """This chunk of a layer: its panels, or, where there are fewer than chunks, rows, by sixes."""
-    if panels >= place.chunk_count:
-        first, end = chunk_bounds(panels, place.chunk, place.chunk_count)
-        return Region(first, end, 0, rows)
-    low, high = chunk_bounds((rows + ROWS - 1) // ROWS, place.chunk, place.chunk_count)
-    return Region(0, panels, min(rows, low * ROWS), min(rows, high * ROWS))

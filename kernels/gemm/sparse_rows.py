@@ -8,13 +8,18 @@ is finite, so the result is the same as long as W is; the caller looks to that.
 What costs is reading: W, the data, and the code of a number's place. So the rows of W are taken in blocks, of which two
 panels stay in the first-level cache while all rows of the batch pass. A number of the data takes two bytes, a *packed
 entry*: its column within the block, and its code in a *codebook*, where a data set has no more than 256 different
-numbers, as images have. Four of them are read at once; what is left free in the last four of a block is 0 * the block's
-first row.
+numbers, as images have. Two of them are read at once; what is left free in the last two of a block is 0 * the block's
+first row. (Four at once: 784-50-10 float32, 73 us a step in two threads, not 68: an eighth of the entries is then such
+zeros.)
 
-All of it together, float32 recipe, two threads: training 1.3 to 1.8 times as fast, evaluating 2.2 times. Measured and
-rejected: blocks and codes with one sum for each vector instead of two (no gain: each addition waits for the one before it);
-blocks of 12, 16, 20, 28 or 32 KB (7 to 13 % slower); the next batch prefetched row by row between the updates (30 us a
-step).
+How many entries a row has in a block, no branch prediction foresees: 1,600 times in a step of MNIST the processor begins
+anew, and then waits for the row's entries and for where they lie. So each row's bounds are read, and its entries brought to
+the first-level cache, while the row before is worked on: 104 -> 86 us a step in one thread, 68 -> 59 in two.
+
+Measured and rejected: blocks and codes with one sum for each vector instead of two (no gain: each addition waits for the one
+before it); blocks of 12, 16, 20, 28 or 32 KB (7 to 13 % slower); the next batch prefetched row by row between the updates
+(30 us a step; beside the rows that are a row ahead, 5 us); a row's last entries brought to the cache as well as its first
+(no difference).
 """
 
 from __future__ import annotations
@@ -27,7 +32,20 @@ from ..runtime.arrays import flat
 from ..runtime.chunks import chunk_bounds, claimed
 from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES, available_threads
-from ..runtime.simd import add, broadcast, fill, fma, lanes, load, load_scalar, multiply, prefetch, store, zeros
+from ..runtime.simd import (
+    add,
+    broadcast,
+    fill,
+    fma,
+    lanes,
+    load,
+    load_scalar,
+    multiply,
+    prefetch,
+    store,
+    store_scalar,
+    zeros,
+)
 from ..runtime.threads import parallel_kernel, run
 from .packing import copy_row, panel_width
 
@@ -36,15 +54,16 @@ LARGEST_BLOCK = min(
     256, 25 * 1024 // (4 * VECTOR_BYTES)
 )  # two panels of it leave space in a first-level cache of 32 KB
 CODES, SLOTS = 256, 1024
+PAIRS_OF_LINE = 16  # of a cache line
 
 
 class Rows(NamedTuple):
     """A data set as kernels read it: dense, or sparse by blocks of `block` columns.
 
     Dense: number i = row * features + column is codebook[codes[i]], or codebook[i] where codes is empty; entries and indptr
-    are empty. Sparse: block b of row r has the entries, four by four, from indptr[r * blocks + b] to the next indptr. An
+    are empty. Sparse: block b of row r has the entries, in pairs, from indptr[r * blocks + b] to the next indptr. An
     entry has 16 bits: the number's column less b * block in the lower 8, and its code in the upper 8. Number i is
-    codebook[code], or, where `coded` is 0, codebook[i].
+    codebook[code], or, where `coded` is 0, codebook[i]. The blocks before b have pairs_before[b] pairs in all rows.
     """
 
     codebook: Any
@@ -54,6 +73,7 @@ class Rows(NamedTuple):
     block: int
     blocks: int
     coded: int
+    pairs_before: Any
 
 
 class Selection(NamedTuple):
@@ -64,12 +84,21 @@ class Selection(NamedTuple):
     count: int
 
 
+class Extent(NamedTuple):
+    """The panels of W's columns from `first` to `end`, of the blocks of its rows from `low` to `high`."""
+
+    first: int
+    end: int
+    low: int
+    high: int
+
+
 def dense_rows(x, codebook=None) -> Rows:
     """x (N, features), C-contiguous, floating, or codes, uint8, of `codebook` (256,) -> the same memory, for kernels."""
-    codes, entries, indptr = np.empty(0, np.uint8), np.empty(0, np.uint64), np.empty(0, np.int64)
+    codes, entries, indptr = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.int64)
     if codebook is None:
-        return Rows(flat(x), codes, entries, indptr, 0, 0, 0)
-    return Rows(codebook, flat(x), entries, indptr, 0, 0, 1)
+        return Rows(flat(x), codes, entries, indptr, 0, 0, 0, indptr)
+    return Rows(codebook, flat(x), entries, indptr, 0, 0, 1, indptr)
 
 
 def prepare_rows(x, codebook=None) -> Rows:
@@ -81,21 +110,23 @@ def prepare_rows(x, codebook=None) -> Rows:
     block, threads, values = -(-features // blocks), available_threads(), flat(x)
     bits, indptr = values.view(f"uint{8 * x.itemsize}"), np.zeros(len(x) * blocks + 1, np.int64)
     slots = np.zeros(threads * SLOTS if codebook is None else 0, bits.dtype)
-    run(_count_entries, threads, indptr, slots, values, bits, (features, block, blocks))
+    run(_count_pairs, threads, indptr, slots, values, bits, (features, block, blocks))
+    pairs_before = np.concatenate(([0], np.cumsum(indptr[1:].reshape(-1, blocks).sum(axis=0))))
     np.cumsum(indptr, out=indptr)
     distinct = np.unique(slots)  # 0 is one of them: more than half of the slots are empty
     slot_codes = np.searchsorted(distinct, slots).astype(np.uint8)
     coded = codebook is not None or len(distinct) <= CODES
     if codebook is None:
-        codebook = distinct.view(x.dtype) if coded else np.zeros(4 * indptr[-1], x.dtype)
-    rows = Rows(codebook, np.empty(0, np.uint8), np.zeros(indptr[-1], np.uint64), indptr, block, blocks, int(coded))
-    run(_pack_entries, threads, tuple(rows), values, bits, features, slots, slot_codes)
+        codebook = distinct.view(x.dtype) if coded else np.zeros(2 * indptr[-1], x.dtype)
+    codes, entries = np.empty(0, np.uint8), np.zeros(indptr[-1] + threads * PAIRS_OF_LINE, np.uint32)
+    rows = Rows(codebook, codes, entries, indptr, block, blocks, int(coded), pairs_before)
+    run(_pack_entries, threads, entries.view(np.uint16), tuple(rows), values, bits, features, slots, slot_codes)
     return rows
 
 
 @parallel_kernel
-def _count_entries(work, counts, slots, x, bits, sizes):
-    """counts[r * blocks + b + 1] = the fours of entries that block b of row r needs; its different numbers go to `slots`.
+def _count_pairs(work, counts, slots, x, bits, sizes):
+    """counts[r * blocks + b + 1] = the pairs of entries that block b of row r needs; its different numbers go to `slots`.
 
     sizes: features, block, blocks.
     """
@@ -105,15 +136,15 @@ def _count_entries(work, counts, slots, x, bits, sizes):
         left = CODES if len(slots) > 0 else 0
         for r in range(first, end):
             for b in range(blocks):
-                count = 0
-                for k in range(r * features + b * block, r * features + min((b + 1) * block, features)):
-                    if load_scalar(x, k) != 0:
-                        count += 1
-                        if left > 0:
-                            place = slot(slots, chunk, bits[k])
-                            left -= slots[place] == 0
-                            slots[place] = bits[k]
-                counts[r * blocks + b + 1] = (count + 3) // 4
+                count, start, stop = 0, r * features + b * block, r * features + min((b + 1) * block, features)
+                for k in range(start, stop):
+                    count += load_scalar(x, k) != 0
+                for k in range(start, stop if left > 0 and count > 0 else start):
+                    if load_scalar(x, k) != 0 and left > 0:
+                        place = slot(slots, chunk, bits[k])
+                        left -= slots[place] == 0
+                        slots[place] = bits[k]
+                counts[r * blocks + b + 1] = (count + 1) // 2
 
 
 @device
@@ -126,32 +157,39 @@ def slot(slots, chunk, bits):
 
 
 @parallel_kernel
-def _pack_entries(work, rows, x, bits, features, slots, slot_codes):
+def _pack_entries(work, entries, rows, x, bits, features, slots, slot_codes):
+    """entries: those of rows, one by one. At their end each chunk has a cache line for what is 0: written there, not left
+    out, for which of them are 0 is hard to foresee, bytes take 0.45 of the time."""
     threads, rows = work[1], Rows(*rows)
+    is_bytes = rows.coded != 0 and len(slots) == 0
     for chunk in claimed(work, 1, threads):
         first, end = chunk_bounds((len(rows.indptr) - 1) // rows.blocks, chunk, threads)
+        beyond = len(entries) - 2 * PAIRS_OF_LINE * (chunk + 1)
         for r in range(first, end):
             for b in range(rows.blocks):
-                place, left = 4 * rows.indptr[r * rows.blocks + b], r * features + b * rows.block
-                for k in range(left, r * features + min((b + 1) * rows.block, features)):
-                    if load_scalar(x, k) != 0:
-                        code = np.uint64(0)
+                place, left = 2 * rows.indptr[r * rows.blocks + b], r * features + b * rows.block
+                for column in range(min(rows.block, features - b * rows.block)):
+                    k = left + column
+                    if is_bytes:
+                        is_there = load_scalar(bits, k) != 0
+                        entry = np.uint16(column) | np.uint16(load_scalar(bits, k)) << np.uint16(8)
+                        store_scalar(entries, place if is_there else beyond, entry)
+                        place += is_there
+                    elif load_scalar(x, k) != 0:
+                        code = np.uint16(0)
                         if rows.coded == 0:
                             rows.codebook[place] = x[k]
-                        elif len(slots) > 0:
-                            code = np.uint64(slot_codes[slot(slots, chunk, bits[k])])
                         else:
-                            code = np.uint64(bits[k])
-                        entry = np.uint64(k - left) | code << np.uint64(8)
-                        rows.entries[place // 4] |= entry << np.uint64(16 * (place % 4))
+                            code = np.uint16(slot_codes[slot(slots, chunk, bits[k])])
+                        store_scalar(entries, place, np.uint16(column) | code << np.uint16(8))
                         place += 1
 
 
 @device
-def unpack_entry(like, data, four, place, number):
-    """Entry `number` of the four at `place`: its value in all lanes of a vector of like's dtype, and its column."""
-    entry = four >> np.uint64(16 * number)
-    i = np.intp(entry >> np.uint64(8) & np.uint64(255)) if data.coded != 0 else 4 * place + number
+def unpack_entry(like, data, pair, place, number):
+    """Entry `number` of the pair at `place`: its value in all lanes of a vector of like's dtype, and its column."""
+    entry = np.uint64(pair) >> np.uint64(16 * number)
+    i = np.intp(entry >> np.uint64(8) & np.uint64(255)) if data.coded != 0 else 2 * place + number
     return broadcast(like, data.codebook, i), np.intp(entry & np.uint64(255))
 
 
@@ -166,28 +204,40 @@ def copy_dense_row(out, o0, data, row, features):
 
 
 @device
-def multiply_sparse(z, w, bias, data, rows, first, end):
-    """The Panels z, from `first` to `end`, = bias + the selected rows of the data times the Panels w.
+def multiply_sparse(z, w, bias, data, rows, extent):
+    """The panels of z = bias + the selected rows of the data times those of w, as far as they are in an Extent.
 
-    bias: where a row of panels begins in z's array.
+    bias: where a row of panels begins in z's array, or -1 for zeros.
     """
-    array, width = z.array, lanes(z.array)
+    array, width, (first, end, low, high) = z.array, lanes(z.array), extent
+    if rows.count == 0:
+        return
     for r in range(rows.count):
         for p in range(first, end):
             for j in range(0, z.panel_step, width):
                 place = p * z.panel_step + j
-                store(array, z.start + r * z.row_step + place, load(array, bias + place))
-    for block in range(data.blocks):
+                begin = load(array, bias + place) if bias >= 0 else zeros(array)
+                store(array, z.start + r * z.row_step + place, begin)
+    for block in range(low, high):
         for p in range(first, end, 2):
             rows_of_w = w.start + p * w.panel_step + block * data.block * w.row_step
+            ahead = bounds_ahead(data, rows, 0, block)
             for r in range(rows.count):
-                place = rows.order[rows.first + r] * data.blocks + block
-                bounds = data.indptr[place], data.indptr[place + 1]
+                bounds, ahead = ahead, bounds_ahead(data, rows, r + 1, block)
                 out = z.start + r * z.row_step + p * z.panel_step
                 if p + 1 < end:
                     add_two_panels(array, out, data, bounds, rows_of_w, w.panel_step)
                 else:
                     add_one_panel(array, out, data, bounds, rows_of_w)
+
+
+@device
+def bounds_ahead(data, rows, r, block):
+    """Where the pairs of row r in a block begin and end; they are brought to the cache. Beyond the last row: the last's."""
+    place = load_scalar(rows.order, rows.first + min(r, rows.count - 1)) * data.blocks + block
+    first, end = load_scalar(data.indptr, place), load_scalar(data.indptr, place + 1)
+    prefetch(data.entries, first)
+    return first, end
 
 
 @device
@@ -201,18 +251,17 @@ def add_two_panels(array, out, data, bounds, w, step):
     s0, s1, s2, s3 = load(array, out), load(array, out + width), load(array, right), load(array, right + width)
     t0 = t1 = t2 = t3 = zeros(array)
     for place in range(bounds[0], bounds[1]):
-        four = load_scalar(data.entries, place)
-        for number in range(0, 4, 2):
-            v, column = unpack_entry(array, data, four, place, number)
-            i = w + column * panel
-            s0, s1 = fma(v, load(array, i), s0), fma(v, load(array, i + width), s1)
-            i += step
-            s2, s3 = fma(v, load(array, i), s2), fma(v, load(array, i + width), s3)
-            v, column = unpack_entry(array, data, four, place, number + 1)
-            i = w + column * panel
-            t0, t1 = fma(v, load(array, i), t0), fma(v, load(array, i + width), t1)
-            i += step
-            t2, t3 = fma(v, load(array, i), t2), fma(v, load(array, i + width), t3)
+        pair = load_scalar(data.entries, place)
+        v, column = unpack_entry(array, data, pair, place, 0)
+        i = w + column * panel
+        s0, s1 = fma(v, load(array, i), s0), fma(v, load(array, i + width), s1)
+        i += step
+        s2, s3 = fma(v, load(array, i), s2), fma(v, load(array, i + width), s3)
+        v, column = unpack_entry(array, data, pair, place, 1)
+        i = w + column * panel
+        t0, t1 = fma(v, load(array, i), t0), fma(v, load(array, i + width), t1)
+        i += step
+        t2, t3 = fma(v, load(array, i), t2), fma(v, load(array, i + width), t3)
     store(array, out, add(s0, t0))
     store(array, out + width, add(s1, t1))
     store(array, right, add(s2, t2))
@@ -226,28 +275,27 @@ def add_one_panel(array, out, data, bounds, w):
     s0, s1 = load(array, out), load(array, out + width)
     t0 = t1 = zeros(array)
     for place in range(bounds[0], bounds[1]):
-        four = load_scalar(data.entries, place)
-        for number in range(0, 4, 2):
-            v, column = unpack_entry(array, data, four, place, number)
-            i = w + column * panel
-            s0, s1 = fma(v, load(array, i), s0), fma(v, load(array, i + width), s1)
-            v, column = unpack_entry(array, data, four, place, number + 1)
-            i = w + column * panel
-            t0, t1 = fma(v, load(array, i), t0), fma(v, load(array, i + width), t1)
+        pair = load_scalar(data.entries, place)
+        v, column = unpack_entry(array, data, pair, place, 0)
+        i = w + column * panel
+        s0, s1 = fma(v, load(array, i), s0), fma(v, load(array, i + width), s1)
+        v, column = unpack_entry(array, data, pair, place, 1)
+        i = w + column * panel
+        t0, t1 = fma(v, load(array, i), t0), fma(v, load(array, i + width), t1)
     store(array, out, add(s0, t0))
     store(array, out + width, add(s1, t1))
 
 
 @device
-def update_sparse(w, delta, data, rows, alpha, first, end):
-    """The Panels w, from `first` to `end`, += alpha * the selected rows of the data, transposed, times the Panels delta."""
-    array = w.array
-    for block in range(data.blocks):
+def update_sparse(w, delta, data, rows, alpha, extent):
+    """The panels of w += alpha * the selected rows of the data, transposed, times those of delta, within an Extent."""
+    array, (first, end, low, high) = w.array, extent
+    for block in range(low, high):
         for p in range(first, end, 2):
             rows_of_w = w.start + p * w.panel_step + block * data.block * w.row_step
+            ahead, d = bounds_ahead(data, rows, 0, block), delta.start + p * delta.panel_step
             for r in range(rows.count):
-                place = rows.order[rows.first + r] * data.blocks + block
-                bounds, d = (data.indptr[place], data.indptr[place + 1]), delta.start + p * delta.panel_step
+                bounds, ahead = ahead, bounds_ahead(data, rows, r + 1, block)
                 if p + 1 < end:
                     add_to_two_panels(array, rows_of_w, w.panel_step, data, bounds, d + r * delta.row_step, alpha)
                 else:
@@ -262,9 +310,9 @@ def add_to_two_panels(array, w, step, data, bounds, delta, alpha):
     delta += panel
     d2, d3 = multiply(factor, load(array, delta)), multiply(factor, load(array, delta + width))
     for place in range(bounds[0], bounds[1]):
-        four = load_scalar(data.entries, place)
-        for number in range(4):
-            v, column = unpack_entry(array, data, four, place, number)
+        pair = load_scalar(data.entries, place)
+        for number in range(2):
+            v, column = unpack_entry(array, data, pair, place, number)
             i = w + column * panel
             store(array, i, fma(v, d0, load(array, i)))
             store(array, i + width, fma(v, d1, load(array, i + width)))
@@ -278,17 +326,18 @@ def add_to_one_panel(array, w, data, bounds, delta, alpha):
     width, panel, factor = lanes(array), panel_width(array), fill(array, alpha)
     d0, d1 = multiply(factor, load(array, delta)), multiply(factor, load(array, delta + width))
     for place in range(bounds[0], bounds[1]):
-        four = load_scalar(data.entries, place)
-        for number in range(4):
-            v, column = unpack_entry(array, data, four, place, number)
+        pair = load_scalar(data.entries, place)
+        for number in range(2):
+            v, column = unpack_entry(array, data, pair, place, number)
             i = w + column * panel
             store(array, i, fma(v, d0, load(array, i)))
             store(array, i + width, fma(v, d1, load(array, i + width)))
 
 
 @device
-def prefetch_rows(data, rows):
-    """Have the selected rows brought to the cache, while other work goes on; of those after them, the indptr.
+def prefetch_rows(data, rows, low, high):
+    """Have the blocks from `low` to `high` of the selected rows brought to the cache, while other work goes on; of the rows
+    after them, the indptr.
 
     In a loop of its own: between the rows of an update, each indptr that is waited for held up the update, 30 us a step.
     """
@@ -297,7 +346,7 @@ def prefetch_rows(data, rows):
         if order[i] < 0:  # the end of a shorter batch
             return
         place = order[i] * data.blocks
-        for four in range(data.indptr[place], data.indptr[place + data.blocks], 8):
-            prefetch(data.entries, four)
+        for pair in range(data.indptr[place + low], data.indptr[place + high], 16):
+            prefetch(data.entries, pair)
     for i in range(first + count, min(first + 2 * count, len(order))):
         prefetch(data.indptr, order[i] * data.blocks)
