@@ -5,8 +5,8 @@ look at bounds, so nothing else may reach them; people call fastbp.layers and fa
 
 The packages; each imports from those below it only:
 
-    engine/    many training steps in one call: layout of the arena, a layer's forward, backward and update, loss, dropout,
-               optimizers' rules, evaluation
+    engine/    many training steps in one call: layout of the arena, how threads share a step, a layer's forward, backward
+               and update, loss, dropout, optimizers' rules, evaluation
     layers/    a file for each layer, forward beside backward
     gemm/      products of matrices: packing, the micro-kernel, rows that are mostly zeros
     runtime/   the compiler and its cache, vectors, arrays, processors, threads; it knows no networks
