@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import fastbp
 from fastbp import kernels, reference
 from fastbp.kernels.gemm import nonzeros
+from fastbp.kernels.layers import affine
 
 
 @examples(60)
@@ -30,12 +31,38 @@ def test_products_by_the_numbers_that_are_not_zero(shape, dtypes, density, seed)
     assert nonzeros.sparse_forward(x, W, b) is None
 
 
+@examples(60)
+@given(
+    st.tuples(st.integers(9, 300), st.integers(8, 300), st.integers(1, 150)),
+    st.sampled_from([("float64", "float64"), ("float64", "float32"), ("float64", "uint8"), ("float32", "float32")]),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from([1, 2, 3]),
+    st.integers(0, 2**32 - 1),
+)
+def test_gradients_by_the_numbers_that_are_not_zero(shape, dtypes, density, threads, seed):
+    """Column by column, of any shape: eights of rows and columns, full or not, columns without a number, and -0.0."""
+    (rows, depth, columns), rng = shape, np.random.default_rng(seed)
+    x = np.where(rng.random((rows, depth)) < density, rng.integers(1, 200, (rows, depth)), 0).astype(dtypes[1])
+    if x.dtype.kind == "f":
+        x[rng.random(x.shape) < 0.1] *= -1
+    W, dout = (rng.standard_normal(size).astype(dtypes[0]) for size in ((depth, columns), (rows, columns)))
+    fastbp.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(affine, "is_sparse", lambda x, W: True)
+            actual = kernels.affine_backward(dout, x, W)
+    finally:
+        fastbp.set_num_threads(None)
+    for mine, expected in zip(actual, reference.affine_backward(dout, x, W), strict=True):
+        assert_parity(mine, expected, "gradient")
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("x_dtype", ["same", "uint8"])
 @pytest.mark.parametrize("shape", [(6, 784, 130), (100, 200, 30), (103, 784, 50), (50, 301, 64)])
 def test_affine_of_mostly_zeros(shape, x_dtype, dtype, threads):
-    """What is zero, or zero in six columns, is passed over; the first and last features are among the others."""
+    """What is zero is passed over; the first and last features are among the others."""
     rows, depth, columns = shape
     rng = np.random.default_rng(3)
     x = np.where(rng.random((rows, depth)) < 0.85, 0, rng.integers(1, 200, (rows, depth)))

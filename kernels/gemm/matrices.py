@@ -1,6 +1,7 @@
 """How matrices lie in flat arrays: the tuples of arrays and steps that products are made of.
 
-They are made inside compiled code, where they cost nothing; `row_place` and `column_place` let one micro-kernel read all.
+They are made inside compiled code, where they cost nothing; `row_place_up_to` and `column_place` let one micro-kernel
+read all.
 """
 
 from __future__ import annotations
@@ -26,13 +27,6 @@ class Matrix(NamedTuple):
     start: int
     row_step: int
     column_step: int
-
-
-class MicroPanel(NamedTuple):
-    """Six rows, packed: element (i, k) is array[start + 6 k + i]. Rows that are not there may have any numbers."""
-
-    array: Any
-    start: int
 
 
 class MicroPanels(NamedTuple):
@@ -71,21 +65,6 @@ class IndirectMatrix(NamedTuple):
     first_k: int
 
 
-class SelectedRows(NamedTuple):
-    """Row k begins at array[start + rows[first + k] * row_step]: of a compacted product's right-hand side."""
-
-    array: Any
-    start: int
-    row_step: int
-    rows: Any
-    first: int
-
-
-def row_place(matrix, i):
-    """Where row i of a Matrix or of SelectedRows begins in its array; inside kernels."""
-    raise NotImplementedError("row_place exists inside kernels only")
-
-
 def row_place_up_to(matrix, i, last):
     """Where row i of a left-hand side begins in its array, or for i > last that row; inside kernels."""
     raise NotImplementedError("row_place_up_to exists inside kernels only")
@@ -94,11 +73,6 @@ def row_place_up_to(matrix, i, last):
 def column_place(matrix, k):
     """How far column k is from a row's beginning; inside kernels."""
     raise NotImplementedError("column_place exists inside kernels only")
-
-
-@overload(row_place)
-def _row_place(matrix, i):
-    return _ROW_PLACES[matrix.instance_class]
 
 
 @overload(row_place_up_to)
@@ -111,24 +85,12 @@ def _column_place(matrix, k):
     return _COLUMN_PLACES[matrix.instance_class]
 
 
-def _row_of_matrix(matrix, i):
-    return matrix.start + i * matrix.row_step
-
-
 def _clamped_row_of_matrix(matrix, i, last):
     return matrix.start + min(i, last) * matrix.row_step
 
 
 def _row_of_patches(matrix, i, last):
     return matrix.start + load_scalar(matrix.row_offsets, matrix.first_row + min(i, last))
-
-
-def _row_of_micro_panel(matrix, i, last):
-    return matrix.start + i
-
-
-def _selected_row(matrix, i):
-    return matrix.start + load_scalar(matrix.rows, matrix.first + i) * matrix.row_step
 
 
 def _column_of_matrix(matrix, k):
@@ -139,14 +101,5 @@ def _column_of_patches(matrix, k):
     return load_scalar(matrix.k_offsets, matrix.first_k + k)
 
 
-def _column_of_micro_panel(matrix, k):
-    return k * 6
-
-
-_ROW_PLACES = {Matrix: _row_of_matrix, SelectedRows: _selected_row}
-_CLAMPED_ROW_PLACES = {
-    Matrix: _clamped_row_of_matrix,
-    IndirectMatrix: _row_of_patches,
-    MicroPanel: _row_of_micro_panel,
-}
-_COLUMN_PLACES = {Matrix: _column_of_matrix, IndirectMatrix: _column_of_patches, MicroPanel: _column_of_micro_panel}
+_CLAMPED_ROW_PLACES = {Matrix: _clamped_row_of_matrix, IndirectMatrix: _row_of_patches}
+_COLUMN_PLACES = {Matrix: _column_of_matrix, IndirectMatrix: _column_of_patches}

@@ -35,7 +35,7 @@ from ..runtime.simd import (
     where_positive,
     zeros,
 )
-from .matrices import column_place, row_place, row_place_up_to
+from .matrices import column_place, row_place_up_to
 
 HAS_32_REGISTERS = VECTOR_BYTES == 64  # AVX-512; the 24 sums of two panels do not fit into the 16 of AVX2
 AS_IT_IS, POSITIVE_PART, GATED = range(3)  # what comes after a product
@@ -57,8 +57,8 @@ class Epilogue(NamedTuple):
 def micro_kernel(c, a, b, initial, rows, depth, epilogue):
     """c (rows <= 6, one panel) = epilogue(initial + a (rows, depth) @ b (depth, one panel)).
 
-    c, b: Matrix whose columns are next to each other, b also SelectedRows; a: Matrix, IndirectMatrix or MicroPanel;
-    initial: a pair of vectors, from which every row begins.
+    c, b: Matrix whose columns are next to each other; a: Matrix or IndirectMatrix; initial: a pair of vectors, from which
+    every row begins.
     """
     width = lanes(b.array)
     last = rows - 1  # rows that are not there are computed as copies of the last one, and not stored
@@ -67,7 +67,7 @@ def micro_kernel(c, a, b, initial, rows, depth, epilogue):
     l0 = l1 = l2 = l3 = l4 = l5 = initial[0]
     r0 = r1 = r2 = r3 = r4 = r5 = initial[1]
     for k in range(depth):
-        row, column = row_place(b, k), unknown(column_place(a, k))
+        row, column = b.start + k * b.row_step, unknown(column_place(a, k))
         left, right = load(b.array, row), load(b.array, row + width)
         v = broadcast(b.array, a.array, i0 + column)
         l0, r0 = fma(v, left, l0), fma(v, right, r0)
@@ -114,7 +114,11 @@ def _double_kernel(c, a, b, initial, rows, depth, epilogue):
     p0, q0, r0, s0 = p1, q1, r1, s1 = p2, q2, r2, s2 = initial
     p3, q3, r3, s3 = p4, q4, r4, s4 = p5, q5, r5, s5 = initial
     for k in range(depth):
-        column, left, right = unknown(column_place(a, k)), row_place(b[0], k), row_place(b[1], k)
+        column, left, right = (
+            unknown(column_place(a, k)),
+            b[0].start + k * b[0].row_step,
+            b[1].start + k * b[1].row_step,
+        )
         w, x, y, z = load(array, left), load(array, left + width), load(array, right), load(array, right + width)
         v = broadcast(array, a.array, i0 + column)
         p0, q0, r0, s0 = fma(v, w, p0), fma(v, x, q0), fma(v, y, r0), fma(v, z, s0)
@@ -152,7 +156,7 @@ def half_panel_kernel(c, a, b, initial, rows, depth, is_first):
     i3, i4, i5 = row_place_up_to(a, 3, last), row_place_up_to(a, 4, last), row_place_up_to(a, 5, last)
     s0 = s1 = s2 = s3 = s4 = s5 = initial
     for k in range(depth):
-        v, column = load(b.array, row_place(b, k)), unknown(column_place(a, k))
+        v, column = load(b.array, b.start + k * b.row_step), unknown(column_place(a, k))
         s0 = fma(broadcast(b.array, a.array, i0 + column), v, s0)
         s1 = fma(broadcast(b.array, a.array, i1 + column), v, s1)
         s2 = fma(broadcast(b.array, a.array, i2 + column), v, s2)

@@ -16,14 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..gemm.compacted import Buffers, buffers, weights_gradient
 from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, Epilogue, row_kernel
-from ..gemm.nonzeros import is_sparse, sparse_forward
+from ..gemm.nonzero_columns import FOUND_AT_ONCE, Buffers, Product, buffers, pack_strips, space_needed, weights_gradient
+from ..gemm.nonzeros import Numbers, is_sparse, sparse_forward
 from ..gemm.packing import (
     BLOCK_SIZE,
     MC,
-    ROWS,
     SHORT,
     even_block,
     micro_panels,
@@ -85,18 +84,18 @@ def affine_backward(dout, x, W, needs_dx=True):
         return dx, dW, db[:columns].copy()
     dx = empty((rows if needs_dx else 0, depth), dtype)
     dW, db = empty((depth, columns), dtype), empty(LEVELS * columns, dtype)
-    compacted = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(dout)
+    sparse = dout.flags.c_contiguous and is_sparse(x, W) and is_finite(dout)
     threads = threads_for(rows * depth * columns, PARALLEL_THRESHOLD)
     plan_dx = _plan(d, w, (rows, columns, depth), threads)
     plan_dW = _plan(_transposed(x_), d, (depth, rows, columns), threads)
     # one thread may be at dW while another is still at dx: their workspaces may not overlap
     each = max(plan_dx[0], plan_dW[0])
     plans = (each, *plan_dx[1:]), (each, *plan_dW[1:])
-    size, packed_size = threads * each, threads * rows * ROWS
-    scratch = workspace(size + packed_size, dtype)
+    size = -(-threads * each // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
+    scratch = workspace(size + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
     run(
         _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
-        (compacted, *buffers(x_[0], threads * rows, scratch[size : size + packed_size])),
+        (sparse, *buffers(x if sparse else x[:0], columns, threads, scratch[size:])),
     )  # fmt: skip
     return dx if needs_dx else None, dW, db[:columns].copy()
 
@@ -151,30 +150,35 @@ def _multiply(work, out, a, b, bias, sizes, plan, workspace):
 
 
 @parallel_kernel
-def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, compacting):
+def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, sparse):
     """All three gradients at once: waking a thread costs as much as one of them may take.
 
-    gradients: dx, dW, db, dx empty where it is not needed; inputs: dout, W, x; plans: for dx, dW; compacting: whether x is,
-    and its Buffers.
+    gradients: dx, dW, db, dx empty where it is not needed; inputs: dout, W, x; plans: for dx, dW; sparse: whether x is, and
+    the fields of its Buffers.
     """
     thread, threads, _ = work
     dx, dW, db = gradients
     d, w, x = Matrix(*inputs[0]), Matrix(*inputs[1]), Matrix(*inputs[2])
     rows, depth, columns = sizes
-    compacted, bits, places, packed = compacting
+    is_sparse, buffers, phase = sparse[0], Buffers(*sparse[1:]), 1
+    product = Product(Numbers(x.array, buffers.bits, 0, depth), rows, columns)
     dx_chunks = threads if len(dx) > 0 else 0
-    dW_chunks = most_chunks(threads) - threads if compacted else threads
+    dW_chunks = most_chunks(threads) - threads if is_sparse else threads
     plan_dx, plan_dW = Plan(*plans[0]), Plan(*plans[1])
     dx_is_packed = dW_is_packed = False
-    for chunk in claimed(work, 1, dx_chunks + dW_chunks):
+    if is_sparse:
+        for chunk in claimed(work, phase, dx_chunks + dW_chunks):
+            low, high = chunk_bounds(rows, chunk, dx_chunks + dW_chunks)
+            pack_strips(buffers.strips, d.array, rows, columns, low, high)
+        phase += 1
+    for chunk in claimed(work, phase, dx_chunks + dW_chunks):
         if chunk < dx_chunks:
             place, sizes_of_dx = Place(chunk, threads, thread, dx_is_packed), (rows, columns, depth)
             multiply_chunk(dx, d, transposed(w), zeros, sizes_of_dx, plan_dx, place, workspace)
             dx_is_packed, dW_is_packed = plan_dx.by_rows, False
-        elif compacted:
-            bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk - dx_chunks, dW_chunks)
-            buffers = Buffers(bits, places, packed)
-            weights_gradient(dW, x.array, d.array, zeros, sizes, bounds, thread, buffers)
+        elif is_sparse:
+            bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk - dx_chunks, dW_chunks)
+            weights_gradient(dW, product, bounds, thread, buffers)
         else:
             place, sizes_of_dW = Place(chunk - dx_chunks, threads, thread, dW_is_packed), (depth, rows, columns)
             multiply_chunk(dW, transposed(x), d, zeros, sizes_of_dW, plan_dW, place, workspace)

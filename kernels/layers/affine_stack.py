@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.compacted import Buffers, buffers, weights_gradient
 from ..gemm.matrices import Matrix, Span
+from ..gemm.nonzero_columns import FOUND_AT_ONCE, Buffers, Product, buffers, pack_strips, space_needed, weights_gradient
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_mostly_zero, multiply_rows, repays_looking
-from ..gemm.packing import BLOCK_SIZE, MC, ROWS, SHORT
+from ..gemm.packing import BLOCK_SIZE, MC, SHORT
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device
@@ -120,15 +120,15 @@ class AffineStack:
         layers, chunk_count, each, rest, may_be_sparse = self._prepared(rows, threads)
         numbers, largest = flat(first), np.zeros(threads * LINE, dtype)
         each_dW = max(_workspace_of(dtype, rows, columns) for _, columns in self._layers)
-        ends = rest + threads * each_dW, rest + threads * (each_dW + rows * ROWS)
-        scratch = workspace(ends[1], dtype)
-        compacting = buffers(numbers, threads * rows, scratch[ends[0] : ends[1]])
-        compacted = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout)
+        end = -(-(rest + threads * each_dW) // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
+        sparse, columns = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout), self._layers[0][1]
+        scratch = workspace(end + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
+        of_x = buffers(first if sparse else first[:0], columns, threads, scratch[end:])
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
-            layers, (chunk_count, each, each_dW, compacted, needs_dx),
-            (scratch, scratch[rest : ends[0]], self._zeros, largest), compacting,
+            layers, (chunk_count, each, each_dW, sparse, needs_dx),
+            (scratch, scratch[rest:end], self._zeros, largest), of_x,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
 
@@ -225,13 +225,14 @@ def activate(out, mask, z, start, count, code):
 
 
 @parallel_kernel
-def _backward(work, gradients, inputs, layers, how, scratch, compacting):
+def _backward(work, gradients, inputs, layers, how, scratch, of_x):
     """gradients: dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's input, changed. inputs: x,
     inputs, weights, masks. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x
-    is mostly zeros, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest."""
+    is mostly zeros, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a
+    sparse x."""
     thread = work[0]
     (dxs, douts, dWs, dbs), (x, ins, weights, masks) = gradients, inputs
-    (space, space_dW, zeros, largest), compacting = scratch, Buffers(*compacting)
+    (space, space_dW, zeros, largest), of_x = scratch, Buffers(*of_x)
     layers, (chunk_count, each, each_dW, sparse, needs_dx) = Layers(*layers), how
     rows, is_packed = layers.rows, False
     for chunk in claimed(work, 1, chunk_count):
@@ -248,6 +249,8 @@ def _backward(work, gradients, inputs, layers, how, scratch, compacting):
                 here = largest_in(dxs[i], start, start + count)
                 largest[thread * LINE] = max(largest[thread * LINE], here)
                 derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
+        if sparse:
+            pack_strips(of_x.strips, douts[0], rows, layers.widths[1], first, end)
         is_packed = True
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
@@ -255,8 +258,9 @@ def _backward(work, gradients, inputs, layers, how, scratch, compacting):
             sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread, is_packed)
             d, plan = Matrix(douts[i], 0, columns, 1), affine.Plan(each_dW, True, rows > SHORT)
             if i == 0 and sparse:
-                bounds = chunk_bounds((depth + ROWS - 1) // ROWS, chunk, chunk_count)
-                weights_gradient(dWs[0], x, douts[0], zeros, (rows, depth, columns), bounds, thread, compacting)
+                bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
+                product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
+                weights_gradient(dWs[0], product, bounds, thread, of_x)
             elif i == 0:
                 multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space_dW)
             else:

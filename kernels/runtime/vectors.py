@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from .simd import element_pointer, ir_type_of, vector_pointer, vector_type
 
-FOUND_AT_ONCE = 8  # numbers that `append_nonzero` looks at
+FOUND_AT_ONCE = 8  # numbers that `nonzero_bits` looks at
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -92,29 +92,42 @@ def add_scaled(typing_context, vectors, factor, array, index):
 
 
 @intrinsic
-def append_nonzero(typing_context, places, count, bits, index, base):
-    """places[count:] = base + j for those j < 8 where bits[index + j] is not 0; `count` and how many they are.
-
-    places, of int32, must have space for 8 whatever comes: all are stored, from a table that has for each of the 256 cases
-    which j they are. So it needs no branch, and no instruction that only some processors have.
-    """
+def nonzero_bits(typing_context, bits, index):
+    """A byte, as uint64: bit j is set where bits[index + j] is not 0, j < 8."""
 
     def codegen(context, builder, signature, arguments):
         numbers = ir.VectorType(ir.IntType(bits.dtype.bitwidth), FOUND_AT_ONCE)
-        pointer = element_pointer(context, builder, signature.args[2], *arguments[2:4], FOUND_AT_ONCE)
+        pointer = element_pointer(context, builder, signature.args[0], *arguments, FOUND_AT_ONCE)
         loaded = builder.load(builder.bitcast(pointer, numbers.as_pointer()), align=bits.dtype.bitwidth // 8)
-        mask = builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(numbers, None)), _I8)
-        row = builder.gep(_set_bits(builder.module), [_I64(0), builder.zext(mask, _I64)])
-        found = ir.VectorType(_I32, FOUND_AT_ONCE)
-        first = builder.insert_element(ir.Constant(found, ir.Undefined), builder.trunc(arguments[4], _I32), _I32(0))
-        splat = builder.shuffle_vector(first, first, ir.Constant(found, None))
+        return builder.zext(builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(numbers, None)), _I8), _I64)
+
+    return types.uint64(bits, types.intp), codegen
+
+
+@intrinsic
+def append_set_bits(typing_context, places, count, byte, base):
+    """places[count:] = base + j for those j < 8 where bit j of `byte` is set; `count` and how many they are.
+
+    places, of integers, must have space for 8 whatever comes: all are stored, from a table that has for each of the 256
+    cases which j they are. So it needs no branch, and no instruction that only some processors have.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        row = builder.gep(_set_bits(builder.module), [_I64(0), arguments[2]])
+        integer = ir.IntType(places.dtype.bitwidth)
+        found = ir.VectorType(integer, FOUND_AT_ONCE)
+        offset = arguments[3] if integer.width == 64 else builder.trunc(arguments[3], integer)
+        first = builder.insert_element(ir.Constant(found, ir.Undefined), offset, _I32(0))
+        splat = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, FOUND_AT_ONCE), None))
         target = element_pointer(context, builder, signature.args[0], *arguments[:2], FOUND_AT_ONCE)
         target = builder.bitcast(target, found.as_pointer())
-        builder.store(builder.add(builder.zext(builder.load(row), found), splat), target, align=4)
-        population = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I8, [_I8]), "llvm.ctpop.i8")
-        return builder.add(arguments[1], builder.zext(builder.call(population, [mask]), _I64))
+        bits_set = builder.load(row)
+        bits_set = bits_set if integer.width == 8 else builder.zext(bits_set, found)
+        builder.store(builder.add(bits_set, splat), target, align=places.dtype.bitwidth // 8)
+        population = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+        return builder.add(arguments[1], builder.call(population, [arguments[2]]))
 
-    return types.intp(places, types.intp, bits, types.intp, types.intp), codegen
+    return types.intp(places, types.intp, types.uint64, types.intp), codegen
 
 
 def _set_bits(module):
