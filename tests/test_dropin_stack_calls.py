@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import textwrap
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -226,6 +228,21 @@ def test_until_kernels_begin_the_loop_runs(tmp_path, monkeypatch):
     for _ in range(3):
         assert_same(network.predict(x), expected, "scores")
     assert used
+
+
+def test_classes_that_are_defined_anew_are_given_up(tmp_path, monkeypatch):
+    """As in a notebook, whose cells are run again and again."""
+    monkeypatch.setattr(calls, "_beginning", beginning := calls._Beginning())
+    beginning.over = True
+    with fastbp.accelerated():
+        module = define(LAYERS + NETWORK, tmp_path)
+        network = made_of(module, "ARA", (30, 20, 10))
+        for _ in range(3):
+            network.predict(RNG.standard_normal((25, 30)))
+    found = [weakref.ref(one) for one in (module.Affine, module.Relu, module.Network)]
+    del module, network
+    gc.collect()
+    assert [one() for one in found] == [None] * 3
 
 
 def test_small_networks_are_left_to_numpy(both, monkeypatch):

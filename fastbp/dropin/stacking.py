@@ -31,12 +31,17 @@ ITERATORS = frozenset(
     type(one) for one in (iter([]), reversed([]), reversed(()), reversed(_DICT.values()), reversed(_ORDERED.values()))
 )
 
-_accelerated: weakref.WeakKeyDictionary[type, Accelerated] = weakref.WeakKeyDictionary()
+_accelerated: weakref.WeakKeyDictionary[type, weakref.ref[Accelerated]] = weakref.WeakKeyDictionary()
 
 
 def note(made: type, accelerated: Accelerated) -> None:
-    """That a class's methods are patched."""
-    _accelerated[made] = accelerated
+    """That a class's methods are patched. They keep `accelerated`, and that keeps the class: here nothing may."""
+    _accelerated[made] = weakref.ref(accelerated)
+
+
+def _accelerated_of(made: type) -> Accelerated | None:
+    reference = _accelerated.get(made)
+    return None if reference is None else reference()
 
 
 def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[str, Any]:
@@ -84,6 +89,8 @@ def _wrapped(stacked: _Stacked, name: str, wrap: calls.Wrapper) -> Method:
         return call_counted
 
     def call(iterable: Any, value: Any) -> Any:
+        if not calls.has_begun() and not calls.is_huge(value):
+            return None
         layers = _listed(iterable)
         if layers is None or not (calls.has_begun() or stacked.begins_with(layers, value)):
             return None
@@ -137,7 +144,7 @@ class _Stacked:
         """Whether the kernels begin with this call, see `calls`."""
         if self.method != "forward" or not layers:
             return False
-        first = _accelerated.get(type(layers[0]))
+        first = _accelerated_of(type(layers[0]))
         return first is not None and first.is_ours() and calls.begins_with(layers[0], value)
 
     def loop(self, layers: Any, value: Any) -> Any:
@@ -158,7 +165,7 @@ class _Stacked:
         """The function for layers of these classes; None where they are not a stack, or where it is not known yet."""
         classes = tuple(map(type, layers))
         if classes not in self._written:
-            accelerated = [_accelerated.get(one) for one in classes]
+            accelerated = [_accelerated_of(one) for one in classes]
             if not all(one is None or one.is_decided or one.is_decided_by_text() for one in accelerated):
                 return None
             self._written[classes] = self._write(classes, accelerated)
