@@ -32,9 +32,7 @@ from .loss import Loss, Targets
 
 SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
 MOST_PANELS = 8  # for each thread: with more of them, a lone panel is too small a part of its work
-UNEVEN = (
-    1.25  # how many times its share of the entries a chunk of features may have, or a lone panel is the smaller loss
-)
+UNEVEN = 1.25  # how many times its share of the entries a chunk of features may have; else a lone panel costs less
 
 
 class Call(NamedTuple):
