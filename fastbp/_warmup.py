@@ -199,5 +199,5 @@ WORK: dict[str, Callable[[str], None]] = {
     "optimizers": _optimizers,
 }
 STEPS = len(WORK) * len(DTYPES)
-LAYER_FUNCTIONS = 105  # compiled for a convolutional network of one dtype
-TRAINING_FUNCTIONS = 116  # compiled for the training steps of one dtype: how far a progress bar goes
+LAYER_FUNCTIONS = 110  # compiled for a convolutional network of one dtype
+TRAINING_FUNCTIONS = 122  # compiled for the training steps of one dtype: how far a progress bar goes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import fastbp
 from fastbp import kernels, reference
 from fastbp.kernels.gemm import nonzeros
-from fastbp.kernels.layers import affine
+from fastbp.kernels.layers import affine, affine_stack
 
 
 @examples(60)
@@ -88,3 +88,24 @@ def test_affine_of_mostly_zeros(shape, x_dtype, dtype, threads):
         assert_parity(actual, expected, "dW")
     finally:
         fastbp.set_num_threads(None)
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_an_input_that_is_read_only_compiles_nothing_anew(density):
+    rng = np.random.default_rng(5)
+    x = np.where(rng.random((40, 784)) < density, 1.0, 0.0)
+    W, dout = rng.standard_normal((784, 50)), rng.standard_normal((40, 50))
+    stack = kernels.affine_stack((784, 50, 3), ("relu", "identity"), "float64")
+    weights, biases = [W, np.ones((50, 3))], [np.ones(50), np.ones(3)]
+
+    def gradients():
+        _, outs, masks, _ = stack.forward(x, weights, biases)
+        back = stack.backward(np.ones((40, 3)), [x, outs[0]], weights, masks, False)
+        return kernels.affine_backward(dout, x, W)[1], back[1][0]
+
+    compiled = affine._backward, affine_stack._backward
+    expected, before = gradients(), [len(one.signatures) for one in compiled]
+    x.flags.writeable = False
+    for actual, wanted in zip(gradients(), expected, strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+    assert [len(one.signatures) for one in compiled] == before

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from step_cases import BACKENDS, problem, steps
 
 from fastbp import kernels
-from fastbp.kernels.engine.layout import lay_out
 from fastbp.kernels.engine.sharing import even_bounds, share
 from fastbp.networks._engines import Architecture, Terms
 from fastbp.training._optimizers import OPTIMIZERS
@@ -17,8 +16,8 @@ FEATURES = 1101  # with vectors of any size, two or three threads have nearly th
 
 
 def is_shared_by_features(parameters, architecture, x, threads):
-    _, layout = lay_out(parameters, architecture, 8, threads)
-    return len(share(layout, kernels.prepare_data(x).rows, threads, parameters.itemsize).by_features) > 0
+    rows = kernels.prepare_data(x).rows
+    return len(share(architecture.sizes, rows, threads, parameters.itemsize).by_features) > 0
 
 
 def both(given_problem, architecture, batches, rule, terms, threads):

@@ -24,6 +24,7 @@ from .stacks import MOST_LAYERS
 from .writing import Waste
 from .written_stacks import Accelerated, NotAStack, Written, written_stack
 
+MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 _DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
 VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])
@@ -168,6 +169,8 @@ class _Stacked:
             accelerated = [_accelerated_of(one) for one in classes]
             if not all(one is None or one.is_decided or one.is_decided_by_text() for one in accelerated):
                 return None
+            if len(self._written) >= MOST_KINDS:  # a notebook may define its layers again and again
+                self._written.clear()
             self._written[classes] = self._write(classes, accelerated)
         written = self._written[classes]
         if written is not None and not all(vars(one).get(self.method) in own for one, own in written.methods):

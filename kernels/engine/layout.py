@@ -27,7 +27,7 @@ from ..runtime.simd import load_scalar, store_scalar
 # arena. INPUT is Z, and the activation works in place, unless its derivative needs its input. The last row is the scores.
 # TRANSPOSED is where each thread has a W.T, of TRANSPOSED_SIZE, BUFFER where it has its copies, of BUFFER_SIZE. All W and b
 # are SPAN numbers; where an optimizer needs more than them, their gradients follow SPAN after, then each slot of its state.
-# PARTIAL is where all chunks but the first have their sums, if the first layer is shared by features.
+# PARTIAL, the end, is where all chunks but the first have their sums, if the first layer is shared by features.
 SIZE, PADDED, ACTIVATION, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN, PARTIAL = (
     range(14)
 )
@@ -40,14 +40,16 @@ class Network(NamedTuple):
     layout: Any
 
 
-def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=False):
+def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=False, partial_sums=0):
     """The fields of a Network with these parameters (P,), with space for `rows` rows of activations.
 
-    state (slots, P): an optimizer's. gradients: make space for them; with any slots, there is.
+    state (slots, P): an optimizer's. gradients: make space for them; with any slots, there is. partial_sums: space for so
+    many of the first layer.
     """
     panel = 2 * VECTOR_BYTES // parameters.itemsize
     spans = 1 + len(state) if len(state) or gradients else 0
     layout, size = _layout(architecture.sizes, architecture.activations, rows, threads, spans, panel)
+    size += partial_sums * rows * int(layout[1, PADDED])
     arena, layout = workspace(size, parameters.dtype), layout.copy()
     scores = int(layout[-1, DELTA])
     arena[scores : scores + rows * int(layout[-1, PADDED])] = 0
@@ -87,7 +89,7 @@ def _layout(sizes, activations, rows, threads, spans, panel):
     layout[:, BUFFER], layout[:, BUFFER_SIZE] = end, BLOCK_SIZE + rows * panel * max(most)
     end += threads * int(layout[0, BUFFER_SIZE])
     layout[:, PARTIAL] = end
-    return layout, end + (threads - 1) * rows * padded[1]
+    return layout, end
 
 
 @kernel

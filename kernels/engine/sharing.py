@@ -27,7 +27,7 @@ from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES
 from .dropout import Dropout
 from .layer import Region
-from .layout import PADDED, SIZE, SPAN, Network
+from .layout import Network
 from .loss import Loss, Targets
 
 SMALL = 192 * 1024  # bytes of W and b: so many stay in a second-level cache beside a thread's rows
@@ -73,16 +73,18 @@ class Place(NamedTuple):
     thread: int
 
 
-def share(layout, data, threads, itemsize):
-    """The Sharing of a network with this layout, of numbers of so many bytes."""
-    update, rest, by_panels = 2 * (len(layout) - 1), int(layout[0, SPAN]), np.empty(0, np.int64)
+def share(sizes, data, threads, itemsize):
+    """The Sharing of a network of these sizes, of numbers of so many bytes."""
+    panel, update, by_panels = 2 * VECTOR_BYTES // itemsize, 2 * (len(sizes) - 1), np.empty(0, np.int64)
+    panels = [-(-size // panel) for size in sizes[1:]]
+    numbers = [
+        (depth + 1) * count * panel for depth, count in zip(sizes, panels, strict=False)
+    ]  # W and b of each layer
     if not len(data.indptr):
-        return Sharing(-1 if rest * itemsize <= SMALL else update, by_panels)
-    rest -= int((layout[0, SIZE] + 1) * layout[1, PADDED])
-    if rest * itemsize > SMALL:
+        return Sharing(-1 if sum(numbers) * itemsize <= SMALL else update, by_panels)
+    if sum(numbers[1:]) * itemsize > SMALL:
         return Sharing(update, by_panels)
-    panels = int(layout[1, PADDED]) * itemsize // (2 * VECTOR_BYTES)
-    if threads == 1 or threads > data.blocks or panels % (2 * threads) == 0 or panels >= MOST_PANELS * threads:
+    if threads == 1 or threads > data.blocks or panels[0] % (2 * threads) == 0 or panels[0] >= MOST_PANELS * threads:
         return Sharing(1, by_panels)
     bounds = even_bounds(data.pairs_before, threads)
     largest = np.diff(data.pairs_before[bounds]).max()

@@ -101,13 +101,16 @@ def _run(start, architecture, data, update, results, terms):
         dropout = 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
         row_weights = row_weights if terms.weights is None else terms.weights
     settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
-    network = lay_out(before, architecture, batch, threads, state_before, gradients=code == NO_UPDATE or loss[4] != 0)
-    sharing = tuple(share(network[1], rows, threads, before.itemsize))
+    sharing = share(architecture.sizes, rows, threads, before.itemsize)
+    network = lay_out(
+        before, architecture, batch, threads, state_before,
+        gradients=code == NO_UPDATE or loss[4] != 0, partial_sums=max(0, len(sharing.by_features) - 2),
+    )  # fmt: skip
     losses, result, state, done = results
     run(
         _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),
         (labels, numbers, flat(row_weights)), (flat(batches), batch),
-        (loss, dropout, (code, settings, steps_before), sharing), np.zeros(8 * threads),
+        (loss, dropout, (code, settings, steps_before), tuple(sharing)), np.zeros(8 * threads),
     )  # fmt: skip
 
 

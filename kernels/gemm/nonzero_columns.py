@@ -1,7 +1,7 @@
 """x.T @ dout for an x that is mostly zeros: column by column of x, only the numbers that are not zero.
 
 dW[k] = sum of x[r, k] * dout[r] over those rows r where x[r, k] is not zero. The sum stays in registers, up to eight vectors
-of dout's columns at a time, which are copied to where their rows begin on cache lines. In which rows a column has numbers is
+of dout's columns at a time, which are copied so that their rows are whole vectors. In which rows a column has numbers is
 found without a branch: eight rows of eight columns are 64 bits, which are transposed, and each of the eight bytes is
 appended to its column's list from a table (`append_set_bits`). As for x @ W, see `nonzeros`, what is passed over must meet
 finite numbers.
@@ -43,9 +43,9 @@ from .matrices import Span
 from .nonzeros import MOST_VECTORS, Numbers, Strip, copy_in, copy_out, vectors_for
 
 BLOCK = 56  # columns of x whose lists are made together
-BATCH = 128  # rows of x; a list has their numbers in bytes
-STEP = BATCH + FOUND_AT_ONCE  # from list to list: one more than fit, as eight are stored whatever comes
-LISTS, LENGTHS = BLOCK * STEP, 2 * BLOCK  # of a thread, of which the half are used: no cache line is another thread's
+BATCH = 128  # rows of x, by eights: so many numbers, of a byte each, a list has space for
+LISTS, LENGTHS = BLOCK * BATCH, 2 * BLOCK  # of a thread; half of the lengths are used, no cache line by two threads
+LARGEST_ROUNDING = 3  # vectors: there is code for strips of four, not for one
 
 
 class Buffers(NamedTuple):
@@ -71,9 +71,9 @@ def space_needed(rows, columns, dtype, threads):
     return (rows + threads * BLOCK) * _widest(columns, dtype)
 
 
-def buffers(x, columns, threads, space):
-    """The fields of Buffers for x (N, D), C-contiguous, and dout (N, columns), in the numbers of `space`."""
-    numbers, strips = x.reshape(-1), len(x) * _widest(columns, space.dtype)
+def buffers(numbers, rows, columns, threads, space):
+    """The fields of Buffers for the numbers of x (rows, D), flat, and dout (rows, columns), in those of `space`."""
+    strips = rows * _widest(columns, space.dtype)
     lists, lengths = workspace(threads * LISTS, np.dtype(np.uint8)), workspace(threads * LENGTHS, np.dtype(np.int64))
     return numbers.view(f"i{numbers.itemsize}"), lists, lengths, space[:strips], space[strips:]
 
@@ -81,7 +81,7 @@ def buffers(x, columns, threads, space):
 def _widest(columns, dtype):
     """Numbers that a row of all strips has at the most, in whole cache lines."""
     vector = VECTOR_BYTES // dtype.itemsize
-    return -(-columns // vector) * vector + MOST_VECTORS * vector
+    return (-(-columns // vector) + LARGEST_ROUNDING) * vector
 
 
 @device
@@ -140,7 +140,7 @@ def list_nonzeros(lists, lengths, x, top, count, rows):
                 square |= nonzero_bits(x.bits, column + i * x.depth) << np.uint64(8 * (i - r))
             square = transpose_bits(square)
             for j in range(left, left + FOUND_AT_ONCE):
-                start = lists.start + j * STEP
+                start = lists.start + j * BATCH
                 length = load_scalar(lengths.array, lengths.start + j)
                 end = append_set_bits(lists.array, start + length, square & np.uint64(255), r)
                 store_scalar(lengths.array, lengths.start + j, end - start)
@@ -185,7 +185,7 @@ def add_columns_of(sums, strip, x, found, columns, is_first, like):
         column, left = top + k, k // FOUND_AT_ONCE * FOUND_AT_ONCE
         which = left + column - first_column(x, top + left)
         total = like if is_first else load_vectors(sums.array, sums.start + k * sums.step, like)
-        first = lists.start + which * STEP
+        first = lists.start + which * BATCH
         for i in range(first, first + load_scalar(lengths.array, lengths.start + which)):
             r = np.intp(load_scalar(lists.array, i))
             number = broadcast(strip.array, x.array, x.start + r * x.depth + column)

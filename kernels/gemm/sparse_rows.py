@@ -2,8 +2,8 @@
 
 A row becomes its numbers that are not 0 and their columns. The first layer then reads one row of W for each of them:
     z[r] = b + sum of value * W[column]          W[column] += alpha * value * delta[r]
-The sums are made in the same order as the dense product's, k rising, with the zeros missing. 0 * w is 0 for every w that
-is finite, so the result is the same as long as W is; the caller looks to that.
+0 * w is 0 for every w that is finite, so the result is that of a dense product, up to rounding, as long as W is; the caller
+looks to that.
 
 What costs is reading: W, the data, and the code of a number's place. So the rows of W are taken in blocks, of which two
 panels stay in the first-level cache while all rows of the batch pass. A number of the data takes two bytes, a *packed
@@ -54,7 +54,7 @@ LARGEST_BLOCK = min(
     256, 25 * 1024 // (4 * VECTOR_BYTES)
 )  # two panels of it leave space in a first-level cache of 32 KB
 CODES, SLOTS = 256, 1024
-PAIRS_OF_LINE = 16  # of a cache line
+PAIRS_APART = 16  # as many as a cache line has
 
 
 class Rows(NamedTuple):
@@ -118,7 +118,7 @@ def prepare_rows(x, codebook=None) -> Rows:
     coded = codebook is not None or len(distinct) <= CODES
     if codebook is None:
         codebook = distinct.view(x.dtype) if coded else np.zeros(2 * indptr[-1], x.dtype)
-    codes, entries = np.empty(0, np.uint8), np.zeros(indptr[-1] + threads * PAIRS_OF_LINE, np.uint32)
+    codes, entries = np.empty(0, np.uint8), np.zeros(indptr[-1] + threads * PAIRS_APART, np.uint32)
     rows = Rows(codebook, codes, entries, indptr, block, blocks, int(coded), pairs_before)
     run(_pack_entries, threads, entries.view(np.uint16), tuple(rows), values, bits, features, slots, slot_codes)
     return rows
@@ -158,13 +158,13 @@ def slot(slots, chunk, bits):
 
 @parallel_kernel
 def _pack_entries(work, entries, rows, x, bits, features, slots, slot_codes):
-    """entries: those of rows, one by one. At their end each chunk has a cache line for what is 0: written there, not left
+    """entries: those of rows, one by one. At their end each chunk has a place for what is 0: written there, not left
     out, for which of them are 0 is hard to foresee, bytes take 0.45 of the time."""
     threads, rows = work[1], Rows(*rows)
     is_bytes = rows.coded != 0 and len(slots) == 0
     for chunk in claimed(work, 1, threads):
         first, end = chunk_bounds((len(rows.indptr) - 1) // rows.blocks, chunk, threads)
-        beyond = len(entries) - 2 * PAIRS_OF_LINE * (chunk + 1)
+        beyond = len(entries) - 2 * PAIRS_APART * (chunk + 1)
         for r in range(first, end):
             for b in range(rows.blocks):
                 place, left = 2 * rows.indptr[r * rows.blocks + b], r * features + b * rows.block
@@ -290,6 +290,8 @@ def add_one_panel(array, out, data, bounds, w):
 def update_sparse(w, delta, data, rows, alpha, extent):
     """The panels of w += alpha * the selected rows of the data, transposed, times those of delta, within an Extent."""
     array, (first, end, low, high) = w.array, extent
+    if rows.count == 0:
+        return
     for block in range(low, high):
         for p in range(first, end, 2):
             rows_of_w = w.start + p * w.panel_step + block * data.block * w.row_step

@@ -95,7 +95,7 @@ def affine_backward(dout, x, W, needs_dx=True):
     scratch = workspace(size + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
     run(
         _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
-        (sparse, *buffers(x if sparse else x[:0], columns, threads, scratch[size:])),
+        (sparse, *buffers(x_[0], rows if sparse else 0, columns, threads, scratch[size:])),
     )  # fmt: skip
     return dx if needs_dx else None, dW, db[:columns].copy()
 
@@ -150,35 +150,35 @@ def _multiply(work, out, a, b, bias, sizes, plan, workspace):
 
 
 @parallel_kernel
-def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, sparse):
+def _backward(work, gradients, inputs, zeros, sizes, plans, workspace, sparse_x):
     """All three gradients at once: waking a thread costs as much as one of them may take.
 
-    gradients: dx, dW, db, dx empty where it is not needed; inputs: dout, W, x; plans: for dx, dW; sparse: whether x is, and
-    the fields of its Buffers.
+    gradients: dx, dW, db, dx empty where it is not needed; inputs: dout, W, x; plans: for dx, dW; sparse_x: whether x is
+    sparse, and the fields of its Buffers.
     """
     thread, threads, _ = work
     dx, dW, db = gradients
     d, w, x = Matrix(*inputs[0]), Matrix(*inputs[1]), Matrix(*inputs[2])
     rows, depth, columns = sizes
-    is_sparse, buffers, phase = sparse[0], Buffers(*sparse[1:]), 1
-    product = Product(Numbers(x.array, buffers.bits, 0, depth), rows, columns)
+    sparse, of_x, phase = sparse_x[0], Buffers(*sparse_x[1:]), 1
+    product = Product(Numbers(x.array, of_x.bits, 0, depth), rows, columns)
     dx_chunks = threads if len(dx) > 0 else 0
-    dW_chunks = most_chunks(threads) - threads if is_sparse else threads
+    dW_chunks = most_chunks(threads) - threads if sparse else threads
     plan_dx, plan_dW = Plan(*plans[0]), Plan(*plans[1])
     dx_is_packed = dW_is_packed = False
-    if is_sparse:
+    if sparse:
         for chunk in claimed(work, phase, dx_chunks + dW_chunks):
             low, high = chunk_bounds(rows, chunk, dx_chunks + dW_chunks)
-            pack_strips(buffers.strips, d.array, rows, columns, low, high)
+            pack_strips(of_x.strips, d.array, rows, columns, low, high)
         phase += 1
     for chunk in claimed(work, phase, dx_chunks + dW_chunks):
         if chunk < dx_chunks:
             place, sizes_of_dx = Place(chunk, threads, thread, dx_is_packed), (rows, columns, depth)
             multiply_chunk(dx, d, transposed(w), zeros, sizes_of_dx, plan_dx, place, workspace)
             dx_is_packed, dW_is_packed = plan_dx.by_rows, False
-        elif is_sparse:
+        elif sparse:
             bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk - dx_chunks, dW_chunks)
-            weights_gradient(dW, product, bounds, thread, buffers)
+            weights_gradient(dW, product, bounds, thread, of_x)
         else:
             place, sizes_of_dW = Place(chunk - dx_chunks, threads, thread, dW_is_packed), (depth, rows, columns)
             multiply_chunk(dW, transposed(x), d, zeros, sizes_of_dW, plan_dW, place, workspace)

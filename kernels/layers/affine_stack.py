@@ -123,7 +123,7 @@ class AffineStack:
         end = -(-(rest + threads * each_dW) // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
         sparse, columns = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout), self._layers[0][1]
         scratch = workspace(end + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
-        of_x = buffers(first if sparse else first[:0], columns, threads, scratch[end:])
+        of_x = buffers(numbers, rows if sparse else 0, columns, threads, scratch[end:])
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
