@@ -239,9 +239,9 @@ def activation_backward(dout, saved, name):
     return ACTIVATIONS[name].backward(dout, saved).astype(dout.dtype, copy=False)
 
 
-def largest_magnitude(x):
-    """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or NaN."""
-    largest = float(np.max(np.abs(x), initial=0))
+def largest_magnitude(x, ignore_nan=False):
+    """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or, unless ignored, NaN."""
+    largest = float((np.fmax if ignore_nan else np.maximum).reduce(np.abs(x), axis=None, initial=0))
     return largest if math.isfinite(largest) else math.inf
 
 

@@ -9,7 +9,7 @@ from test_dropin_attributes import FLAGS, KEPT, OF_IMAGES
 from test_dropin_variants import CASES
 from variants import REWRITINGS, variant
 
-from fastbp.dropin.prospects import may_be_ours
+from fastbp.dropin.prospects import may_be_ours, may_be_ours_to_make
 
 RECURRENT = """
 import numpy as np
@@ -60,6 +60,55 @@ def test_what_is_none_of_theirs(tmp_path):
     assert not looked_at(module, "RNN", (square, square, np.zeros(4)), (x, x))
     assert not looked_at(module, "Scaled", (square, np.zeros(4)), (x,))
     assert not looked_at(module, "Printing", (square, np.zeros(4)), (x,))
+
+
+class Drawing:
+    def __init__(self):
+        self.kept = np.zeros(3)
+
+    def forward(self, x):
+        self.kept[...] = np.random.rand(3)
+        self.mask = x <= 0
+        return np.where(self.mask, 0, x)
+
+    def backward(self, dout):
+        return dout
+
+
+def test_a_look_before_a_call_leaves_the_object_and_the_random_stream_as_they_are(tmp_path):
+    module = define(RECURRENT.replace("2 * np.dot", "np.dot"), tmp_path)
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    scaled = module.Scaled(np.ones((4, 4)), np.zeros(4))
+    assert may_be_ours_to_make(module.Scaled, scaled, (x,), module.Scaled.forward)
+    printing = module.Printing(np.ones((4, 4)), np.zeros(4))
+    assert not may_be_ours_to_make(module.Printing, printing, (x,), module.Printing.forward)
+    assert not may_be_ours_to_make(module.Scaled, scaled, (x[0, 0],), module.Scaled.forward)  # it would raise
+    np.random.seed(5)
+    layer, before = Drawing(), np.random.get_state()[1].copy()
+    may_be_ours_to_make(Drawing, layer, (x,), Drawing.forward)
+    assert not layer.kept.any()
+    assert vars(layer).keys() == {"kept"}
+    assert np.array_equal(np.random.get_state()[1], before)
+    assert np.random.get_state()[2] == 624  # nothing drawn
+
+
+EVALUATION = """
+import sys
+import numpy as np
+from own import Scaled
+
+layer = Scaled(np.ones((784, 50)), np.zeros(50))
+layer.forward(np.ones((60_000, 784), np.float32))
+assert ("numba" in sys.modules) == (sys.argv[1:] == ["taken"])
+"""
+
+
+def test_the_first_call_of_a_retyped_layer_is_made_by_kernels_if_it_is_huge(tmp_path):
+    script = write(tmp_path, "script.py", EVALUATION)
+    for source, *arguments in ((RECURRENT,), (RECURRENT.replace("2 * np.dot", "np.dot"), "taken")):
+        write(tmp_path, "own.py", source)
+        done = run(tmp_path, "-m", "fastbp", "run", script, *arguments, env={"FASTBP_LEAST_WORK": "1"})
+        assert done.returncode == 0, done.stderr
 
 
 def test_what_takes_the_statistics_of_all_rows_is_looked_at_by_its_shape(tmp_path):

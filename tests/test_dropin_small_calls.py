@@ -159,6 +159,24 @@ def test_a_class_of_small_calls_gets_its_own_methods_back_until_sizes_may_change
     assert vars(made).get("__init__") is accelerated.get("__init__")
 
 
+def test_a_script_that_makes_objects_in_each_step_is_looked_at_ever_more_seldom(monkeypatch, small_relu):
+    monkeypatch.setattr(calls._beginning, "over", True)
+    made, own = small_relu
+    small, wakes = np.ones(10), []
+    for number in range(40):
+        relu = made()
+        if vars(made)["forward"] is not own["forward"]:
+            wakes.append(number)
+        for _ in range(51):
+            relu.forward(small)
+        assert vars(made)["forward"] is own["forward"]
+    assert wakes == [0, 1, 2, 4, 8, 16, 32]
+    relu.mask = np.ones((10, 10), np.bool_)
+    relu.backward(np.ones((10, 10)))  # sizes have changed
+    relu.forward(small)
+    assert vars(made)["forward"] is not own["forward"]
+
+
 def test_a_method_of_the_user_that_calls_ours_stays(small_relu):
     made, _ = small_relu
     ours = made.forward

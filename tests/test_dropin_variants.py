@@ -200,7 +200,7 @@ def test_what_does_more_than_compute_is_left(place, tmp_path):
 
 
 def test_a_diverged_network_is_not_computed_twice_each_time(tmp_path, monkeypatch):
-    """Where results are not finite they are NumPy's; after a few in a row, kernels are tried now and then only."""
+    """Where NumPy may warn results are NumPy's; after a few in a row, kernels are tried now and then only."""
     from fastbp.dropin import operations
 
     calls = []
@@ -216,7 +216,7 @@ def test_a_diverged_network_is_not_computed_twice_each_time(tmp_path, monkeypatc
         operations.kernels, "affine_forward", lambda *given: calls.append(1) or kernel(*given), raising=False
     )
     for _ in range(200):
-        assert np.isnan(layer.forward(np.full((6, 12), np.nan))).all()
+        assert (layer.forward(np.full((6, 12), 1e200)) > 1e201).all()
     assert 8 <= len(calls) <= 12
     calls.clear()
     for _ in range(70):  # it has recovered

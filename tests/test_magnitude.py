@@ -21,6 +21,9 @@ def test_the_largest_magnitude_is_found_at_every_place(dtype, count):
             changed[place] = number
             expected = 7.5 if math.isfinite(number) else math.inf
             assert kernels.largest_magnitude(changed) == reference.largest_magnitude(changed) == expected
+            expected = np.abs(np.delete(x, place)).max(initial=0) if math.isnan(number) else abs(number)
+            of_both = [backend.largest_magnitude(changed, ignore_nan=True) for backend in (kernels, reference)]
+            assert of_both == [expected, expected]
 
 
 @pytest.mark.parametrize("largest", [np.finfo(np.float64).max, 5e-324, -0.0])

@@ -339,8 +339,13 @@ class _Patched:
         self.decide(None, ())
         return True
 
-    def is_ours(self) -> bool:
-        """Whether kernels are known to take the calls of forward, or are likely to."""
+    def is_ours(self, layer: Any, *arguments: Any) -> bool:
+        """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
+        if self.may_be_ours is None and not self.only_known:
+            from .prospects import may_be_ours_to_make
+
+            if may_be_ours_to_make(self.made, layer, arguments, self.own["forward"]):
+                self.may_be_ours = True
         return self.may_be_ours is True
 
     def forms_of(self, name: str) -> tuple[Form, ...]:
@@ -370,7 +375,10 @@ class _Patched:
 
             self.may_be_ours = may_be_ours(self.made, arguments[0], arguments[1:], result, self.own[name])
             seconds = self.uncounted
-        return seconds if self.may_be_ours else None
+        if self.may_be_ours:
+            return seconds
+        self.idling.rest()
+        return None
 
     def _choose(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
@@ -432,9 +440,9 @@ class _Fast:
     def weigh(self, seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
         return self.patched.weigh(self.name, seconds, arguments, result)
 
-    def is_ours(self) -> bool:
-        """Whether kernels are known to take the calls of forward, or are likely to."""
-        return self.name == "forward" and self.patched.is_ours()
+    def is_ours(self, *arguments: Any) -> bool:
+        """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
+        return self.name == "forward" and self.patched.is_ours(*arguments)
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -105,7 +105,7 @@ def plain(name: str, fast: Method, own: Method) -> Method:
 
     `fast` may have attributes: `idling`, which notes the sizes of calls; `weigh`, which says of a call that is over, of
     so many seconds, how many are to be counted now, None where no kernel will take such calls; and `is_ours`, which says of
-    a layer's forward whether kernels are known to take it.
+    a layer's forward, that is about to be called, whether kernels are known to take it.
     """
     names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED, large=LEAST_EXPECTED)
@@ -118,7 +118,7 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     return functools.update_wrapper(call, own)
 
 
-def _never() -> bool:
+def _never(*arguments: Any) -> bool:
     return False
 
 
@@ -142,7 +142,7 @@ _PLAIN = """
 def call({0.parameters}):
     if beginning.over:
         return accelerated({0.arguments})
-    if {0.given_is_huge} and is_ours() and beginning.ends_with(({0.positional})):
+    if {0.given_is_huge} and is_ours({0.positional}) and beginning.ends_with(({0.positional})):
         return accelerated({0.arguments})
     result = own({0.arguments})
     if {0.given_may_be_large}:

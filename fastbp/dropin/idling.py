@@ -2,7 +2,7 @@
 
 Looking at the size of an array takes 0.1 to 0.3 us, and a script that trains a tiny network, or checks gradients number by
 number, makes a million calls. Whatever may change the sizes brings the accelerated methods back: another object of the
-class, or a large array in the method that is still looked at.
+class, unless there are many, or a large array in the method that is still looked at.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ class Idling:
     It depends on the calls alone, so that a script runs the same way every time.
     """
 
-    MOST = 3000
+    MOST, OF_ANOTHER_OBJECT = 3000, 50
 
     def __init__(self, made: type, own: Mapping[str, Callable[..., Any]]):
         self._made, self._own = made, own
-        self._calls = 0
+        self._calls, self._most = 0, self.MOST
         self._accelerated: dict[str, Any] = {}
         self._put_back: dict[str, Any] = {}
         self._init: Any = None
+        self._objects, self._wakes_at = 0, 1
         _all.add(self)
 
     def watch(self, name: str) -> None:
@@ -54,16 +55,32 @@ class Idling:
     def small(self, name: str) -> None:
         """A call of the method `name` was left to NumPy: after many, its own method runs without a look at the sizes."""
         self._calls += 1
-        accelerated = self._accelerated.get(name)
-        is_ours = vars(self._made).get(name) is accelerated  # else somebody has put another there
-        if self._calls >= self.MOST and is_ours:
+        if self._calls >= self._most and self._put_own(name):
             self._calls = 0
-            self._put_back[name] = accelerated
-            setattr(self._made, name, self._own[name])
             self._watch_for_objects()
+
+    def rest(self) -> None:
+        """The class is none that kernels are for, it seems: until they begin, no call of it is looked at."""
+        for name in self._accelerated:
+            self._put_own(name)
+
+    def _put_own(self, name: str) -> bool:
+        """Put the class's own method back; not where somebody has put another there."""
+        accelerated = self._accelerated.get(name)
+        if vars(self._made).get(name) is not accelerated:
+            return False
+        self._put_back[name] = accelerated
+        setattr(self._made, name, self._own[name])
+        return True
 
     def large(self) -> None:
         """A call was not: everything is looked at again."""
+        self._calls = 0
+        if self._put_back:
+            self._objects, self._wakes_at, self._most = 0, 1, self.MOST
+            self._wake()
+
+    def _wake(self) -> None:
         self._calls = 0
         if self._put_back:
             for name, accelerated in self._put_back.items():
@@ -80,11 +97,22 @@ class Idling:
 
         @functools.wraps(own)
         def __init__(layer: Any, *arguments: Any, **named: Any) -> None:
-            self.large()
+            self._see_object()
             own(layer, *arguments, **named)
 
         self._before, self._init = own, __init__
         self._made.__init__ = __init__  # type: ignore[misc]
+
+    def _see_object(self) -> None:
+        """Another object may have larger arrays: everything is looked at again, after the 1st, 2nd, 4th, 8th, ... of them.
+
+        Some scripts make new layers in each step. Every call of theirs was looked at: a recurrent one took 1.07 of Python's
+        time.
+        """
+        self._objects += 1
+        if self._objects >= self._wakes_at:
+            self._wakes_at, self._most = 2 * self._wakes_at, self.OF_ANOTHER_OBJECT
+            self._wake()
 
     def _unwatch(self) -> None:
         if self._had_init:

@@ -72,13 +72,24 @@ def is_tame(*arrays: Any) -> bool:
     return all(kernels.largest_magnitude(array) < TAME[array.itemsize] for array in arrays)
 
 
+def is_silent(*arrays: Any) -> bool:
+    """Whether sums of products of these arrays, not all tame, come without a warning: NaN is passed on in silence.
+
+    A network that has diverged has NaN in all its weights, and many a script goes on with it to its end.
+    """
+    return all(
+        array.dtype.kind != "f" or kernels.largest_magnitude(array, ignore_nan=True) < TAME[array.itemsize]
+        for array in arrays
+    )
+
+
 def affine_forward(x: Any, W: Any, b: Any) -> Any:
     """-> out (N, M), rows: x as (N, D)."""
     if not (fits(x, W) and is_array(b, W.dtype) and b.shape == W.shape[1:]):
         return PASS
     rows = x.reshape(x.shape[0], -1)
     out = kernels.affine_forward(as_input(rows), W, b)
-    return (out, rows) if is_tame(out) else WASTED
+    return (out, rows) if is_tame(out) or is_silent(b, W, rows) else WASTED
 
 
 def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> Any:
@@ -88,7 +99,7 @@ def affine_backward(dout: Any, rows: Any, W: Any, shape: Any, needs_dx: Any) -> 
     if type(shape) is not tuple or shape[0] != len(rows) or math.prod(shape) != rows.size:
         return PASS
     dx, dW, db = kernels.affine_backward(dout, as_input(rows), W, needs_dx)
-    if not is_tame(db):
+    if not is_tame(db) and not is_silent(dout, W, rows):
         return WASTED
     return no_gradient(shape) if dx is None else dx.reshape(shape), dW, db
 
@@ -488,7 +499,7 @@ def mixed_product(a: Any, b: Any) -> Any:
         out = kernels.affine_forward(a, b, np.zeros(b.shape[1]))
     else:
         out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
-    return out if is_tame(out) else PASS
+    return out if is_tame(out) or is_silent(b, a) else PASS
 
 
 def sum_of_squares(x: Any) -> Any:

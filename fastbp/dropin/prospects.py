@@ -7,6 +7,7 @@ none of Numba; it decides nothing but what is counted: where it is wrong, kernel
 
 from __future__ import annotations
 
+import warnings
 from types import FunctionType
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from .arguments import WASTED
 from .families import FAMILIES, Family
 from .methods import Operation
-from .screening import NotPlain, screen
-from .subjects import FIRST_ROWS, numbers_of, of_first_rows
+from .screening import NotPlain, Screened, screen
+from .subjects import FIRST_ROWS, attribute_name, copied, numbers_of, of_first_rows
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
@@ -28,6 +29,31 @@ def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any,
         screened = screen(type(layer), forward)
     except NotPlain:
         return False
+    return _is_any(made, layer, arguments, result, screened)
+
+
+def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forward: FunctionType) -> bool:
+    """The same of a call that is about to be made: a copy of the object makes it first, of its arrays' first rows."""
+    try:
+        screened = screen(type(layer), forward)
+    except NotPlain:
+        return False
+    first = tuple(one[:FIRST_ROWS].copy() if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
+    double, set_by_it = object.__new__(type(layer)), {attribute_name(path) for path in screened.sets}
+    vars(double).update({name: copied(one) if name in set_by_it else one for name, one in vars(layer).items()})
+    state = np.random.get_state()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            result = forward(double, *first)
+    except Exception:  # of fewer rows, it may fail where the whole does not
+        return False
+    finally:
+        np.random.set_state(state)
+    return _is_any(made, layer, first, result, screened)
+
+
+def _is_any(made: type, layer: Any, arguments: tuple[Any, ...], result: Any, screened: Screened) -> bool:
     looks = 0
     with np.errstate(all="ignore"):
         for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):

@@ -146,7 +146,7 @@ class _Stacked:
         if self.method != "forward" or not layers:
             return False
         first = _accelerated_of(type(layers[0]))
-        return first is not None and first.is_ours() and calls.begins_with(layers[0], value)
+        return first is not None and first.is_ours(layers[0], value) and calls.begins_with(layers[0], value)
 
     def loop(self, layers: Any, value: Any) -> Any:
         """The user's own way, for an audit."""

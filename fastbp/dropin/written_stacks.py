@@ -43,8 +43,8 @@ class Accelerated(Protocol):
     def is_decided_by_text(self) -> bool:
         """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
 
-    def is_ours(self) -> bool:
-        """Whether kernels are known to take the calls of forward, or are likely to."""
+    def is_ours(self, layer: Any, *arguments: Any) -> bool:
+        """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
 
     def forms_of(self, name: str) -> tuple[Form, ...]:
         """What the method of that name has been found to be; none where it is the class's own."""

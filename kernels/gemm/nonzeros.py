@@ -158,6 +158,8 @@ def multiply_rows(out, x, W, bias, sizes, scratch, places):
         for top in range(0, x.depth, BLOCK):
             count = min(BLOCK, x.depth - top)
             zero += copy_in(block, Span(W, top * columns + left), columns, count, high)
+            if zero != 0:  # the result will not do: of a network that has diverged, all W are NaN
+                return zero
             add_block(sums, block, Numbers(x.array, x.bits, x.start + top, x.depth), (rows, count, vectors), places)
         copy_out(Span(out.array, out.start + left), columns, sums, rows, high)
     return zero

@@ -9,9 +9,9 @@ from .compiler import device, kernel
 from .simd import add, fill, fma, lanes, load, load_scalar, maximum, multiply, noinline, reduce_add, reduce_max, zeros
 
 
-def largest_magnitude(x):
-    """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or NaN."""
-    return _largest_magnitude(flat(x))
+def largest_magnitude(x, ignore_nan=False):
+    """x (any shape) -> the largest |x|; 0 where there are no numbers, inf where one is infinite or, unless ignored, NaN."""
+    return _largest_magnitude(flat(x), ignore_nan)
 
 
 def is_finite(x):
@@ -20,15 +20,23 @@ def is_finite(x):
 
 
 @kernel
-def _largest_magnitude(x):
-    return float(largest_in(x, 0, x.size))
+def _largest_magnitude(x, ignore_nan):
+    largest, zero = largest_and_zero(x, 0, x.size)
+    return float(largest) if ignore_nan or zero == 0 else math.inf
 
 
 @device
 def largest_in(x, first, end):
-    """The same of x[first : end], in two vectors; 0 * x adds up to NaN where an x is not finite."""
+    """The same of x[first : end]."""
+    largest, zero = largest_and_zero(x, first, end)
+    return largest if zero == 0 else x.dtype.type(math.inf)
+
+
+@device
+def largest_and_zero(x, first, end):
+    """The largest |x| of x[first : end] but for NaN, in two vectors, and the sum of 0 * x: NaN where one is not finite."""
     noinline()
-    width, minus, kind = lanes(x), fill(x, -1), x.dtype.type
+    width, minus = lanes(x), fill(x, -1)
     even = odd = even_zero = odd_zero = zeros(x)
     whole = first + (end - first) // (2 * width) * 2 * width
     for i in range(first, whole, 2 * width):
@@ -38,6 +46,7 @@ def largest_in(x, first, end):
         even, odd = maximum(multiply(minus, left), even), maximum(multiply(minus, right), odd)
     largest, zero = reduce_max(maximum(even, odd)), reduce_add(add(even_zero, odd_zero))
     for i in range(whole, end):
-        largest = max(largest, abs(load_scalar(x, i)))
-        zero += load_scalar(x, i) * kind(0)
-    return largest if zero == kind(0) else kind(math.inf)
+        size = abs(load_scalar(x, i))
+        largest = size if size > largest else largest
+        zero += size * x.dtype.type(0)
+    return largest, zero
