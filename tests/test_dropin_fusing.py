@@ -54,6 +54,10 @@ RULES = {
             self.m[key] = self.beta1 * self.m[key] - self.lr * grads[key]
             params[key] += self.m[key]
 """,
+    "gradient descent": INIT + """
+        for i, key in enumerate(params):
+            params[key] -= self.lr * grads[key]
+""",
     "nesterov": INIT + """
         for key, value in params.items():
             before = self.m[key].copy()

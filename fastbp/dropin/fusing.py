@@ -22,9 +22,14 @@ from .operations import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
 from .recompiling import INSTALLED, LOOKING, recompiled
-from .statements import Run, own_function, runs_in
+from .statements import Run, operations_in, own_function, runs_in
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
+# The same of runs of fewer operations than FEW, SGD's above all. NumPy makes its two passes as fast, but in one thread, and
+# has half of the gradient to fetch from another core's cache: the loops of 784-256-10, batch 100, took 1,365 us a step, now
+# 1,220, of 784-100-10 720 and 690. Measured and rejected: for all sizes (784-50-10, whose gradient one thread makes, 525 and
+# 560).
+FEW, LEAST_NUMBERS_OF_FEW = 4, 60_000 * SCALE
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"
@@ -100,11 +105,12 @@ class _Fused:
 
     def __init__(self, run: Run, own: FunctionType, idling: Idling):
         self._run, self._own, self.idling = run, own, idling
+        self._least = LEAST_NUMBERS if operations_in(run.statements) >= FEW else LEAST_NUMBERS_OF_FEW
         self._plans: dict[tuple[int, ...], Plan | None] = {}
 
     def __call__(self, *values: Any) -> Any:
         arrays = tuple([place for place, value in enumerate(values) if type(value) is np.ndarray])
-        if not arrays or values[arrays[0]].size < LEAST_NUMBERS:
+        if not arrays or values[arrays[0]].size < self._least:
             self.idling.small(self._own.__name__)
             return PASS
         self.idling.large()

@@ -17,7 +17,7 @@ from .arguments import WASTED
 from .families import FAMILIES, Family
 from .methods import Operation
 from .screening import NotPlain, Screened, screen
-from .subjects import FIRST_ROWS, attribute_name, copied, numbers_of, of_first_rows
+from .subjects import FIRST_ROWS, attribute_name, copied, first_rows, numbers_of, of_first_rows
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
@@ -38,7 +38,7 @@ def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forw
         screened = screen(type(layer), forward)
     except NotPlain:
         return False
-    first = tuple(one[:FIRST_ROWS].copy() if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
+    first = tuple(first_rows(one) if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
     double, set_by_it = object.__new__(type(layer)), {attribute_name(path) for path in screened.sets}
     vars(double).update({name: copied(one) if name in set_by_it else one for name, one in vars(layer).items()})
     state = np.random.get_state()

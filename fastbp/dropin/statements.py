@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 OPERATORS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
-LEAST_OPERATIONS = 4  # of a run; for fewer, NumPy takes as long
+LEAST_OPERATIONS = 2  # of a run; `p -= lr * g` has two
 RESULT = "_fastbp_result"  # what a run returns, where its last statement does
 
 
@@ -120,8 +120,7 @@ def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 def _run(statements: tuple[ast.stmt, ...], function: ast.FunctionDef) -> Run | None:
     """None where it is too little, or where what it sets would change which places its other statements mean."""
-    operations = [part for one in statements for part in ast.walk(one) if isinstance(part, ast.BinOp | ast.AugAssign)]
-    if len(operations) < LEAST_OPERATIONS or not any(_changes_state(one) for one in statements):
+    if operations_in(statements) < LEAST_OPERATIONS or not any(_changes_state(one) for one in statements):
         return None
     reads: dict[str, None] = {}
     sets: dict[str, None] = {}
@@ -140,6 +139,11 @@ def _run(statements: tuple[ast.stmt, ...], function: ast.FunctionDef) -> Run | N
         place for place in sets if not place.isidentifier() or place in reads or _is_read(place, function, statements)
     )
     return Run(statements, tuple(reads), seen, isinstance(statements[-1], ast.Return))
+
+
+def operations_in(statements: tuple[ast.stmt, ...]) -> int:
+    """How many operations they make with numbers or arrays."""
+    return sum(isinstance(part, ast.BinOp | ast.AugAssign) for one in statements for part in ast.walk(one))
 
 
 def _changes_state(statement: ast.stmt) -> bool:

@@ -154,11 +154,16 @@ def of_first_rows(
     """What an operation makes of a layer's attributes and the first rows of a call's arrays; NotImplemented if it raises."""
     values = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
     arrays = [one for one in arguments if isinstance(one, np.ndarray)]
-    values.update({role: one[:FIRST_ROWS].copy() for role, one in zip(family.arguments, arrays, strict=False)})
+    values.update({role: first_rows(one) for role, one in zip(family.arguments, arrays, strict=False)})
     try:
         return operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
     except Exception:
         return NotImplemented
+
+
+def first_rows(array: Any) -> Any:
+    """A copy of an array's first rows: of one alone twice the same, as some operations take two at least."""
+    return np.repeat(array, FIRST_ROWS, axis=0) if len(array) == 1 else array[:FIRST_ROWS].copy()
 
 
 def numbers_of(layer: Any, screened: Screened) -> list[float]:
