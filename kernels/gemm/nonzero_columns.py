@@ -41,7 +41,7 @@ from ..runtime.vectors import (
     store_vectors,
 )
 from .matrices import Span
-from .nonzeros import MOST_VECTORS, Numbers, Strip, copy_in, copy_out, vectors_for
+from .nonzeros import MOST_VECTORS, Numbers, Strip, copy_in, copy_out, strips_of
 
 BLOCK = 56  # columns of x whose lists are made together
 BATCH = 128  # rows of x, by eights: so many numbers, of a byte each, a list has space for
@@ -88,9 +88,7 @@ def _widest(columns, dtype):
 @device
 def pack_strips(strips, dout, rows, columns, low, high):
     """The rows of dout from `low` to `high`, of so many, in strips of up to MOST_VECTORS vectors, one after the other."""
-    for left in range(0, columns, MOST_VECTORS * lanes(dout)):
-        count = min(MOST_VECTORS * lanes(dout), columns - left)
-        step = vectors_for(count, lanes(dout)) * lanes(dout)
+    for left, count, step in strips_of(columns, dout):
         strip = Strip(strips, rows * left + low * step, step)
         copy_in(strip, Span(dout, low * columns + left), columns, high - low, count)
 
@@ -107,18 +105,13 @@ def weights_gradient(dW, product, bounds, thread, buffers):
         for low in range(0, rows, BATCH):
             batch = Numbers(x.array, x.bits, x.start + low * x.depth, x.depth)
             list_nonzeros(lists, lengths, batch, top, count, min(BATCH, rows - low))
-            for left in range(0, columns, MOST_VECTORS * lanes(dW)):
-                high = min(MOST_VECTORS * lanes(dW), columns - left)
-                step = vectors_for(high, lanes(dW)) * lanes(dW)
+            for left, _, step in strips_of(columns, dW):
                 strip = Strip(buffers.strips, rows * left + low * step, step)
                 out = Strip(sums.array, sums.start + BLOCK * left, step)
                 add_columns(out, strip, batch, (lists, lengths), (top, count), low == 0)
-        for left in range(0, columns, MOST_VECTORS * lanes(dW)):
-            high = min(MOST_VECTORS * lanes(dW), columns - left)
-            step = vectors_for(high, lanes(dW)) * lanes(dW)
-            copy_out(
-                Span(dW, top * columns + left), columns, Strip(sums.array, sums.start + BLOCK * left, step), count, high
-            )
+        for left, high, step in strips_of(columns, dW):
+            strip = Strip(sums.array, sums.start + BLOCK * left, step)
+            copy_out(Span(dW, top * columns + left), columns, strip, count, high)
 
 
 @device

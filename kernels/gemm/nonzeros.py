@@ -146,10 +146,7 @@ def multiply_rows(out, x, W, bias, sizes, scratch, places):
     Returns the sum of 0 times the numbers of W.
     """
     (rows, columns), zero = sizes, W.dtype.type(0)
-    for left in range(0, columns, MOST_VECTORS * lanes(W)):
-        high = min(MOST_VECTORS * lanes(W), columns - left)
-        vectors = vectors_for(high, lanes(W))
-        step = vectors * lanes(W)
+    for left, high, step in strips_of(columns, W):
         sums = Strip(scratch.array, scratch.start, step)
         block = Strip(scratch.array, scratch.start + BATCH * step, step)
         for r in range(rows):
@@ -160,16 +157,19 @@ def multiply_rows(out, x, W, bias, sizes, scratch, places):
             zero += copy_in(block, Span(W, top * columns + left), columns, count, high)
             if zero != 0:  # the result will not do: of a network that has diverged, all W are NaN
                 return zero
-            add_block(sums, block, Numbers(x.array, x.bits, x.start + top, x.depth), (rows, count, vectors), places)
+            add_block(sums, block, Numbers(x.array, x.bits, x.start + top, x.depth), (rows, count), places)
         copy_out(Span(out.array, out.start + left), columns, sums, rows, high)
     return zero
 
 
 @device
-def vectors_for(columns, width):
-    """How many vectors are taken for so many columns: of those that there is code for, the fewest."""
-    needed = (columns + width - 1) // width
-    return needed if needed > 5 else 4 if needed <= 4 else 6
+def strips_of(columns, like):
+    """A matrix of so many columns in strips of up to MOST_VECTORS vectors: of each the first column, how many columns it
+    has, and numbers from row to row, those of as many whole vectors as there is code for."""
+    for left in range(0, columns, MOST_VECTORS * lanes(like)):
+        high = min(MOST_VECTORS * lanes(like), columns - left)
+        needed = (high + lanes(like) - 1) // lanes(like)
+        yield left, high, (needed if needed > 5 else 4 if needed <= 4 else 6) * lanes(like)
 
 
 @device
@@ -207,8 +207,8 @@ def copy_out(target, columns, strip, rows, high):
 
 @device
 def add_block(sums, block, x, sizes, places):
-    """sums += x @ block. sizes: rows of x, rows of the block, vectors."""
-    rows, count, vectors = sizes
+    """sums += x @ block. sizes: rows of x, rows of the block."""
+    (rows, count), vectors = sizes, sums.step // lanes(sums.array)
     if vectors == 8:
         add_block_of(sums, block, x, rows, count, places, eight(block.array))
     elif vectors == 7:
