@@ -41,7 +41,7 @@ from ..runtime.vectors import (
     store_vectors,
 )
 from .matrices import Span
-from .nonzeros import MOST_VECTORS, Numbers, Strip, copy_in, copy_out, strips_of
+from .nonzeros import Numbers, Strip, copy_in, copy_out, strips_of
 
 BLOCK = 56  # columns of x whose lists are made together
 BATCH = 128  # rows of x, by eights: so many numbers, of a byte each, a list has space for
