@@ -38,7 +38,18 @@ def test_networks_in_float32(both):
     assert counts["Network.predict: layers"].passed == 1
 
 
+LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"
+ITEMS = "for key, layer in self.layers.items():\n            "
+
+
+def items_but(test, call="layer.forward(x, True)"):
+    """The loop through a dict's items, with another call where the test holds."""
+    return f"{ITEMS}if {test}:\n                x = {call}\n            else:\n                x = layer.forward(x)\n"
+
+
 OTHER_LOOPS = {
+    "a dict's items": (LOOP, f"{ITEMS}x = layer.forward(x)\n"),
+    "a test of the key": (LOOP, items_but("'Dropout' in key or not key != 'BatchNorm'")),
     "a list of layers": ("self.layers.values()", "list(self.layers.values())"),
     "the gradient by reversed()": (
         "layers = list(self.layers.values())\n        layers.reverse()\n        for layer in layers:",
@@ -54,6 +65,21 @@ def test_loops_are_recognised_however_they_are_written(both, name):
     plain, fast, counts = both(LAYERS + NETWORK.replace(old, new))
     steps([made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)], [RNG.standard_normal((30, 30))])
     assert compiled(counts, "Network.predict: layers") == compiled(counts, "Network.gradient: layers") == 4
+
+
+def test_a_test_of_the_key_that_fails_is_the_script_s_own_error(both):
+    source = LAYERS + NETWORK.replace(LOOP, items_but("'Dropout' in key"))
+    plain, fast, counts = both(source)
+    x = RNG.standard_normal((30, 30))
+    for module in (fast, plain):
+        network = made_of(module, "ARA", (30, 20, 10))
+        network.layers = dict(enumerate(network.layers.values()))
+        with pytest.raises(TypeError, match="not iterable"):
+            network.predict(x)
+        network.layers = [("0", network.layers[0])]  # no dict
+        with pytest.raises(AttributeError, match="items"):
+            network.predict(x)
+    assert not compiled(counts, "Network.predict: layers")
 
 
 def test_an_iterator_is_asked_once(both):
@@ -150,6 +176,12 @@ NOT_STACKS = {
     ),
     "another statement in the loop": ("x = layer.forward(x)\n", "x = layer.forward(x)\n            x = x + 0.5\n"),
     "a method that reads the loop's variable": ("        return x\n", "        self.last = layer\n        return x\n"),
+    "a method that reads the key": (
+        LOOP + "        return x\n",
+        f"{ITEMS}x = layer.forward(x)\n        self.last = key\n        return x\n",
+    ),
+    "a layer that is called otherwise": (LOOP, items_but("key in ('x', '1')", "abs(layer.forward(-x))")),
+    "a test of the layer": (LOOP, items_but("hasattr(layer, 'mask')", "abs(layer.forward(-x))")),
     "another variable": ("x = layer.forward(x)\n        return x", "y = layer.forward(x)\n        return y"),
 }
 

@@ -3,6 +3,10 @@
     for layer in self.layers.values():              for layer in layers:
         x = layer.forward(x)                            dout = layer.backward(dout)
 
+    for key, layer in self.layers.items():          for key, layer in self.layers.items():
+        x = layer.forward(x)                            if "Dropout" in key: x = layer.forward(x, train_flg)
+                                                        else: x = layer.forward(x)
+
 A method with such a loop is compiled anew, with a call before it; the loop stays, for whatever the kernel does not take.
 The call leaves in every layer what its own methods would: it is made of their forms (see `methods`), written out for the
 classes that the layers have. A step of a small network spends half of its time between kernels otherwise.
@@ -14,6 +18,7 @@ import ast
 import copy
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
 from . import calls
@@ -28,6 +33,7 @@ MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 _DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
 VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])
+ITEMS = frozenset([type(_DICT.items()), type(_ORDERED.items())])
 ITERATORS = frozenset(
     type(one) for one in (iter([]), reversed([]), reversed(()), reversed(_DICT.values()), reversed(_ORDERED.values()))
 )
@@ -50,7 +56,8 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
     made: dict[str, Any] = {}
     for loop in list(loops_in(node)):
         name = f"{NAME}{len(made)}"
-        made[name] = _wrapped(_Stacked(loop.method), f"{owner}.{node.name}: layers", wrap)
+        listed = _listed_items(loop) if loop.key else _listed
+        made[name] = _wrapped(_Stacked(loop.method), listed, f"{owner}.{node.name}: layers", wrap)
         place = node.body.index(loop.statement)
         node.body[place : place + 1] = _call(loop, name)
     return made
@@ -77,13 +84,16 @@ else:
     return made
 
 
-def _wrapped(stacked: _Stacked, name: str, wrap: calls.Wrapper) -> Method:
-    """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted."""
+def _wrapped(stacked: _Stacked, listed: Callable[[Any], Any], name: str, wrap: calls.Wrapper) -> Method:
+    """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted.
+
+    listed: gives the layers of what the loop goes through, or None.
+    """
     if wrap is not calls.plain:
         counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
 
         def call_counted(iterable: Any, value: Any) -> Any:
-            layers = _listed(iterable)
+            layers = listed(iterable)
             result = counted(layers, value) if layers is not None and stacked.takes(layers) else None
             return _used_up(iterable, result)
 
@@ -92,7 +102,7 @@ def _wrapped(stacked: _Stacked, name: str, wrap: calls.Wrapper) -> Method:
     def call(iterable: Any, value: Any) -> Any:
         if not calls.has_begun() and not calls.is_huge(value):
             return None
-        layers = _listed(iterable)
+        layers = listed(iterable)
         if layers is None or not (calls.has_begun() or stacked.begins_with(layers, value)):
             return None
         result = stacked(layers, value)
@@ -114,6 +124,30 @@ def _listed(iterable: Any) -> Any:
     if kind in VIEWS:
         return list(iterable)
     return list(copy.copy(iterable)) if kind in ITERATORS else None
+
+
+def _listed_items(loop: Loop) -> Callable[[Any], Any]:
+    """The same of a dict's items; None where some layer is one of the others, which the loop calls otherwise."""
+    is_other = None if loop.other is None else _function_of(loop.key, loop.other)
+
+    def listed(iterable: Any) -> Any:
+        if type(iterable) not in ITEMS:
+            return None
+        try:
+            if is_other is not None and any(is_other(key) for key, _ in iterable):
+                return None
+        except Exception:  # the loop will raise it where it stands
+            return None
+        return [layer for _, layer in iterable]
+
+    return listed
+
+
+def _function_of(name: str, expression: ast.expr) -> Callable[[Any], Any]:
+    arguments = ast.arguments([], [ast.arg(name)], None, [], [], None, [])
+    function = ast.Expression(ast.Lambda(arguments, copy.deepcopy(expression)))
+    made: Callable[[Any], Any] = eval(compile(ast.fix_missing_locations(function), "<test of a key>", "eval"), {})
+    return made
 
 
 def _used_up(iterable: Any, result: Any) -> Any:
