@@ -159,6 +159,38 @@ def test_a_class_of_small_calls_gets_its_own_methods_back_until_sizes_may_change
     assert vars(made).get("__init__") is accelerated.get("__init__")
 
 
+NO_KERNEL_S = """
+import numpy as np
+
+
+class Twice:
+    def forward(self, x):
+        return 2 * x + 1
+
+    def backward(self, dout):
+        return 2 * dout
+"""
+
+
+def test_a_class_that_no_kernel_takes_has_its_own_methods_until_kernels_begin(monkeypatch, tmp_path):
+    monkeypatch.setattr(calls._beginning, "over", False)
+    monkeypatch.setattr(calls._Beginning, "SECONDS", np.inf)
+    monkeypatch.setattr(calls._beginning.loader, "_thread", threading.Thread())  # as if it had begun
+    with fastbp.accelerated():
+        made = define(NO_KERNEL_S, tmp_path).Twice  # it has no __init__
+    accelerated, layer, large = dict(vars(made)), made(), np.ones((4000, 6000))
+    own = calls.inspect.unwrap(accelerated["forward"])
+    with np.errstate(all="ignore"):
+        for _ in range(2):
+            layer.forward(large)
+    assert vars(made)["forward"] is own
+    assert vars(made)["backward"] is not accelerated["backward"]
+    made()
+    assert vars(made)["forward"] is own
+    idling.wake_all()
+    assert {name: vars(made).get(name) for name in accelerated} == accelerated
+
+
 def test_a_script_that_makes_objects_in_each_step_is_looked_at_ever_more_seldom(monkeypatch, small_relu):
     monkeypatch.setattr(calls._beginning, "over", True)
     made, own = small_relu

@@ -87,7 +87,7 @@ class Idling:
                 if vars(self._made).get(name) is self._own[name]:  # else somebody has patched it meanwhile
                     setattr(self._made, name, accelerated)
             self._put_back = {}
-            if vars(self._made).get("__init__") is self._init:
+            if self._init is not None and vars(self._made).get("__init__") is self._init:
                 self._unwatch()
 
     def _watch_for_objects(self) -> None:
