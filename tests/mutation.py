@@ -204,7 +204,7 @@ FAULTS = [
     Fault("fastbp/dropin/operations.py", "not is_silent(dout, W, rows)", "not is_silent(W, rows)", "dropin_diverged -k warns"),
     Fault("kernels/runtime/magnitude.py", "if ignore_nan or zero == 0", "if zero == 0", "magnitude"),
     Fault("fastbp/dropin/prospects.py", "        np.random.set_state(state)\n", "        pass\n", "dropin_prospects -k before"),
-    Fault("fastbp/dropin/prospects.py", "copied(one) if name in set_by_it else one", "one", "dropin_prospects -k before"),
+    Fault("fastbp/dropin/prospects.py", "None if is_large else copied(value)", "value", "dropin_prospects -k before"),
     Fault("fastbp/dropin/idling.py", "2 * self._wakes_at", "1 + self._wakes_at", "dropin_small_calls -k seldom"),
     Fault("fastbp/dropin/operations.py", "dx = dx[:, :, pad:-pad, pad:-pad] if is_framed else dx", "dx = dx[:, :, :-2 * pad, :-2 * pad] if is_framed else dx", "dropin_images -k frame"),
     Fault("fastbp/dropin/arguments.py", "x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])", "x.transpose(0, 3, 2, 1)).reshape(-1, x.shape[1])", "dropin_images -k channel"),

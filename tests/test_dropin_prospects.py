@@ -92,6 +92,18 @@ def test_a_look_before_a_call_leaves_the_object_and_the_random_stream_as_they_ar
     assert np.random.get_state()[2] == 624  # nothing drawn
 
 
+class Row(list):
+    def forward(self, x):
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+def test_objects_that_are_not_plain_are_none_of_theirs():
+    assert not may_be_ours_to_make(Row, Row(), (np.ones((5, 4)),), Row.forward)
+
+
 EVALUATION = """
 import sys
 import numpy as np

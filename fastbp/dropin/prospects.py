@@ -17,7 +17,7 @@ from .arguments import WASTED
 from .families import FAMILIES, Family
 from .methods import Operation
 from .screening import NotPlain, Screened, screen
-from .subjects import FIRST_ROWS, attribute_name, copied, first_rows, numbers_of, of_first_rows
+from .subjects import FIRST_ROWS, LARGE, attribute_name, copied, first_rows, numbers_of, of_first_rows
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
@@ -39,18 +39,25 @@ def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forw
     except NotPlain:
         return False
     first = tuple(first_rows(one) if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
-    double, set_by_it = object.__new__(type(layer)), {attribute_name(path) for path in screened.sets}
-    vars(double).update({name: copied(one) if name in set_by_it else one for name, one in vars(layer).items()})
     state = np.random.get_state()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = forward(double, *first)
-    except Exception:  # of fewer rows, it may fail where the whole does not
+            result = forward(_double(layer, screened), *first)
+    except Exception:  # it is no plain object, or fails with so few rows where the whole does not
         return False
     finally:
         np.random.set_state(state)
     return _is_any(made, layer, first, result, screened)
+
+
+def _double(layer: Any, screened: Screened) -> Any:
+    """An object with a layer's attributes: copies of those that its method sets; what is large in them is of a call before."""
+    double, set_by_it = object.__new__(type(layer)), {attribute_name(path) for path in screened.sets}
+    for name, value in vars(layer).items():
+        is_large = isinstance(value, np.ndarray) and value.size > LARGE
+        vars(double)[name] = value if name not in set_by_it else None if is_large else copied(value)
+    return double
 
 
 def _is_any(made: type, layer: Any, arguments: tuple[Any, ...], result: Any, screened: Screened) -> bool:
