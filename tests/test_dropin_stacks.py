@@ -180,7 +180,7 @@ NOT_STACKS = {
         LOOP + "        return x\n",
         f"{ITEMS}x = layer.forward(x)\n        self.last = key\n        return x\n",
     ),
-    "a layer that is called otherwise": (LOOP, items_but("key in ('x', '1')", "abs(layer.forward(-x))")),
+    "a layer that is called otherwise": (LOOP, items_but("'1' in key", "abs(layer.forward(-x))")),
     "a test of the layer": (LOOP, items_but("hasattr(layer, 'mask')", "abs(layer.forward(-x))")),
     "another variable": ("x = layer.forward(x)\n        return x", "y = layer.forward(x)\n        return y"),
 }

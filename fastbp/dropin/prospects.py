@@ -52,7 +52,7 @@ def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forw
 
 
 def _double(layer: Any, screened: Screened) -> Any:
-    """An object with a layer's attributes: copies of those that its method sets; what is large in them is of a call before."""
+    """An object with a layer's attributes: copies of those that its method sets, but for what is large."""
     double, set_by_it = object.__new__(type(layer)), {attribute_name(path) for path in screened.sets}
     for name, value in vars(layer).items():
         is_large = isinstance(value, np.ndarray) and value.size > LARGE
