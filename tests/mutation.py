@@ -194,7 +194,7 @@ FAULTS = [
     Fault("fastbp/dropin/writing.py", "if {'' if form.train else 'not '}{form.flag}:", "if {'' if form.train else 'not '}True:", "dropin_attributes -k trains"),
     Fault("fastbp/dropin/remembering.py", "seen.update(repr((name, _of_value(value))).encode()", "seen.update(repr((name, 0)).encode()", "dropin_remembering -k depends"),
     Fault("fastbp/dropin/prospects.py", "largest = np.max(np.abs(some), initial=0)", "largest = np.inf", "dropin_prospects -k none"),
-    Fault("fastbp/dropin/operations.py", "return out if is_tame(out) or is_silent(b, a) else PASS\n\n\ndef sum_of_squares", "return out\n\n\ndef sum_of_squares", "dropin_products -k stay"),
+    Fault("fastbp/dropin/expressions.py", "return out if is_tame(out) or is_silent(b, a) else PASS\n\n\ndef sum_of_squares", "return out\n\n\ndef sum_of_squares", "dropin_products -k stay"),
     Fault("fastbp/dropin/rounding.py", 'yield from parts_of(f"{name}[{key!r}]", part)', "yield from parts_of(name, part)", "dropin_audit -k each_part"),
     Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),
     Fault("fastbp/dropin/families.py", "SCALES = (1.0, 1e60,", "SCALES = (1.0, 1.0,", "dropin_variants -k else"),

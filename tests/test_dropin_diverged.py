@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from dropin_cases import run, write
+from stack_cases import LAYERS
 
 from fastbp.dropin import operations
 from fastbp.dropin.arguments import WASTED
@@ -82,35 +83,6 @@ for step in range(30):
         dout = layer.backward(dout)
     layers[0].W -= (np.nan if step == 9 else 1e-3) * layers[0].dW
 print(np.isnan(y).all(), np.isnan(layers[0].dW).all())
-"""
-LAYERS = """
-import numpy as np
-
-
-class Affine:
-    def __init__(self, W, b):
-        self.W, self.b = W, b
-
-    def forward(self, x):
-        self.x = x
-        return x @ self.W + self.b
-
-    def backward(self, dout):
-        self.dW = self.x.T @ dout
-        self.db = dout.sum(axis=0)
-        return dout @ self.W.T
-
-
-class Relu:
-    def forward(self, x):
-        self.mask = x <= 0
-        out = x.copy()
-        out[self.mask] = 0
-        return out
-
-    def backward(self, dout):
-        dout[self.mask] = 0
-        return dout
 """
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -21,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from . import calls
-from .arguments import PASS, are_mixed
+from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, are_mixed, is_array
 from .estimates import seconds_of_product
 from .idling import Idling
-from .operations import mixed_product, sum_of_squares
+from .operations import is_silent, is_tame, kernels
 from .recognition import function_node
 from .recompiling import INSTALLED, LOOKING, recompiled
 from .stacking import stack_loops
@@ -59,8 +60,27 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     return recompiled(method, owner, rewritten, names) if rewriting.found or stacked else None
 
 
+def mixed_product(a: Any, b: Any) -> Any:
+    """np.dot(x, W) or np.dot(x.T, dout), where x, of a data set, is of another dtype than the other, float64."""
+    if not are_mixed(a, b) or a.size * b.shape[1] < LEAST_PRODUCT:
+        return PASS
+    if a.flags.c_contiguous:
+        out = kernels.affine_forward(a, b, np.zeros(b.shape[1]))
+    else:
+        out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
+    return out if is_tame(out) or is_silent(b, a) else PASS
+
+
+def sum_of_squares(x: Any) -> Any:
+    """np.sum(x ** 2), of weights."""
+    if not is_array(x) or x.size < LEAST_ELEMENTWISE or not x.flags.c_contiguous:
+        return PASS
+    total = kernels.sum_of_squares(x)
+    return np.float64(total) if math.isfinite(total) else PASS
+
+
 class _Expression:
-    """A function of `operations`, of which `idling` notes whether the method of that name has large arrays.
+    """One of the two functions above, of which `idling` notes whether the method of that name has large arrays.
 
     are_used: whether any took a call, in this process.
     """

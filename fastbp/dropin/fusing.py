@@ -26,9 +26,10 @@ from .statements import Run, operations_in, own_function, runs_in
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
 # The same of runs of fewer operations than FEW, SGD's above all. NumPy makes its two passes as fast, but in one thread, and
-# has half of the gradient to fetch from another core's cache: the loops of 784-256-10, batch 100, took 1,365 us a step, now
-# 1,220, of 784-100-10 720 and 690. Measured and rejected: for all sizes (784-50-10, whose gradient one thread makes, 525 and
-# 560).
+# has half of the gradient to fetch from another core's cache. A script's step of 784-256-10, batch 100, took 1,360 to 1,620
+# us, now 1,210 to 1,260, of 784-100-10 720 to 890 and 660 to 690: by how much depends on where malloc puts the arrays. (An
+# older version, on another Xeon, took 95 us for 78,000 numbers, NumPy 70.) Measured and rejected: for all sizes (784-50-10,
+# whose gradient one thread makes, 525 and 560).
 FEW, LEAST_NUMBERS_OF_FEW = 4, 60_000 * SCALE
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is

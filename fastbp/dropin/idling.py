@@ -106,8 +106,8 @@ class Idling:
     def _see_object(self) -> None:
         """Another object may have larger arrays: everything is looked at again, after the 1st, 2nd, 4th, 8th, ... of them.
 
-        Some scripts make new layers in each step. Every call of theirs was looked at: a recurrent one took 1.07 of Python's
-        time.
+        Some scripts make new layers in each step. Every call of theirs was looked at: a recurrent one took 1.10 of Python's
+        time, and takes 1.05.
         """
         self._objects += 1
         if self._objects >= self._wakes_at:

@@ -18,14 +18,11 @@ from ..backends import get_backend, kernel_cache
 from .arguments import (
     FLOAT,
     LARGEST_EXPONENT,
-    LEAST_ELEMENTWISE,
-    LEAST_PRODUCT,
     PASS,
     TAME,
     WASTED,
     Method,
     Rows,
-    are_mixed,
     as_float,
     as_input,
     fits,
@@ -489,22 +486,3 @@ class PoolingPatches(NamedTuple):
     def col(self) -> Any:
         size = self.pool_h * self.pool_w
         return kernels.im2col(as_float(self.images), self.pool_h, self.pool_w, self.stride, 0, FLOAT).reshape(-1, size)
-
-
-def mixed_product(a: Any, b: Any) -> Any:
-    """np.dot(x, W) or np.dot(x.T, dout), where x, of a data set, is of another dtype than the other, float64."""
-    if not are_mixed(a, b) or a.size * b.shape[1] < LEAST_PRODUCT:
-        return PASS
-    if a.flags.c_contiguous:
-        out = kernels.affine_forward(a, b, np.zeros(b.shape[1]))
-    else:
-        out = kernels.affine_backward(b, a.T, np.empty((len(a), b.shape[1])), False)[1]  # W, which it does not read
-    return out if is_tame(out) or is_silent(b, a) else PASS
-
-
-def sum_of_squares(x: Any) -> Any:
-    """np.sum(x ** 2), of weights."""
-    if not is_array(x) or x.size < LEAST_ELEMENTWISE or not x.flags.c_contiguous:
-        return PASS
-    total = kernels.sum_of_squares(x)
-    return np.float64(total) if math.isfinite(total) else PASS
