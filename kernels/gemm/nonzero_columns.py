@@ -72,6 +72,14 @@ def space_needed(rows, columns, dtype, threads):
     return (rows + threads * BLOCK) * _widest(columns, dtype)
 
 
+_NO_LISTS, _NO_LENGTHS = np.empty(0, np.uint8), np.empty(0, np.int64)
+
+
+def no_buffers(numbers, space):
+    """The fields of Buffers, of the types that they have, where x is not sparse: nothing is read of them."""
+    return numbers.view(f"i{numbers.itemsize}"), _NO_LISTS, _NO_LENGTHS, space, space
+
+
 def buffers(numbers, rows, columns, threads, space):
     """The fields of Buffers for the numbers of x (rows, D), flat, and dout (rows, columns), in those of `space`."""
     strips = rows * _widest(columns, space.dtype)

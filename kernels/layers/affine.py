@@ -18,7 +18,16 @@ import numpy as np
 
 from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, Epilogue, row_kernel
-from ..gemm.nonzero_columns import FOUND_AT_ONCE, Buffers, Product, buffers, pack_strips, space_needed, weights_gradient
+from ..gemm.nonzero_columns import (
+    FOUND_AT_ONCE,
+    Buffers,
+    Product,
+    buffers,
+    no_buffers,
+    pack_strips,
+    space_needed,
+    weights_gradient,
+)
 from ..gemm.nonzeros import Numbers, is_sparse, sparse_forward
 from ..gemm.packing import (
     BLOCK_SIZE,
@@ -93,9 +102,10 @@ def affine_backward(dout, x, W, needs_dx=True):
     plans = (each, *plan_dx[1:]), (each, *plan_dW[1:])
     size = -(-threads * each // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
     scratch = workspace(size + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
+    of_x = buffers(x_[0], rows, columns, threads, scratch[size:]) if sparse else no_buffers(x_[0], scratch)
     run(
-        _backward, threads, (dx.reshape(-1), dW.reshape(-1), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
-        (sparse, *buffers(x_[0], rows if sparse else 0, columns, threads, scratch[size:])),
+        _backward, threads, (dx.ravel(), dW.ravel(), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
+        (sparse, *of_x),
     )  # fmt: skip
     return dx if needs_dx else None, dW, db[:columns].copy()
 
@@ -131,11 +141,11 @@ def _product(a, b, bias, sizes):
     dtype = b[0].dtype
     out = empty((rows, columns), dtype)
     if rows <= FEW_ROWS and columns >= 2 * VECTOR_BYTES // dtype.itemsize:
-        _few_rows(out.reshape(-1), a, b, bias, sizes, workspace(depth, dtype))
+        _few_rows(out.ravel(), a, b, bias, sizes, workspace(depth, dtype))
         return out
     threads = threads_for(rows * depth * columns, PARALLEL_THRESHOLD)
     plan = _plan(a, b, sizes, threads)
-    run(_multiply, threads, out.reshape(-1), a, b, bias, sizes, plan, workspace(threads * plan[0], dtype))
+    run(_multiply, threads, out.ravel(), a, b, bias, sizes, plan, workspace(threads * plan[0], dtype))
     return out
 
 

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..gemm.matrices import Matrix, Span
-from ..gemm.nonzero_columns import FOUND_AT_ONCE, Buffers, Product, buffers, pack_strips, space_needed, weights_gradient
+from ..gemm.nonzero_columns import (
+    FOUND_AT_ONCE,
+    Buffers,
+    Product,
+    buffers,
+    no_buffers,
+    pack_strips,
+    space_needed,
+    weights_gradient,
+)
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_mostly_zero, multiply_rows, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT
 from ..runtime.arrays import flat, workspace
@@ -123,7 +132,7 @@ class AffineStack:
         end = -(-(rest + threads * each_dW) // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
         sparse, columns = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout), self._layers[0][1]
         scratch = workspace(end + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
-        of_x = buffers(numbers, rows if sparse else 0, columns, threads, scratch[end:])
+        of_x = buffers(numbers, rows, columns, threads, scratch[end:]) if sparse else no_buffers(numbers, scratch)
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),

@@ -158,14 +158,17 @@ def flat(array):
     """All elements in C order as a one-dimensional array: a view where the memory allows it, else a copy."""
     flags = array.flags
     if flags.carray:  # contiguous, aligned, writable: nearly always
-        return array.reshape(-1)
+        return array.ravel()  # 0.04 us; reshape(-1) 0.1
     vector = np.require(array, requirements="CA").reshape(-1)
     return vector if vector.flags.writeable else np.asarray(_Writable(vector))
 
 
 def matrix(array):
     """A two-dimensional array (rows, columns) -> its memory as a flat array, row_step, column_step, in elements."""
-    if array.flags.c_contiguous or not array.flags.f_contiguous:
+    flags = array.flags
+    if flags.carray:
+        return array.ravel(), array.shape[1], 1
+    if flags.c_contiguous or not flags.f_contiguous:
         return flat(array), array.shape[1], 1
     return flat(array.T), 1, array.shape[0]
 
