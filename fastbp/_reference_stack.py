@@ -36,11 +36,11 @@ class AffineStack:
         return zs, outs, masks, [layers.largest_magnitude(z) for z in zs]
 
     def backward(self, dout, inputs, weights, masks, needs_dx):
-        gradients, largest = [], 0.0
+        gradients, largest = [], layers.largest_magnitude(dout)
         for i in reversed(range(len(weights))):
             dx, dW, db = layers.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
             gradients.append((dW, db))
-            largest = max(largest, layers.largest_magnitude(dx) if i > 0 else 0.0)
+            largest = max(largest, layers.largest_magnitude(db), layers.largest_magnitude(dx) if i > 0 else 0.0)
             if i > 0 and self._names[i - 1] == "relu":
                 dout = layers.relu_backward(dx, masks[i - 1])
             elif i > 0:

@@ -146,3 +146,31 @@ def test_what_is_not_finite_is_said(number, density, threads):
     weights[0][5, 3] = 0
     biases[1][2] = number
     assert stack.forward(x, weights, biases)[3][1] == np.inf
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("density", [0.15, 1.0])
+@pytest.mark.parametrize("widths", [(784, 50, 10), (784, 50)])
+def test_gradients_that_are_not_finite_are_said(widths, number, density, threads):
+    """And 0 times them is NaN in dW, also where a sparse product would pass over the zero."""
+    given = drawn(widths, 64, density)
+    given[0][:, 5] = 0
+    activations = ("identity",) * (len(widths) - 1)
+    assert both_ways(kernels, widths, activations, given)[-1] < 1e6
+    given[3][2, 3] = number
+    with np.errstate(invalid="ignore"):
+        expected = both_ways(reference, widths, activations, given)
+    actual = both_ways(kernels, widths, activations, given)
+    assert actual[-1] == expected[-1] == np.inf
+    first_dW, other_dW = (one[1 - 2 * len(widths)] for one in (actual, expected))
+    np.testing.assert_array_equal(np.isnan(first_dW), np.isnan(other_dW))
+    assert np.isnan(first_dW[5]).any()
+
+
+def test_a_sum_of_gradients_that_overflows_is_said():
+    x, weights, biases, dout = drawn((20, 10, 4), 8)
+    dout[:, 1] = 1e308
+    stack = kernels.affine_stack((20, 10, 4), ("identity", "identity"), np.float64)
+    outs = stack.forward(x, weights, biases)[1]
+    weights[1][...] = 0
+    assert stack.backward(dout, [x, outs[0]], weights, [None, None], False)[3] == np.inf

@@ -207,8 +207,10 @@ class _Stacked:
                 self._written.clear()
             self._written[classes] = self._write(classes, accelerated)
         written = self._written[classes]
-        if written is not None and not all(vars(one).get(self.method) in own for one, own in written.methods):
-            return None  # somebody has put another method there
+        if written is not None:
+            for one, own in written.methods:
+                if one.__dict__.get(self.method) not in own:
+                    return None  # somebody has put another method there
         return written
 
     def _write(self, classes: tuple[type, ...], accelerated: list[Accelerated | None]) -> Written | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits, is_array, is_floating, no_gradient
-from .operations import is_tame, kernels
+from .operations import kernels
 
 MOST_LAYERS = 8  # affine ones
 MOST_KERNELS = 16  # of networks of other sizes, that are kept
@@ -30,7 +30,7 @@ class Stack:
     def __init__(self, activations: tuple[str, ...]):
         self._activations = activations
         self._kernels: dict[tuple[Any, ...], Any] = {}
-        self._last = _Known((), (), None, 0)
+        self._last = _Known((), None, 0)
 
     def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> Any:
         """-> rows: x as (N, D), and for each layer z (N, M), the activation's result, and its mask, after ReLU."""
@@ -79,7 +79,7 @@ class Stack:
                 return PASS
             masks.append(value if name == "relu" else None)
         dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
-        if not largest < TAME[dtype.itemsize] or not is_tame(*dbs):
+        if not largest < TAME[dtype.itemsize]:
             return PASS  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
 
@@ -90,7 +90,7 @@ class Stack:
         may call at once, for a network of other sizes.
         """
         given, last = (*weights, *biases), self._last
-        if len(given) == len(last.parameters) and all(map(_is_as_before, given, last.parameters, last.shapes)):
+        if last.is_of(given):
             return last
         if not is_floating(weights[0]) or any(getattr(W, "ndim", 0) != 2 for W in weights):
             return None
@@ -108,23 +108,27 @@ class Stack:
                 self._kernels.clear()
             kernel = self._kernels[key] = kernels.affine_stack(tuple(widths), self._activations, dtype)
         products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
-        shapes = tuple([(one.shape, one.dtype) for one in given])
-        self._last = known = _Known(tuple(map(weakref.ref, given)), shapes, kernel, products)
+        parameters = tuple([(weakref.ref(one), one.shape, one.dtype) for one in given])
+        self._last = known = _Known(parameters, kernel, products)
         return known
 
 
 class _Known(NamedTuple):
-    """References to parameters, which do not keep them; their shapes and dtypes, which may be changed in place; the kernel
-    for these, and how many multiplications a row takes."""
+    """References to parameters, which do not keep them, with their shapes and dtypes, which may be changed in place; the
+    kernel for these, and how many multiplications a row takes."""
 
     parameters: tuple[Any, ...]
-    shapes: tuple[Any, ...]
     kernel: Any
     products: int
 
-
-def _is_as_before(array: Any, reference: Any, shape: Any) -> bool:
-    return reference() is array and (array.shape, array.dtype) == shape
+    def is_of(self, given: tuple[Any, ...]) -> bool:
+        """Whether it is for these arrays, as they are."""
+        if len(given) != len(self.parameters):
+            return False
+        for array, (reference, shape, dtype) in zip(given, self.parameters, strict=True):
+            if reference() is not array or array.shape != shape or array.dtype is not dtype:
+                return False
+        return True
 
 
 def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:

@@ -96,7 +96,7 @@ def repays_looking(rows, depth, columns, dtype):
 
 
 def is_mostly_zero(numbers):
-    return _sample(numbers) < LARGEST_DENSITY * SAMPLES
+    return _has_mostly_zeros(numbers)
 
 
 def sparse_forward(x, W, b):
@@ -116,12 +116,18 @@ def sparse_forward(x, W, b):
 
 
 @kernel
-def _sample(x):
-    """How many of about SAMPLES numbers of x, evenly spread, are not zero."""
+def _has_mostly_zeros(x):
+    return has_mostly_zeros(x)
+
+
+@device
+def has_mostly_zeros(x):
+    """Whether most numbers of x are zero, by a sample of about SAMPLES, evenly spread."""
+    noinline()
     step, found = max(1, x.size // SAMPLES) | 1, 0
     for i in range(0, x.size, step):
         found += load_scalar(x, i) != 0
-    return found
+    return found < LARGEST_DENSITY * SAMPLES
 
 
 @parallel_kernel

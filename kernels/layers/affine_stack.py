@@ -30,12 +30,12 @@ from ..gemm.nonzero_columns import (
     space_needed,
     weights_gradient,
 )
-from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, is_mostly_zero, multiply_rows, repays_looking
+from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros, multiply_rows, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device
-from ..runtime.magnitude import is_finite, largest_in
+from ..runtime.magnitude import largest_in
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
 from ..runtime.sums import LEVELS
@@ -45,7 +45,9 @@ from .activations import CODES, IDENTITY, RELU
 from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
-MOST_LAYERS = 8  # affine ones; as many arrays of each kind as the kernels are compiled for
+# Affine ones. Kernels are compiled for as many arrays of each kind as there may be layers, and a call looks at those too
+# that are not there: with 8 a step of three calls takes 12 us longer than with 3, and compiling 0.6 s longer.
+MOST_LAYERS, FEW_LAYERS = 8, 3
 # Multiplications, zeros among them. Two threads take 0.55 to 0.75 of the time, but what both have read of W, the script's
 # own update must fetch back: forward, backward and update of 784-50-10, batch 100, took 380 us with one and 440 with two; a
 # script's whole step of 784-100-10 as long or 10 % less with two.
@@ -67,12 +69,14 @@ class Layers(NamedTuple):
 
 class Prepared(NamedTuple):
     """What stays as it is for as many rows and threads: the fields of Layers; the chunks of a phase; numbers of workspace
-    for each layer of each thread, and where the rest begins; whether it repays to look for zeros."""
+    for each layer of each thread, where the rest begins, and how many of these a thread needs for dW; whether it repays to
+    look for zeros."""
 
     layers: tuple[Any, ...]
     chunk_count: int
     each: int
     rest: int
+    each_dW: int
     may_be_sparse: bool
 
 
@@ -87,6 +91,7 @@ class AffineStack:
         self._zeros = np.zeros(max(widths), dtype)
         self._kept = {}
         self._none, self._no_mask = np.empty(0, dtype), np.empty(0, np.bool_)
+        self._slot_count = FEW_LAYERS if len(self._layers) <= FEW_LAYERS else MOST_LAYERS
 
     def forward(self, x, weights, biases):
         """x (N, D), C-contiguous, of at least one row -> zs, outs, masks, largest: one of each for each layer.
@@ -101,14 +106,14 @@ class AffineStack:
             outs.append(z if name == "identity" else np.empty((rows, columns), dtype))
             masks.append(np.empty((rows, columns), np.bool_) if name == "relu" else None)
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
-        layers, chunk_count, each, rest, may_be_sparse = self._prepared(rows, threads)
+        layers, chunk_count, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
         scratch = workspace(rest + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
         run(
             _forward, threads, (self._slots(zs), self._slots(outs), self._slots(masks, True)),
             (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._slots(weights), self._slots(biases)),
-            layers, (chunk_count, each, rest, may_be_sparse and is_mostly_zero(numbers)), scratch, largest,
+            layers, (chunk_count, each, rest, may_be_sparse), scratch, largest,
         )  # fmt: skip
         of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
         return zs, outs, masks, of_threads.tolist()[: len(zs)]
@@ -117,7 +122,7 @@ class AffineStack:
         """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs, largest.
 
         inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made. largest:
-        of all gradients between layers, before masks; inf where not all are finite.
+        of dout, of the gradients between layers, before masks, and of dbs; inf where not all are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
         (rows, _), first = dout.shape, inputs[0]
@@ -126,17 +131,19 @@ class AffineStack:
             dWs.append(np.empty((depth, columns), dtype))
             dbs.append(np.empty(LEVELS * columns, dtype))
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
-        layers, chunk_count, each, rest, may_be_sparse = self._prepared(rows, threads)
-        numbers, largest = flat(first), np.zeros(threads * LINE, dtype)
-        each_dW = max(_workspace_of(dtype, rows, columns) for _, columns in self._layers)
+        layers, chunk_count, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
+        numbers, largest, columns = flat(first), np.zeros(threads * LINE, dtype), self._layers[0][1]
         end = -(-(rest + threads * each_dW) // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
-        sparse, columns = may_be_sparse and is_mostly_zero(numbers) and is_finite(dout), self._layers[0][1]
-        scratch = workspace(end + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
-        of_x = buffers(numbers, rows, columns, threads, scratch[end:]) if sparse else no_buffers(numbers, scratch)
+        if may_be_sparse:
+            scratch = workspace(end + space_needed(rows, columns, dtype, threads), dtype)
+            of_x = buffers(numbers, rows, columns, threads, scratch[end:])
+        else:
+            scratch = workspace(end, dtype)
+            of_x = no_buffers(numbers, scratch)
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
-            layers, (chunk_count, each, each_dW, sparse, needs_dx),
+            layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx),
             (scratch, scratch[rest:end], self._zeros, largest), of_x,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
@@ -151,11 +158,12 @@ class AffineStack:
             each = max(_workspace_of(self._dtype, *shape) for shape in products)
             chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
             layers = Layers(len(self._layers), self._widths, self._codes, rows)
-            rest, may_be_sparse = (
+            rest, each_dW = (
                 threads * len(self._layers) * each,
-                repays_looking(rows, *self._layers[0], self._dtype),
+                max(_workspace_of(self._dtype, rows, columns) for _, columns in self._layers),
             )
-            prepared = Prepared(tuple(layers), chunk_count, each, rest, may_be_sparse)
+            may_be_sparse = repays_looking(rows, *self._layers[0], self._dtype)
+            prepared = Prepared(tuple(layers), chunk_count, each, rest, each_dW, may_be_sparse)
             self._kept[rows, threads] = prepared
         return prepared
 
@@ -163,7 +171,7 @@ class AffineStack:
         """The arrays, flat, and an empty one for each that is not there."""
         none = self._no_mask if are_masks else self._none
         given = [none if array is None else flat(array) for array in arrays]
-        return tuple(given) + (none,) * (MOST_LAYERS - len(given))
+        return tuple(given) + (none,) * (self._slot_count - len(given))
 
 
 def affine_stack(widths, activations, dtype):
@@ -182,11 +190,12 @@ def _workspace_of(dtype, depth, columns):
 
 @parallel_kernel
 def _forward(work, results, x, parameters, layers, how, scratch, largest):
-    """results: zs, outs, masks; parameters: weights, biases; how: chunks, each and rest of Prepared, and whether x is mostly
-    zeros; scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
+    """results: zs, outs, masks; parameters: weights, biases; how: chunks, each and rest of Prepared, and whether x may be
+    sparse; scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
     thread = work[0]
     (zs, outs, masks), (weights, biases), (space, memory, own) = results, parameters, scratch
-    x, layers, (chunk_count, each, rest, sparse), is_packed = Numbers(*x), Layers(*layers), how, False
+    x, layers, (chunk_count, each, rest, may_be_sparse), is_packed = Numbers(*x), Layers(*layers), how, False
+    sparse = may_be_sparse and has_mostly_zeros(x.array)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(layers.rows, chunk, chunk_count)
         for i in range(layers.count):
@@ -237,15 +246,21 @@ def activate(out, mask, z, start, count, code):
 def _backward(work, gradients, inputs, layers, how, scratch, of_x):
     """gradients: dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's input, changed. inputs: x,
     inputs, weights, masks. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x
-    is mostly zeros, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a
+    may be sparse, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a
     sparse x."""
     thread = work[0]
     (dxs, douts, dWs, dbs), (x, ins, weights, masks) = gradients, inputs
     (space, space_dW, zeros, largest), of_x = scratch, Buffers(*of_x)
-    layers, (chunk_count, each, each_dW, sparse, needs_dx) = Layers(*layers), how
-    rows, is_packed = layers.rows, False
+    layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx) = Layers(*layers), how
+    rows, is_packed, sparse = layers.rows, False, may_be_sparse and has_mostly_zeros(x)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
+        last, start, count = (
+            douts[layers.count - 1],
+            first * layers.widths[layers.count],
+            (end - first) * layers.widths[layers.count],
+        )
+        largest[thread * LINE] = max(largest[thread * LINE], largest_in(last, start, start + count))
         for i in range(layers.count - 1, -1, -1):
             depth, columns = layers.widths[i], layers.widths[i + 1]
             if i > 0 or needs_dx:
@@ -261,6 +276,8 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
         if sparse:
             pack_strips(of_x.strips, douts[0], rows, layers.widths[1], first, end)
         is_packed = True
+    for other in range(work[1]):  # 0 times what is not finite may not be passed over
+        sparse = sparse and largest[other * LINE] < math.inf
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, 2 + i, chunk_count):
@@ -277,6 +294,8 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
             is_packed = True
             if chunk == 0:
                 sum_rows(dbs[i], d, columns, rows)
+                here = largest_in(dbs[i], 0, columns)
+                largest[thread * LINE + 1] = max(largest[thread * LINE + 1], here)
 
 
 @device
