@@ -129,6 +129,8 @@ FAULTS = [
     Fault("kernels/gemm/product.py", "gate if k + deep >= depth else np.intp(AS_IT_IS)", "gate", "kernels -k wide"),
     Fault("kernels/gemm/product.py", "bias if k == 0 else np.intp(-1)", "bias if k < 0 else np.intp(-1)", "kernels -k network"),
     Fault("kernels/gemm/microkernel.py", "sums[i] if is_first else add(sums[i], load(c.array, place))", "sums[i]", "kernels -k affine"),
+    Fault("kernels/layers/affine.py", "if below > 0:", "if False:", "kernels -k more_than_one_block"),
+    Fault("kernels/layers/affine.py", "if not is_whole or not is_packed:", "if not is_packed:", "kernels -k more_than_one_block"),
     Fault("kernels/layers/affine.py", "load_scalar(bias, right - rest + j) if j < rest else 0", "load_scalar(bias, j) if j < rest else 0", "kernels -k affine"),
     Fault("kernels/gemm/microkernel.py", "z = place + epilogue.z_offset", "z = place", "kernels -k network"),
     Fault("kernels/gemm/microkernel.py", "    for i in range(rows):\n        finish_row(c, i", "    for i in range(rows - 1):\n        finish_row(c, i", "kernels -k network"),

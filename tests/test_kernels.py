@@ -95,6 +95,31 @@ def test_affine_of_any_shape(rows, depth, columns, dtype, seed):
     assert_agree("affine_backward", numbers(rng, (rows, columns), dtype), x, W)
 
 
+@pytest.fixture
+def threads_of_choice():
+    yield fastbp.set_num_threads
+    fastbp.set_num_threads(None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("x_dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(70, 1000, 300), (1000, 70, 101), (300, 901, 100), (50, 3000, 75)])
+def test_affine_of_more_than_one_block(shape, x_dtype, dtype, threads_of_choice):
+    """Blocks of k that are packed when it is their turn, and a last panel that is not full; whoever has which chunk."""
+    rng = np.random.default_rng(9)
+    rows, depth, columns = shape
+    x, W, b = numbers(rng, (rows, depth), x_dtype), numbers(rng, (depth, columns), dtype), numbers(rng, columns, dtype)
+    dout, results = numbers(rng, (rows, columns), dtype), []
+    for threads in (1, 2, 3):
+        threads_of_choice(threads)
+        assert_agree("affine_forward", x, W, b)
+        assert_agree("affine_backward", dout, x, W)
+        results.append([kernels.affine_forward(x, W, b), *kernels.affine_backward(dout, x, W)])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 88.7, -88.7, 710.0, -710.0, 1000.0, -1000.0]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba.extending import overload
 
 from ..runtime.compiler import device
+from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
 from .matrices import Matrix, MicroPanels, Panels
 
@@ -20,6 +21,13 @@ MC = 8 * ROWS  # rows of a pass, which stay in the second-level cache while the 
 KC = 400  # rows of a panel that stay in the first-level cache: 25 KB at the most
 SHORT = 160  # up to this depth, a transposed block of `a` stays in the first-level cache, and need not be copied
 BLOCK_SIZE = MC * KC  # numbers of a copied block
+WHOLE = 1 << 18  # bytes: up to here, panels are packed for all k at once, and kept for the next rows
+
+
+def packed_size(panels, depth, dtype):
+    """Numbers of workspace for so many panels of `depth` rows, packed at once or block by block."""
+    row = panels * 2 * VECTOR_BYTES // dtype.itemsize
+    return row * min(depth, max(KC, -(-WHOLE // max(1, row * dtype.itemsize))))
 
 
 @device

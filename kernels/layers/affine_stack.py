@@ -31,7 +31,7 @@ from ..gemm.nonzero_columns import (
     weights_gradient,
 )
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros, multiply_rows, repays_looking
-from ..gemm.packing import BLOCK_SIZE, MC, SHORT
+from ..gemm.packing import BLOCK_SIZE, MC, SHORT, packed_size
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device
@@ -185,7 +185,7 @@ def affine_stack(widths, activations, dtype):
 def _workspace_of(dtype, depth, columns):
     """Numbers that `multiply_chunk` needs for a product with (depth, columns), shared by rows."""
     panel = 2 * VECTOR_BYTES // dtype.itemsize
-    return -(-columns // panel) * panel * depth + (MC + 1) * panel + BLOCK_SIZE
+    return packed_size(-(-columns // panel), depth, dtype) + (MC + 1) * panel + BLOCK_SIZE
 
 
 @parallel_kernel
