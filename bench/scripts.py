@@ -27,6 +27,9 @@ from pathlib import Path
 
 from fastbp.datasets.mnist import OWN_FILES
 
+FUTURE = re.compile(
+    r"^from __future__ import (?:\([^)]*\)|[^\n(]*)[^\n]*\n", re.MULTILINE
+)  # nothing may stand before it
 BEGIN = "import numpy as _numpy; _numpy.random.seed(0); del _numpy  # fastbp.bench\n"
 END = """
 def _digest_of_everything():
@@ -141,7 +144,8 @@ def edit(file: Path, edits: list[tuple[str, str]]) -> None:
         source, count = re.subn(pattern, replacement, source)
         if not count:
             raise ValueError(f"{file}: there is no {pattern!r} to replace")
-    file.write_text(BEGIN + source + "\n" + END, "utf-8", errors="surrogateescape")
+    first = max((one.end() for one in FUTURE.finditer(source)), default=0)
+    file.write_text(source[:first] + BEGIN + source[first:] + "\n" + END, "utf-8", errors="surrogateescape")
 
 
 def run(script: Path, *command: str, limit: float, folder: Path | None = None) -> Run:

@@ -82,3 +82,21 @@ def test_numbers_may_differ_in_their_last_digits(one, other, same):
 def test_an_edit_that_finds_nothing_is_an_error(checkout):
     with pytest.raises(ValueError, match="there is no 'epochs = 9' to replace"):
         scripts.edit(checkout() / "ch05" / "train.py", [("epochs = 9", "epochs = 1")])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Text."""\nfrom __future__ import annotations\n',
+        "#\nfrom __future__ import (\n    division,\n)  # 2\n",
+        "",
+        "x = 1\n",
+    ],
+)
+def test_imports_from_the_future_stay_first(tmp_path, source):
+    file = tmp_path / "one.py"
+    file.write_text(source, "utf-8")
+    scripts.edit(file, [])
+    edited = file.read_text("utf-8")
+    compile(edited, file.name, "exec")
+    assert edited.count("numpy.random.seed(0)") == 1
