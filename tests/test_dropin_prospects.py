@@ -152,7 +152,7 @@ import numpy as np
 from own import RNN, Scaled
 
 weights = np.ones((300, 300)), np.ones((300, 300)), np.zeros(300)
-x, layer, scaled = np.ones((100, 300)), RNN(*weights), Scaled(*weights[1:])
+x, layer, scaled = np.ones((100, 300)) * (np.arange(300) % 5 == 0), RNN(*weights), Scaled(*weights[1:])
 for _ in range(200):
     layer.forward(x, x)
     scaled.backward(scaled.forward(x))
@@ -168,3 +168,25 @@ def test_a_script_of_other_layers_is_over_without_numba(tmp_path):
     write(tmp_path, "own.py", RECURRENT.replace("2 * np.dot", "np.dot"))
     done = run(tmp_path, "-m", "fastbp", "run", script, "counted", env={"FASTBP_LEAST_WORK": "1"})
     assert done.returncode == 0, done.stderr
+
+
+CHANNELS_LAST = """
+class MaxPool:
+    def __init__(self, size, stride, pad):
+        self.size, self.stride, self.pad, self.mask = size, stride, pad, None
+
+    def forward(self, x):
+        n, h, w, c = x.shape
+        out = x.reshape(n, h // self.size, self.size, w // self.size, self.size, c).max(axis=(2, 4))
+        self.mask = out.repeat(self.size, axis=1).repeat(self.size, axis=2) != x
+        return out
+
+    def backward(self, dout):
+        return dout
+"""
+
+
+def test_pooling_of_images_whose_channels_come_last(tmp_path):
+    """Which of its numbers is the size, the stride and the padding there are more ways to try than are looked at."""
+    module = define(CHANNELS_LAST, tmp_path)
+    assert not looked_at(module, "MaxPool", (2, 2, 0), (np.random.default_rng(0).random((5, 8, 8, 3)),))

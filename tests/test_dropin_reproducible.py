@@ -92,7 +92,8 @@ def test_a_script_ends_while_numba_is_being_imported(folder):
 
 def test_work_is_counted_from_shapes():
     affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
-    forward = estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50)))
+    x = np.ones((100, 784)) * (np.arange(784) % 5 == 0)
+    forward = estimated_seconds("forward", (affine, x), np.ones((100, 50)))
     backward = estimated_seconds("backward", (affine, np.ones((100, 50))), np.ones((100, 784)))
     assert 1e-4 < forward < backward < 1e-3
     convolution = type("Convolution", (), {"W": np.ones((30, 1, 5, 5)), "b": np.zeros(30)})()
@@ -101,6 +102,22 @@ def test_work_is_counted_from_shapes():
     params = {"W": np.ones((784, 50))}
     assert estimated_seconds("update", (object(), params, params), None) > 1e-4
     assert estimated_seconds("im2col", (), None) < 1e-4
+
+
+def test_dense_products_of_one_dtype_count_little():
+    """OpenBLAS makes them as fast as kernels. Backward is taken to be of the same x as forward before it."""
+    affine = type("Affine", (), {"W": np.ones((3072, 512)), "b": np.zeros(512)})()
+    sparse, out = np.ones((64, 3072)) * (np.arange(3072) % 5 == 0), np.ones((64, 512))
+
+    def both(x):
+        forward = estimated_seconds("forward", (affine, x), out)
+        return forward, estimated_seconds("backward", (affine, out), x)
+
+    counted = both(sparse)
+    for x in (np.ones((64, 3072)), np.ones((64, 3072)).T.copy().T):
+        is_looked_at = x.flags.c_contiguous
+        assert [one < 0.25 * other for one, other in zip(both(x), counted, strict=True)] == [is_looked_at] * 2
+    assert both(np.ones((64, 3072), np.float32)) > counted
 
 
 def test_work_that_is_left_to_numpy_does_not_count(monkeypatch):

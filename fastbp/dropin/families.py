@@ -36,6 +36,7 @@ class Family(NamedTuple):
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
+    keeps: how many of the first argument's dimensions the result begins with.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Family(NamedTuple):
     measured_backward: tuple[str, ...] = ("dout",)
     restrictions: tuple[Restriction, ...] = (NONE,)
     has_rivals: bool = False
+    keeps: int = 0
 
     def forward(self, numbers: Iterable[float]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -64,6 +66,11 @@ class Family(NamedTuple):
         """Whether the call has its arguments."""
         arrays = [one for one in arguments if isinstance(one, np.ndarray)]
         return len(arrays) == len(self.arguments) and (not self.ndims or arrays[0].ndim in self.ndims)
+
+    def may_give(self, result: Any, arguments: tuple[Any, ...]) -> bool:
+        """Whether a result may be its, by its shape."""
+        first = next(one for one in arguments if isinstance(one, np.ndarray))
+        return not self.keeps or np.shape(result)[: self.keeps] == first.shape[: self.keeps]
 
     def bindings(self, operation: Operation, layer: Any, reads: list[str]) -> Iterator[dict[str, str]]:
         """Every way in which attributes may be what the operation takes; the one of its own names alone, if it is there."""
@@ -323,6 +330,6 @@ FAMILIES = (
     ),
     Family(
         "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, _draw_pooling,
-        formulas=tuple(LAZY), ndims=(4,), restrictions=OF_POOLING,
+        formulas=tuple(LAZY), ndims=(4,), restrictions=OF_POOLING, keeps=2,
     ),
 )  # fmt: skip

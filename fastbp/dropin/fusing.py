@@ -11,18 +11,18 @@ import ast
 import copy
 import itertools
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import calls
 from .arguments import FLOAT, PASS, SCALE
-from .idling import Idling
+from .idling import Idling, NeverIdling
 from .operations import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
 from .recompiling import INSTALLED, LOOKING, recompiled
-from .statements import Run, operations_in, own_function, runs_in
+from .statements import Run, operations_in, own_function, runs_in, split
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
 # The same of runs of fewer operations than FEW, SGD's above all. NumPy makes its two passes as fast, but in one thread, and
@@ -31,6 +31,7 @@ LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
 # older version, on another Xeon, took 95 us for 78,000 numbers, NumPy 70.) Measured and rejected: for all sizes (784-50-10,
 # whose gradient one thread makes, 525 and 560).
 FEW, LEAST_NUMBERS_OF_FEW = 4, 60_000 * SCALE
+MOST_SHAPES = 64  # of the arrays of a run, that are kept
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
 RUN, VALUES = "_fastbp_run", "_fastbp_values"
@@ -104,29 +105,79 @@ else:
 class _Fused:
     """A run as a program: called with the values of `reads`, gives those of `sets` and what it returns, or PASS."""
 
-    def __init__(self, run: Run, own: FunctionType, idling: Idling):
-        self._run, self._own, self.idling = run, own, idling
+    def __init__(self, run: Run, own: FunctionType, idling: Idling | NeverIdling):
+        self.run, self.own, self.idling = run, own, idling
         self._least = LEAST_NUMBERS if operations_in(run.statements) >= FEW else LEAST_NUMBERS_OF_FEW
         self._plans: dict[tuple[int, ...], Plan | None] = {}
+        self._parts: dict[tuple[Any, ...], list[_Part]] = {}
 
     def __call__(self, *values: Any) -> Any:
-        arrays = tuple([place for place, value in enumerate(values) if type(value) is np.ndarray])
-        if not arrays or values[arrays[0]].size < self._least:
-            self.idling.small(self._own.__name__)
+        arrays = _arrays_in(values)
+        if max([values[place].size for place in arrays], default=0) < self._least:
+            self.idling.small(self.own.__name__)
             return PASS
         self.idling.large()
+        if self.fits(values):
+            return self._made(self._plan_of(arrays), values)
+        return self._in_parts(self._parts_of(arrays, values), values)
+
+    def fits(self, values: tuple[Any, ...]) -> bool:
+        """Whether there is one program for values of these kinds."""
+        plan = self._plan_of(_arrays_in(values))
+        return plan is not None and _fit(plan, values)
+
+    def weigh(self, seconds: float, values: tuple[Any, ...], result: Any) -> float | None:
+        """How much of a call counts towards the beginning of the kernels; None where there is no program for it."""
+        return seconds if self.fits(values) or self._parts_of(_arrays_in(values), values) else None
+
+    def _plan_of(self, arrays: tuple[int, ...]) -> Plan | None:
         if arrays not in self._plans:
             self._plans[arrays] = self._plan(arrays)
-        plan = self._plans[arrays]
-        return PASS if plan is None or not _fit(plan, values) else self._made(plan, values)
+        return self._plans[arrays]
+
+    def _parts_of(self, arrays: tuple[int, ...], values: tuple[Any, ...]) -> list[_Part]:
+        """Where W and b are updated by statements next to each other: a run for each shape, that of the most numbers first.
+
+        Empty where the arrays have one shape, or are not apart.
+        """
+        shapes = tuple([values[place].shape for place in arrays])
+        if len(set(shapes)) < 2:
+            return []
+        if (arrays, shapes) not in self._parts:
+            if len(self._parts) >= MOST_SHAPES:
+                self._parts.clear()
+            numbers = {place for number, place in enumerate(self.run.reads) if number not in arrays}
+            parts = [_part(self.run, one, self.own) for one in split(self.run, numbers)]
+            parts.sort(
+                key=lambda part: -max([values[place].size for place in part.reads if place in arrays], default=0)
+            )
+            self._parts[arrays, shapes] = parts
+        return self._parts[arrays, shapes]
+
+    def _in_parts(self, parts: list[_Part], values: tuple[Any, ...]) -> Any:
+        """The parts one after the other. None of them may raise an error once another has changed arrays."""
+        given = [tuple([values[place] for place in part.reads]) for part in parts]
+        owners = [{id(_owner(values_of[place])) for place in _arrays_in(values_of)} for values_of in given]
+        are_apart = len(set().union(*owners)) == sum(map(len, owners))
+        if not parts or not are_apart or not all(part.fused.fits(one) for part, one in zip(parts, given, strict=True)):
+            return PASS
+        results: dict[int, Any] = {}
+        for part, values_of in zip(parts, given, strict=True):
+            made = part.fused(*values_of)
+            if made is PASS:
+                if part is parts[0]:
+                    return PASS
+                made = part.fused.own(*values_of)
+            results.update(zip(part.sets, made, strict=True))
+        return tuple([results[place] for place in range(len(self.run.sets))])
 
     def _plan(self, arrays: tuple[int, ...]) -> Plan | None:
         try:
-            return plan_of(self._run, self._own, arrays)
+            return plan_of(self.run, self.own, arrays)
         except NotAProgram:
             return None
 
-    def _made(self, plan: Plan, values: tuple[Any, ...]) -> Any:
+    def _made(self, plan: Any, values: tuple[Any, ...]) -> Any:
         try:
             constants, numbers, _ = plan.numbers(*values)
         except Exception:  # the statements will raise it themselves
@@ -152,9 +203,26 @@ class _Fused:
                 blocks = list(group)
                 part = slice(blocks[0] * BLOCK, (blocks[-1] + 1) * BLOCK)
                 given = [flat[place][part] if place in flat else value for place, value in enumerate(values)]
-                for (kind, place), result in zip(plan.results, self._own(*given), strict=True):
+                for (kind, place), result in zip(plan.results, self.own(*given), strict=True):
                     if kind == "made":
                         fresh[place].reshape(-1)[part] = result
+
+
+class _Part(NamedTuple):
+    """A part of a run as a program: which of the run's values it reads, and which of its results it sets."""
+
+    fused: _Fused
+    reads: tuple[int, ...]
+    sets: tuple[int, ...]
+
+
+def _part(whole: Run, part: Run, own: FunctionType) -> _Part:
+    fused = _Fused(part, own_function(part, own), NeverIdling())
+    return _Part(fused, tuple(map(whole.reads.index, part.reads)), tuple(map(whole.sets.index, part.sets)))
+
+
+def _arrays_in(values: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple([place for place, value in enumerate(values) if type(value) is np.ndarray])
 
 
 def _fit(plan: Plan, values: tuple[Any, ...]) -> bool:

@@ -64,7 +64,7 @@ def _is_any(made: type, layer: Any, arguments: tuple[Any, ...], result: Any, scr
     looks = 0
     with np.errstate(all="ignore"):
         for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):
-            if not family.may_be(arguments):
+            if not family.may_be(arguments) or not family.may_give(result, arguments):
                 continue
             for operation in family.forward(numbers_of(layer, screened)):
                 for binding in family.bindings(operation, layer, list(screened.reads)):

@@ -122,6 +122,17 @@ def _run(statements: tuple[ast.stmt, ...], function: ast.FunctionDef) -> Run | N
     """None where it is too little, or where what it sets would change which places its other statements mean."""
     if operations_in(statements) < LEAST_OPERATIONS or not any(_changes_state(one) for one in statements):
         return None
+    reads, sets, nodes = _reads_and_sets(statements)
+    if any(_is_part(place, node) for place in sets for other, node in nodes.items() if other != place):
+        return None
+    seen = tuple(
+        place for place in sets if not place.isidentifier() or place in reads or _is_read(place, function, statements)
+    )
+    return Run(statements, tuple(reads), seen, isinstance(statements[-1], ast.Return))
+
+
+def _reads_and_sets(statements: tuple[ast.stmt, ...]) -> tuple[dict[str, None], dict[str, None], dict[str, ast.expr]]:
+    """The places whose values statements begin with, those that they set, and an expression of each."""
     reads: dict[str, None] = {}
     sets: dict[str, None] = {}
     nodes: dict[str, ast.expr] = {}
@@ -133,12 +144,37 @@ def _run(statements: tuple[ast.stmt, ...], function: ast.FunctionDef) -> Run | N
         if (target := _target(statement)) is not None:
             nodes[place := place_of(target) or ""] = target
             sets[place] = None
-    if any(_is_part(place, node) for place in sets for other, node in nodes.items() if other != place):
-        return None
-    seen = tuple(
-        place for place in sets if not place.isidentifier() or place in reads or _is_read(place, function, statements)
-    )
-    return Run(statements, tuple(reads), seen, isinstance(statements[-1], ast.Return))
+    return reads, sets, nodes
+
+
+def split(run: Run, numbers: set[str]) -> list[Run]:
+    """A run as several that have no arrays in common, where these places are numbers; empty if it is one.
+
+    What is computed of numbers alone is a statement of each.
+    """
+    of_numbers: list[ast.stmt] = []
+    groups: list[tuple[set[str], list[ast.stmt]]] = []
+    for statement in run.statements:
+        reads, sets, _ = _reads_and_sets((statement,))
+        if numbers.issuperset(reads) and all(one[0].isdisjoint(sets) for one in groups):
+            numbers = numbers | set(sets)
+            of_numbers.append(statement)
+            continue
+        if not numbers.isdisjoint(sets):
+            return []
+        places, statements = {*reads, *sets} - numbers, [statement]
+        for group in [one for one in groups if not places.isdisjoint(one[0])]:
+            places, statements = places | group[0], group[1] + statements
+            groups.remove(group)
+        groups.append((places, statements))
+    if len(groups) < 2 or run.returns:
+        return []
+    made = []
+    for _, statements in groups:
+        chosen = tuple(one for one in run.statements if one in of_numbers or one in statements)
+        reads, sets, _ = _reads_and_sets(chosen)
+        made.append(Run(chosen, tuple(reads), tuple(one for one in run.sets if one in sets), False))
+    return made
 
 
 def operations_in(statements: tuple[ast.stmt, ...]) -> int:
