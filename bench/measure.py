@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+# Seconds: OpenBLAS's threads spin for 60 ms after a product, on the processor that the next contender's threads need.
+# Without a pause affine_forward of 100x784x50 took 82 us, with one of 50 ms 75, with 100 or 200 ms 47.
+PAUSE = 0.1
+
 
 def seconds(work: Callable[..., Any], *arguments: Any) -> float:
     start = time.perf_counter()
@@ -36,7 +40,12 @@ def repeated(work: Callable[[], Any], about: float) -> Callable[[], float]:
     work()
     probe = min(seconds(work) for _ in range(3))
     calls = int(min(1000, max(3, about / max(probe, 1e-7))))
-    return lambda: statistics.median(seconds(work) for _ in range(calls))
+
+    def measured() -> float:
+        time.sleep(PAUSE)
+        return statistics.median(seconds(work) for _ in range(calls))
+
+    return measured
 
 
 def summary(measured: dict[str, list[float]], base: str) -> dict[str, dict[str, float]]:

@@ -11,8 +11,9 @@ where panels did not divide: (64, 3072) @ (3072, 512) 0.73 of the time, x.T @ do
 0.85, 1024 columns 0.87 to 0.98, small products the same.
 
 What holds it back: OpenBLAS, whose threads wait in its own code, starts them sooner (5 us; here about 30, most of it
-Python's), and 50 columns are computed as 56 or 64. For half a millisecond after a product of OpenBLAS's a second thread
-brings nothing: its own spin on that processor. At 1024 columns kernels reach 0.96 to 1.15 of NumPy's speed.
+Python's), and 50 columns are computed as 56 or 64. For 60 ms after a product of OpenBLAS's (in `fastbp run` half a
+millisecond) a second thread brings nothing: OpenBLAS's own spin on that processor. At 1024 columns kernels reach 0.96 to
+1.15 of NumPy's speed.
 """
 
 from __future__ import annotations
