@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     if sys.argv[1:2] in (["run"], ["audit"]):  # they need no extra, and start without what the other commands need
-        from .dropin.blas import import_numpy
+        from ._blas import import_numpy
 
         import_numpy()
         from .dropin import command

@@ -45,5 +45,6 @@ class AffineStack:
                 dout = layers.relu_backward(dx, masks[i - 1])
             elif i > 0:
                 dout = layers.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx
+                largest = max(largest, layers.largest_magnitude(dout))
         dWs, dbs = zip(*reversed(gradients), strict=True)
         return dx, list(dWs), list(dbs), largest

@@ -167,6 +167,22 @@ def test_gradients_that_are_not_finite_are_said(widths, number, density, threads
     assert np.isnan(first_dW[5]).any()
 
 
+def test_a_sigmoid_that_is_not_a_number_is_said(threads):
+    """Of a network that has diverged; its gradient times a zero of x is NaN."""
+    widths, activations = (784, 50, 10), ("sigmoid", "identity")
+    x, weights, biases, dout = drawn(widths, 64, 0.15)
+    x[:, 5] = 0
+    results = []
+    for module in (kernels, reference):
+        stack = module.affine_stack(widths, activations, np.float64)
+        outs = stack.forward(x, weights, biases)[1]
+        outs[0][3, 7] = np.nan
+        results.append(stack.backward(dout, [x, outs[0]], weights, [None, None], False))
+    assert results[0][3] == results[1][3] == np.inf
+    np.testing.assert_array_equal(np.isnan(results[0][1][0]), np.isnan(results[1][1][0]))
+    assert np.isnan(results[0][1][0][5, 7])
+
+
 def test_a_sum_of_gradients_that_overflows_is_said():
     x, weights, biases, dout = drawn((20, 10, 4), 8)
     dout[:, 1] = 1e308

@@ -30,6 +30,33 @@ def test_a_script_that_is_run_sees_the_environment_as_it_was(tmp_path):
         assert done.stdout == f"{value}\n"
 
 
+NOTING = """
+import os, sys
+
+
+class Noting:
+    def find_spec(self, name, *others):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+
+
+sys.meta_path.insert(0, Noting())
+sys.argv[1:] = ["run", sys.argv[1]]
+from fastbp.__main__ import main
+main()
+"""
+
+
+def test_the_timeout_of_openblas_is_set_before_anything_imports_numpy(tmp_path):
+    """OpenBLAS reads its environment once, as NumPy is imported. fastbp's own modules imported it before."""
+    script = tmp_path / "script.py"
+    script.write_text("import numpy")
+    environment = {name: one for name, one in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    command = [sys.executable, "-c", NOTING, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "20\n"
+
+
 def test_layers_come_without_networks():
     code = "import sys, fastbp; fastbp.Affine; print('fastbp.layers' in sys.modules, 'fastbp.networks' in sys.modules)"
     assert run(code) == "True False\n"

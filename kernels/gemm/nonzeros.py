@@ -84,15 +84,16 @@ class Strip(NamedTuple):
 
 def is_sparse(x, W):
     """Whether x (N, D) @ W (D, M) repays looking for zeros."""
-    if not (x.flags.c_contiguous and W.flags.c_contiguous):
+    if not repays_looking(len(x), *W.shape, W.dtype):
         return False
-    return repays_looking(len(x), *W.shape, W.dtype) and is_mostly_zero(flat(x))
+    return x.flags.c_contiguous and W.flags.c_contiguous and is_mostly_zero(flat(x))
 
 
 def repays_looking(rows, depth, columns, dtype):
     """Whether a product of these sizes repays looking for zeros."""
-    is_large = rows >= LEAST_ROWS and depth >= FOUND_AT_ONCE and rows * depth * columns >= SPARSE_THRESHOLD
-    return is_large and columns * dtype.itemsize >= 2 * VECTOR_BYTES
+    if rows * depth * columns < SPARSE_THRESHOLD or rows < LEAST_ROWS or depth < FOUND_AT_ONCE:
+        return False
+    return columns * dtype.itemsize >= 2 * VECTOR_BYTES
 
 
 def is_mostly_zero(numbers):

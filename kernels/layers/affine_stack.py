@@ -122,7 +122,7 @@ class AffineStack:
         """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs, largest.
 
         inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made. largest:
-        of dout, of the gradients between layers, before masks, and of dbs; inf where not all are finite.
+        of dout, of the gradients between layers, before masks too, and of dbs; inf where not all are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
         (rows, _), first = dout.shape, inputs[0]
@@ -158,10 +158,8 @@ class AffineStack:
             each = max(_workspace_of(self._dtype, *shape) for shape in products)
             chunk_count = min(max(threads, -(-rows // BATCH)), CHUNKS_PER_THREAD * threads)
             layers = Layers(len(self._layers), self._widths, self._codes, rows)
-            rest, each_dW = (
-                threads * len(self._layers) * each,
-                max(_workspace_of(self._dtype, rows, columns) for _, columns in self._layers),
-            )
+            rest = threads * len(self._layers) * each
+            each_dW = max(_workspace_of(self._dtype, rows, columns) for _, columns in self._layers)
             may_be_sparse = repays_looking(rows, *self._layers[0], self._dtype)
             prepared = Prepared(tuple(layers), chunk_count, each, rest, each_dW, may_be_sparse)
             self._kept[rows, threads] = prepared
@@ -270,9 +268,8 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
                 multiply_chunk(dxs[i], d, W, zeros, (rows, columns, depth), plan, place, space)
             if i > 0:
                 start, count = first * depth, (end - first) * depth
-                here = largest_in(dxs[i], start, start + count)
+                here = derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
                 largest[thread * LINE] = max(largest[thread * LINE], here)
-                derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
         if sparse:
             pack_strips(of_x.strips, douts[0], rows, layers.widths[1], first, end)
         is_packed = True
@@ -300,9 +297,12 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
 
 @device
 def derive(dout, mask, out, start, count, code):
-    """dout *= the activation's derivative, from `start` on; by the mask, or by what the activation gave."""
+    """dout *= the activation's derivative, from `start` on; by the mask, or by what the activation gave.
+
+    Returns the largest |dout|: before, as a mask may hide what is not finite, and after, as what sigmoid gave may be NaN.
+    """
     noinline()
-    one = dout.dtype.type(1)
+    one, largest = dout.dtype.type(1), largest_in(dout, start, start + count)
     if code == RELU:
         for i in range(start, start + count):
             store_scalar(dout, i, dout.dtype.type(0) if load_scalar(mask, i) else load_scalar(dout, i))
@@ -310,3 +310,5 @@ def derive(dout, mask, out, start, count, code):
         for i in range(start, start + count):
             y = load_scalar(out, i)
             store_scalar(dout, i, load_scalar(dout, i) * (one - y) * y)
+        largest = max(largest, largest_in(dout, start, start + count))
+    return largest

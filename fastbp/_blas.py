@@ -1,4 +1,7 @@
-"""OpenBLAS's threads, set up for a process in which kernels have threads, too. To be imported before NumPy is."""
+"""OpenBLAS's threads, set up for a process in which kernels have threads, too.
+
+To be imported before NumPy is: it stands beside `dropin`, whose modules import that.
+"""
 
 from __future__ import annotations
 
