@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +43,24 @@ def test_many_small_calls_put_the_kernels_off(monkeypatch, small_relu):
     assert not beginning.over
     monkeypatch.setattr(beginning, "small", 1_000_000)
     relu.forward(large)
+    assert beginning.over
+
+
+@pytest.mark.parametrize(("seconds", "is_begun"), [(0.5, True), (10.0, False)])
+def test_numba_is_imported_early_only_where_kernels_have_much_to_do(monkeypatch, seconds, is_begun):
+    """When they begin does not depend on the time: that is counted."""
+    beginning, begun, now = calls._Beginning(), [], [100.0]
+    monkeypatch.setattr(beginning.loader, "begin", lambda: begun.append(True))
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    monkeypatch.setattr(calls, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    relu = object(), np.ones((100, 100))
+    beginning.count("forward", relu, relu[1], calls.all_of_it)
+    now[0] += seconds
+    beginning.work = 0.2
+    beginning.count("forward", relu, relu[1], calls.all_of_it)
+    assert (bool(begun), beginning.over) == (is_begun, False)
+    beginning.work = 0.5
+    beginning.count("forward", relu, relu[1], calls.all_of_it)
     assert beginning.over
 
 

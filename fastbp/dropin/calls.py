@@ -37,6 +37,9 @@ class _Beginning:
     # thread. Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5
     # and 3.4. 0.25 and 0.6: convolutional networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
     LOADING, SECONDS = 0.1, 0.4
+    # And of the time since the first call that is counted: at what moment Numba is imported changes no number. A reader's
+    # script of 11 s, of which kernels had 0.03 to do, imported it for nothing, and took 0.8 s longer.
+    RATE = 0.1
     # What kernels must save for each call that is left to NumPy: it takes 1 us longer with them, the others half as long.
     # A network of a few numbers, with 20 such calls for each large one, takes 1.1 of Python's time so; it took 1.25.
     SMALL = 2.5e-6
@@ -46,11 +49,12 @@ class _Beginning:
 
     def __init__(self) -> None:
         self.over, self.work, self.small = False, 0.0, 0
-        self.loader = Loader()
+        self.loader, self._first = Loader(), 0.0
 
     def count(self, name: str, arguments: tuple[Any, ...], result: Any, weigh: Weigher) -> float:
         """Count the work of a call, and return it; 0 where the kernels would lose, or where it is none of theirs."""
         seconds = estimated_seconds(name, arguments, result)
+        self._first = self._first or time.perf_counter()
         counted = weigh(seconds, arguments, result) if seconds else 0.0
         if counted is None:
             return 0.0
@@ -72,7 +76,7 @@ class _Beginning:
             self.loader.wait()
             self.over = True
             wake_all()  # what was small until now may be large enough for kernels
-        elif worth > self.LOADING:
+        elif worth > self.LOADING and worth > self.RATE * (time.perf_counter() - self._first):
             self.loader.begin()
 
 
