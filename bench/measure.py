@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Seconds: OpenBLAS's threads spin for 60 ms after a product, on the processor that the next contender's threads need.
+# Seconds: OpenBLAS's threads spin for some 100 ms after a product, on the processor that the next contender's threads need.
 # Without a pause affine_forward of 100x784x50 took 82 us, with one of 50 ms 75, with 100 or 200 ms 47.
-PAUSE = 0.1
+PAUSE = 0.15
 
 
 def seconds(work: Callable[..., Any], *arguments: Any) -> float:

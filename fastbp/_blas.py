@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 NAME = "OPENBLAS_THREAD_TIMEOUT"
-# 2 ** 20 cycles, half a millisecond. After a product, OpenBLAS's threads spin for 2 ** 26, 30 ms, and hold up whoever needs
-# their processor: kernels, or another process. A reader's convolutional network took 21 s beside a busy process, and 13 s
+# 2 ** 20 cycles, 1 ms. After a product, OpenBLAS's threads spin for 2 ** 26, some 100 ms, and hold up whoever needs their
+# processor: kernels, or another process. A reader's convolutional network took 21 s beside a busy process, and 13 s
 # so; NumPy's products on a quiet machine take what they took. Measured and rejected: 2 ** 16, up to 1.3 times as long.
 TIMEOUT = "20"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import examples
 from dropin_cases import define
+from fusing_cases import HEAD, assert_equal, plain_and_accelerated, state_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
 from fastbp.dropin.idling import Idling
 
-HEAD = "import math\n\nimport numpy as np\n\n\n"
 INIT = """
         if self.m is None:
             self.m, self.v = {}, {}
@@ -101,35 +101,7 @@ def arrays(seed, dtype=np.float64, count=3):
 
 @pytest.fixture
 def both(tmp_path):
-    """Makes modules of a source: plain and accelerated, and the counts of calls."""
-
-    def made(body, head=HEAD + CLASS):
-        counter = Counter()
-        start_accelerating(counter)
-        try:
-            fast = define(head + body, tmp_path)
-        finally:
-            stop_accelerating()
-        return define(head + body, tmp_path), fast, counter.counts
-
-    return made
-
-
-def state_of(optimizer):
-    return {name: value for name, value in vars(optimizer).items() if not callable(value)}
-
-
-def assert_equal(actual, expected, what=""):
-    """To the last bit, dicts and their arrays in the same order."""
-    if isinstance(expected, dict):
-        assert list(actual) == list(expected), what
-        for key, value in expected.items():
-            assert_equal(actual[key], value, f"{what}[{key!r}]")
-        return
-    assert type(actual) is type(expected), what
-    if isinstance(expected, np.ndarray):
-        assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), what
-    np.testing.assert_array_equal(actual, expected, err_msg=what)
+    return lambda body, head=HEAD + CLASS: plain_and_accelerated(tmp_path, head + body)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -427,95 +399,3 @@ def test_any_statements_do_what_python_does(tmp_path_factory, body, is_read):
         assert_equal(one, other)
     for one, other in zip(actual[3] or (), expected[3] or (), strict=True):
         assert_equal(one, other)
-
-
-OF_A_LAYER = """class Layer:
-    def __init__(self, W, b):
-        self.W, self.b, self.mW, self.mb, self.t = W, b, W * 0, b * 0, 0
-
-    def update(self, dW, db, lr=0.01):
-"""
-BOTH = {
-    "one after the other": """
-        self.mb = 0.9 * self.mb + db
-        self.b -= lr * self.mb
-        self.mW = 0.9 * self.mW + dW
-        self.W -= lr * self.mW
-""",
-    "of numbers that both need": """
-        self.t += 1
-        rate = lr * np.sqrt(1 - 0.999 ** self.t)
-        self.mW *= 0.9
-        self.mb *= 0.9
-        self.mW += 0.1 * dW * dW
-        self.mb += 0.1 * db * db
-        self.W -= rate * dW / np.sqrt(self.mW + 1e-7)
-        self.b -= rate * db / np.sqrt(self.mb + 1e-7)
-        self.rate = rate
-""",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("b", [(30,), (1, 30), (30, 1)])
-@pytest.mark.parametrize("name", BOTH)
-def test_statements_for_arrays_of_two_shapes_are_two_programs(both, name, b):
-    plain, fast, counts = both(BOTH[name], HEAD + OF_A_LAYER)
-    rng = np.random.default_rng(3)
-    layers = [module.Layer(np.ones((40, 30)), np.ones(b)) for module in (plain, fast)]
-    for _ in range(3):
-        dW, db = rng.standard_normal((40, 30)), rng.standard_normal(b)
-        kept = [(layer.W, layer.b) for layer in layers]
-        for layer in layers:
-            layer.update(dW.copy(), db.copy())
-        assert all(layer.W is W and layer.b is b for layer, (W, b) in zip(layers, kept, strict=True))
-        assert_equal(*[state_of(one) for one in reversed(layers)])
-    assert counts["Layer.update"].calls > 0 == counts["Layer.update"].passed
-
-
-def test_of_two_programs_what_is_too_small_or_of_another_dtype_is_pythons(both, monkeypatch):
-    plain, fast, counts = both(BOTH["one after the other"], HEAD + OF_A_LAYER)
-    monkeypatch.setattr("fastbp.dropin.fusing.LEAST_NUMBERS", 100)
-    monkeypatch.setattr("fastbp.dropin.fusing.LEAST_NUMBERS_OF_FEW", 100)
-    for dtype in (np.float64, np.float32):
-        layers = [module.Layer(np.ones((40, 30)), np.ones(30, dtype)) for module in (plain, fast)]
-        for layer in layers:
-            layer.update(np.full((40, 30), 0.5), np.full(30, 0.25))
-        assert_equal(*[state_of(one) for one in reversed(layers)])
-    assert counts["Layer.update"].passed == 1
-
-
-@pytest.mark.parametrize("which", ["dW", "db"])
-def test_of_two_programs_warnings_and_errors_are_pythons(both, which):
-    plain, fast, _ = both(BOTH["of numbers that both need"], HEAD + OF_A_LAYER)
-    for value, error in ((np.inf, None), (1e200, None), ("text", TypeError), (np.ones((7, 7)), ValueError)):
-        seen, states = [], []
-        for module in (plain, fast):
-            layer, given = module.Layer(np.ones((40, 30)), np.ones(30)), {"dW": np.ones((40, 30)), "db": np.ones(30)}
-            if isinstance(value, float):
-                given[which].flat[3] = value
-            else:
-                given[which] = value
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("default")
-                try:
-                    layer.update(**given)
-                    raised = None
-                except Exception as exception:
-                    raised = type(exception), str(exception)
-            assert raised is None if error is None else raised[0] is error
-            seen.append(({(str(one.message), one.category, one.lineno) for one in caught}, raised))
-            states.append(state_of(layer))
-        assert seen[0] == seen[1]
-        assert_equal(*reversed(states))
-
-
-def test_arrays_of_two_shapes_that_share_memory_are_pythons(both):
-    plain, fast, counts = both(BOTH["one after the other"], HEAD + OF_A_LAYER)
-    states = []
-    for module in (plain, fast):
-        whole = np.arange(1200.0)
-        layer = module.Layer(whole.reshape(40, 30), whole[30:60])
-        layer.update(np.ones((40, 30)), np.ones(30))
-        states.append(state_of(layer))
-    assert_equal(*reversed(states))
-    assert counts["Layer.update"].passed == 1

@@ -99,8 +99,7 @@ def labels_of(t: Any, shape: tuple[int, ...]) -> Any:
         return t.argmax(axis=1)
     if t.shape != shape[:1] or t.size in (0, shape[0] * shape[1]) or t.dtype.kind not in "iu":
         return None
-    labels = t.astype(np.int64, copy=False)
-    return labels if np.maximum.reduce(labels.view(np.uint64)) < shape[1] else None  # what is below 0 is then large
+    return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
 
 
 class Rows(NamedTuple):

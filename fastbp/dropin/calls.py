@@ -38,7 +38,7 @@ class _Beginning:
     # and 3.4. 0.25 and 0.6: convolutional networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
     LOADING, SECONDS = 0.1, 0.4
     # And of the time since the first call that is counted: at what moment Numba is imported changes no number. A reader's
-    # script of 11 s, of which kernels had 0.03 to do, imported it for nothing, and took 0.8 s longer.
+    # script of 11 s, of which kernels had 0.03 to do, imported it for nothing, and took 0.5 to 0.9 s longer.
     RATE = 0.1
     # What kernels must save for each call that is left to NumPy: it takes 1 us longer with them, the others half as long.
     # A network of a few numbers, with 20 such calls for each large one, takes 1.1 of Python's time so; it took 1.25.

@@ -16,8 +16,7 @@ LEAST_COUNTED = 20_000 * SCALE
 # readers' convolutional networks: one took 4.4 s instead of 3.8.
 CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
 PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
-# Of a product of numbers that are not mostly zeros, of the dtype of the weights, OpenBLAS makes it as fast: a tenth counts.
-# Three readers' networks of dense layers began with kernels all the same, and took 1.04 to 1.06 of Python's time.
+# Of a product of numbers that are not mostly zeros, of the dtype of the weights, a tenth counts: OpenBLAS is about as fast.
 DENSE, SAMPLES, LARGEST_DENSITY = 0.1, 512, 0.3
 LEAST_EXPECTED = 1_000_000  # numbers that are given; a call of fewer is looked at when it is over
 # Of each number that a product must convert to the dtype of the weights: 376 MB, for 60,000 images, that are new memory.

@@ -24,6 +24,7 @@ NAMES = {
     "running_var": ("var", "sig", "std"), "momentum": ("mom", "decay", "rho"), "W": ("w", "kernel", "filter"), "b": ("b",),
 }  # fmt: skip
 MOST_CHOICES, MOST_BINDINGS = 4096, 24
+ALL = 64  # dimensions, as many as an array may have
 WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 
 
@@ -36,7 +37,7 @@ class Family(NamedTuple):
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
-    keeps: how many of the first argument's dimensions the result begins with.
+    keeps: how many of the first argument's dimensions the result has, from the first on.
     """
 
     name: str
@@ -288,20 +289,21 @@ FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
         _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
-        formulas=("x if x.ndim == 2 else rows",),
+        formulas=("x if x.ndim == 2 else rows",), keeps=1,
     ),
     Family(
         "Relu", ("relu",), ("x",),
         lambda _: [methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME],
         _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
-        has_rivals=True,
+        has_rivals=True, keeps=ALL,
     ),
     Family(
         "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], _always(methods.SIGMOID_BACKWARD), _elementwise,
-        is_exact=True,
+        is_exact=True, keeps=ALL,
     ),
     Family(
-        "Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], _always(methods.TANH_BACKWARD), _elementwise, is_exact=True,
+        "Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], _always(methods.TANH_BACKWARD), _elementwise,
+        is_exact=True, keeps=ALL,
     ),
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
@@ -311,7 +313,7 @@ FAMILIES = (
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT, methods.DROPOUT_INVERTED],
         _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), _draw_dropout,
-        formulas=("mask / (1 - ratio)",), has_flag=True,
+        formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL,
     ),
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,
@@ -320,13 +322,13 @@ FAMILIES = (
             "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
             "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
         ),
-        has_flag=True, ndims=(2, 4), restrictions=OF_NORMALIZATION,
+        has_flag=True, ndims=(2, 4), restrictions=OF_NORMALIZATION, keeps=ALL,
         predicting=lambda operation: methods.normalization_apply(*operation.settings),
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION, methods.CONVOLUTION_PLAIN],
         methods.convolution_gradients,
-        _draw_convolution, formulas=tuple(LAZY), ndims=(4,), restrictions=OF_CONVOLUTION,
+        _draw_convolution, formulas=tuple(LAZY), ndims=(4,), restrictions=OF_CONVOLUTION, keeps=1,
     ),
     Family(
         "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, _draw_pooling,

@@ -117,29 +117,27 @@ class _Fused:
             self.idling.small(self.own.__name__)
             return PASS
         self.idling.large()
-        if self.fits(values):
-            return self._made(self._plan_of(arrays), values)
-        return self._in_parts(self._parts_of(arrays, values), values)
-
-    def fits(self, values: tuple[Any, ...]) -> bool:
-        """Whether there is one program for values of these kinds."""
-        plan = self._plan_of(_arrays_in(values))
-        return plan is not None and _fit(plan, values)
+        plan = self.plan_for(values)
+        return self._in_parts(self._parts_of(values), values) if plan is None else self._made(plan, values)
 
     def weigh(self, seconds: float, values: tuple[Any, ...], result: Any) -> float | None:
         """How much of a call counts towards the beginning of the kernels; None where there is no program for it."""
-        return seconds if self.fits(values) or self._parts_of(_arrays_in(values), values) else None
+        return seconds if self.plan_for(values) is not None or self._parts_of(values) else None
 
-    def _plan_of(self, arrays: tuple[int, ...]) -> Plan | None:
+    def plan_for(self, values: tuple[Any, ...]) -> Plan | None:
+        """The one program for values of these kinds, if there is one."""
+        arrays = _arrays_in(values)
         if arrays not in self._plans:
             self._plans[arrays] = self._plan(arrays)
-        return self._plans[arrays]
+        plan = self._plans[arrays]
+        return plan if plan is not None and _fit(plan, values) else None
 
-    def _parts_of(self, arrays: tuple[int, ...], values: tuple[Any, ...]) -> list[_Part]:
+    def _parts_of(self, values: tuple[Any, ...]) -> list[_Part]:
         """Where W and b are updated by statements next to each other: a run for each shape, that of the most numbers first.
 
         Empty where the arrays have one shape, or are not apart.
         """
+        arrays = _arrays_in(values)
         shapes = tuple([values[place].shape for place in arrays])
         if len(set(shapes)) < 2:
             return []
@@ -159,7 +157,8 @@ class _Fused:
         given = [tuple([values[place] for place in part.reads]) for part in parts]
         owners = [{id(_owner(values_of[place])) for place in _arrays_in(values_of)} for values_of in given]
         are_apart = len(set().union(*owners)) == sum(map(len, owners))
-        if not parts or not are_apart or not all(part.fused.fits(one) for part, one in zip(parts, given, strict=True)):
+        are_programs = all(part.fused.plan_for(one) is not None for part, one in zip(parts, given, strict=True))
+        if not parts or not are_apart or not are_programs:
             return PASS
         results: dict[int, Any] = {}
         for part, values_of in zip(parts, given, strict=True):
@@ -177,7 +176,7 @@ class _Fused:
         except NotAProgram:
             return None
 
-    def _made(self, plan: Any, values: tuple[Any, ...]) -> Any:
+    def _made(self, plan: Plan, values: tuple[Any, ...]) -> Any:
         try:
             constants, numbers, _ = plan.numbers(*values)
         except Exception:  # the statements will raise it themselves

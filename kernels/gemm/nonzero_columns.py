@@ -67,24 +67,23 @@ class Product(NamedTuple):
     columns: int
 
 
-def space_needed(rows, columns, dtype, threads):
-    """How many numbers `buffers` needs."""
-    return (rows + threads * BLOCK) * _widest(columns, dtype)
-
-
 _NO_LISTS, _NO_LENGTHS = np.empty(0, np.uint8), np.empty(0, np.int64)
 
 
-def no_buffers(numbers, space):
-    """The fields of Buffers, of the types that they have, where x is not sparse: nothing is read of them."""
-    return numbers.view(f"i{numbers.itemsize}"), _NO_LISTS, _NO_LENGTHS, space, space
+def workspace_and_buffers(size, numbers, sizes, threads, dtype, sparse):
+    """Workspace of `size` numbers, and behind them the fields of Buffers for x, `numbers`, flat, and dout of these sizes.
 
-
-def buffers(numbers, rows, columns, threads, space):
-    """The fields of Buffers for the numbers of x (rows, D), flat, and dout (rows, columns), in those of `space`."""
-    strips = rows * _widest(columns, space.dtype)
+    Where x is not sparse, these are of the types that they have, and nothing is read of them.
+    """
+    (rows, columns), bits = sizes, numbers.view(f"i{numbers.itemsize}")
+    if not sparse:
+        space = workspace(size, dtype)
+        return space, (bits, _NO_LISTS, _NO_LENGTHS, space, space)
+    size = -(-size // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
+    strips, sums = size + rows * _widest(columns, dtype), threads * BLOCK * _widest(columns, dtype)
+    space = workspace(strips + sums, dtype)
     lists, lengths = workspace(threads * LISTS, np.dtype(np.uint8)), workspace(threads * LENGTHS, np.dtype(np.int64))
-    return numbers.view(f"i{numbers.itemsize}"), lists, lengths, space[:strips], space[strips:]
+    return space, (bits, lists, lengths, space[size:strips], space[strips:])
 
 
 def _widest(columns, dtype):

@@ -86,7 +86,7 @@ def is_sparse(x, W):
     """Whether x (N, D) @ W (D, M) repays looking for zeros."""
     if not repays_looking(len(x), *W.shape, W.dtype):
         return False
-    return x.flags.c_contiguous and W.flags.c_contiguous and is_mostly_zero(flat(x))
+    return x.flags.c_contiguous and W.flags.c_contiguous and _has_mostly_zeros(flat(x))
 
 
 def repays_looking(rows, depth, columns, dtype):
@@ -94,10 +94,6 @@ def repays_looking(rows, depth, columns, dtype):
     if rows * depth * columns < SPARSE_THRESHOLD or rows < LEAST_ROWS or depth < FOUND_AT_ONCE:
         return False
     return columns * dtype.itemsize >= 2 * VECTOR_BYTES
-
-
-def is_mostly_zero(numbers):
-    return _has_mostly_zeros(numbers)
 
 
 def sparse_forward(x, W, b):

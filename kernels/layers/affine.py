@@ -11,8 +11,8 @@ where panels did not divide: (64, 3072) @ (3072, 512) 0.73 of the time, x.T @ do
 0.85, 1024 columns 0.87 to 0.98, small products the same.
 
 What holds it back: OpenBLAS, whose threads wait in its own code, starts them sooner (5 us; here about 30, most of it
-Python's), and 50 columns are computed as 56 or 64. For 60 ms after a product of OpenBLAS's (in `fastbp run` half a
-millisecond) a second thread brings nothing: OpenBLAS's own spin on that processor. At 1024 columns kernels reach 0.96 to
+Python's), and 50 columns are computed as 56 or 64. For some 100 ms after a product of OpenBLAS's (in `fastbp run` 1
+ms) a second thread brings nothing: OpenBLAS's own spin on that processor. At 1024 columns kernels reach 0.96 to
 1.15 of NumPy's speed.
 """
 
@@ -28,11 +28,9 @@ from ..gemm.nonzero_columns import (
     FOUND_AT_ONCE,
     Buffers,
     Product,
-    buffers,
-    no_buffers,
     pack_strips,
-    space_needed,
     weights_gradient,
+    workspace_and_buffers,
 )
 from ..gemm.nonzeros import Numbers, is_sparse, sparse_forward
 from ..gemm.packing import (
@@ -109,9 +107,7 @@ def affine_backward(dout, x, W, needs_dx=True):
     # one thread may be at dW while another is still at dx: their workspaces may not overlap
     each = max(plan_dx[0], plan_dW[0])
     plans = (each, *plan_dx[1:]), (each, *plan_dW[1:])
-    size = -(-threads * each // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
-    scratch = workspace(size + (space_needed(rows, columns, dtype, threads) if sparse else 0), dtype)
-    of_x = buffers(x_[0], rows, columns, threads, scratch[size:]) if sparse else no_buffers(x_[0], scratch)
+    scratch, of_x = workspace_and_buffers(threads * each, x_[0], (rows, columns), threads, dtype, sparse)
     run(
         _backward, threads, (dx.ravel(), dW.ravel(), db), (d, w, x_), zeros, (rows, depth, columns), plans, scratch,
         (sparse, *of_x),

@@ -24,11 +24,9 @@ from ..gemm.nonzero_columns import (
     FOUND_AT_ONCE,
     Buffers,
     Product,
-    buffers,
-    no_buffers,
     pack_strips,
-    space_needed,
     weights_gradient,
+    workspace_and_buffers,
 )
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros, multiply_rows, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT, packed_size
@@ -132,19 +130,14 @@ class AffineStack:
             dbs.append(np.empty(LEVELS * columns, dtype))
         threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
         layers, chunk_count, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
-        numbers, largest, columns = flat(first), np.zeros(threads * LINE, dtype), self._layers[0][1]
-        end = -(-(rest + threads * each_dW) // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
-        if may_be_sparse:
-            scratch = workspace(end + space_needed(rows, columns, dtype, threads), dtype)
-            of_x = buffers(numbers, rows, columns, threads, scratch[end:])
-        else:
-            scratch = workspace(end, dtype)
-            of_x = no_buffers(numbers, scratch)
+        numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
+        size = rest + threads * each_dW
+        scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
         run(
             _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
             (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
             layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx),
-            (scratch, scratch[rest:end], self._zeros, largest), of_x,
+            (scratch, scratch[rest:size], self._zeros, largest), of_x,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
 
