@@ -1,4 +1,5 @@
-"""Affine layers one after the other, on the NumPy backend: what kernels/layers/affine_stack.py is held to."""
+"""Affine layers one after the other, on the NumPy backend: what kernels/layers/affine_stack.py and normalized_stack.py are
+held to."""
 
 from __future__ import annotations
 
@@ -48,3 +49,58 @@ class AffineStack:
                 largest = max(largest, layers.largest_magnitude(dout))
         dWs, dbs = zip(*reversed(gradients), strict=True)
         return dx, list(dWs), list(dbs), largest
+
+
+def normalized_stack(widths, activations, epsilons, dtype):
+    """A NormalizedStack, which keeps what does not change from call to call.
+
+    epsilons: of each layer what is added to the variance, None where it is not normalised.
+    """
+    return NormalizedStack(widths, activations, epsilons, dtype)
+
+
+class NormalizedStack(AffineStack):
+    """See kernels/layers/normalized_stack.py."""
+
+    def __init__(self, widths, activations, epsilons, dtype):
+        super().__init__(widths, activations, dtype)
+        self._epsilons = tuple(epsilons)
+
+    def forward(self, x, weights, biases, norms=()):
+        found = []
+        for W, b, norm, name, epsilon in zip(weights, biases, norms, self._names, self._epsilons, strict=True):
+            z = layers.affine_forward(x, W, b)
+            y, of_norm, largest, of_y = z, None, layers.largest_magnitude(z), 0.0
+            if norm is not None:
+                gamma, beta, mean, variance, momentum = norm
+                y, xc, xn, std, of_batch, spread = layers.batch_normalization_forward(z, gamma, beta, epsilon)
+                rest = z.dtype.type(1 - momentum)
+                new = momentum * mean + rest * of_batch, momentum * variance + rest * spread
+                of_norm = xc, xn, std, of_batch, spread, *new
+                largest = max([largest, *map(layers.largest_magnitude, (*norm[:4], std, of_batch))])
+                of_y = layers.largest_magnitude(y) if name == "sigmoid" else 0.0
+            x, mask = (layers.sigmoid_forward(y) if name == "sigmoid" else y), None
+            if name == "relu":
+                x, mask = layers.relu_forward(y)
+            found.append((z, y, x, mask, of_norm, largest, of_y))
+        zs, ys, outs, masks, kept, *sizes = map(list, zip(*found, strict=True))
+        return zs, ys, outs, masks, kept, tuple(sizes)
+
+    def backward(self, dout, inputs, weights, masks, needs_dx, norms=()):
+        gradients = []
+        sizes: list[float] = []
+        for i in reversed(range(len(weights))):
+            of_norm = None
+            if norms[i] is not None:
+                dout, *of_norm = layers.batch_normalization_backward(dout, *norms[i])
+                sizes += map(layers.largest_magnitude, of_norm)
+            dx, dW, db = layers.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
+            gradients.append((dW, db, None if of_norm is None else tuple(of_norm)))
+            sizes += map(layers.largest_magnitude, (dout, db, *([dx] if i > 0 else [])))
+            if i > 0 and self._names[i - 1] == "relu":
+                dout = layers.relu_backward(dx, masks[i - 1])
+            elif i > 0:
+                dout = layers.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx
+                sizes.append(layers.largest_magnitude(dout))
+        dWs, dbs, dnorms = zip(*reversed(gradients), strict=True)
+        return dx, list(dWs), list(dbs), list(dnorms), max(sizes)

@@ -50,7 +50,7 @@ from ._reference_layers import (
     target_loss_backward,
     target_loss_forward,
 )
-from ._reference_stack import affine_stack
+from ._reference_stack import affine_stack, normalized_stack
 
 __all__ = [
     "activation_backward",
@@ -75,6 +75,7 @@ __all__ = [
     "largest_magnitude",
     "leaky_relu_backward",
     "leaky_relu_forward",
+    "normalized_stack",
     "optimizer_update",
     "pooling_backward",
     "pooling_forward",

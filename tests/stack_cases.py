@@ -79,6 +79,85 @@ class Network:
             dout = layer.backward(dout)
         return {key: layer.dW for key, layer in self.layers.items() if hasattr(layer, "dW")}
 """
+NORMALIZATION = """
+class BatchNormalization:
+    def __init__(self, gamma, beta, momentum=0.9, running_mean=None, running_var=None):
+        self.gamma = gamma
+        self.beta = beta
+        self.momentum = momentum
+        self.input_shape = None
+
+        self.running_mean = running_mean
+        self.running_var = running_var
+
+        self.batch_size = None
+        self.xc = None
+        self.std = None
+        self.dgamma = None
+        self.dbeta = None
+
+    def forward(self, x, train_flg=True):
+        self.input_shape = x.shape
+        if x.ndim != 2:
+            N, C, H, W = x.shape
+            x = x.reshape(N, -1)
+
+        out = self.__forward(x, train_flg)
+
+        return out.reshape(*self.input_shape)
+
+    def __forward(self, x, train_flg):
+        if self.running_mean is None:
+            N, D = x.shape
+            self.running_mean = np.zeros(D)
+            self.running_var = np.zeros(D)
+
+        if train_flg:
+            mu = x.mean(axis=0)
+            xc = x - mu
+            var = np.mean(xc**2, axis=0)
+            std = np.sqrt(var + 10e-7)
+            xn = xc / std
+
+            self.batch_size = x.shape[0]
+            self.xc = xc
+            self.xn = xn
+            self.std = std
+            self.running_mean = self.momentum * self.running_mean + (1-self.momentum) * mu
+            self.running_var = self.momentum * self.running_var + (1-self.momentum) * var
+        else:
+            xc = x - self.running_mean
+            xn = xc / ((np.sqrt(self.running_var + 10e-7)))
+
+        out = self.gamma * xn + self.beta
+        return out
+
+    def backward(self, dout):
+        if dout.ndim != 2:
+            N, C, H, W = dout.shape
+            dout = dout.reshape(N, -1)
+
+        dx = self.__backward(dout)
+
+        dx = dx.reshape(*self.input_shape)
+        return dx
+
+    def __backward(self, dout):
+        dbeta = dout.sum(axis=0)
+        dgamma = np.sum(self.xn * dout, axis=0)
+        dxn = self.gamma * dout
+        dxc = dxn / self.std
+        dstd = -np.sum((dxn * self.xc) / (self.std * self.std), axis=0)
+        dvar = 0.5 * dstd / self.std
+        dxc += (2.0 / self.batch_size) * self.xc * dvar
+        dmu = np.sum(dxc, axis=0)
+        dx = dxc - dmu / self.batch_size
+
+        self.dgamma = dgamma
+        self.dbeta = dbeta
+
+        return dx
+"""
 OTHER_LAYERS = """
 import numpy as np
 from collections import OrderedDict
@@ -129,16 +208,49 @@ class Logistic:
         return dout * self.y * (1.0 - self.y)
 Sigmoid = Logistic
 """
+OTHER_NORMALIZATION = """
+class BatchNorm:
+    def __init__(self, scale, shift, decay=0.9):
+        self.scale, self.shift, self.decay = scale, shift, decay
+        self.mean, self.var = None, None
+
+    def forward(self, inputs, training=True):
+        if self.mean is None:
+            self.mean, self.var = np.zeros(inputs.shape[1]), np.zeros(inputs.shape[1])
+        if training:
+            mu = inputs.mean(axis=0)
+            self.xc = inputs - mu
+            var = np.mean(self.xc ** 2, axis=0)
+            self.std = np.sqrt(var + 1e-5)
+            self.xn = self.xc / self.std
+            self.mean = self.decay * self.mean + (1 - self.decay) * mu
+            self.var = self.decay * self.var + (1 - self.decay) * var
+            return self.scale * self.xn + self.shift
+        return self.scale * ((inputs - self.mean) / np.sqrt(self.var + 1e-5)) + self.shift
+
+    def backward(self, dout):
+        count = len(dout)
+        self.dshift = dout.sum(axis=0)
+        self.dscale = np.sum(self.xn * dout, axis=0)
+        dxn = self.scale * dout
+        dxc = dxn / self.std
+        dstd = -np.sum((dxn * self.xc) / (self.std * self.std), axis=0)
+        dxc += 2.0 / count * self.xc * (0.5 * dstd / self.std)
+        return dxc - np.sum(dxc, axis=0) / count
+BatchNormalization = BatchNorm
+"""
 RNG = np.random.default_rng(7)
 
 
 def made_of(module, kinds, widths, seed=0, dtype=np.float64):
-    """A module's network of layers of these kinds, "A" an affine one, with parameters of its own."""
+    """A module's network of layers of these kinds, "A" an affine one, "N" a normalisation, with parameters of their own."""
     rng, given, layers = np.random.default_rng(seed), iter(itertools.pairwise(widths)), []
     for kind in kinds:
         if kind == "A":
             shape = next(given)
             layers.append(module.Affine(rng.standard_normal(shape).astype(dtype), np.ones(shape[1], dtype)))
+        elif kind == "N":
+            layers.append(module.BatchNormalization(rng.random(shape[1]) + 0.5, rng.standard_normal(shape[1])))
         else:
             layers.append(module.Relu() if kind == "R" else module.Sigmoid())
     return module.Network(layers)

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
+class Flag(NamedTuple):
+    """What a layer is called with beside its value, as the book's MultiLayerNetExtend tells its dropout whether it trains: a
+    variable or a constant, and the name that it is given by, if it is."""
+
+    value: ast.expr
+    keyword: str = ""
+
+
 class Loop(NamedTuple):
     """`for layer in layers: value = layer.method(value)`, or through a dict's items.
 
     key: the variable of the dict's keys, if it is through those; other: a test of the key, of layers that are called
-    otherwise, as the book's MultiLayerNetExtend calls its dropout with a flag.
+    otherwise: with a flag, or in some other way. Without `other`, all layers are called with the flag, if there is one.
     """
 
     statement: ast.For
@@ -20,6 +28,7 @@ class Loop(NamedTuple):
     method: str
     key: str = ""
     other: ast.expr | None = None
+    flag: Flag | None = None
 
     @property
     def variables(self) -> set[str]:
@@ -39,7 +48,10 @@ def loops_in(node: ast.FunctionDef) -> Iterator[Loop]:
             if outer.isdisjoint({*loop.variables, loop.value}) and not any(
                 _is_read_outside(node, name) for name in loop.variables
             ):
-                yield loop
+                if _is_known(loop.flag, is_set):
+                    yield loop
+                elif loop.other is not None:
+                    yield loop._replace(flag=None)
         if isinstance(statement, ast.Assign):
             is_set.update(target.id for target in statement.targets if isinstance(target, ast.Name))
 
@@ -57,9 +69,14 @@ def _is_read_outside(node: ast.AST, name: str) -> bool:
     return any(_is_read_outside(part, name) for part in ast.iter_child_nodes(node))
 
 
+def _is_known(flag: Flag | None, names: set[str]) -> bool:
+    """Whether a flag can be read before the loop: it is a constant, or one of the variables that have a value then."""
+    return flag is None or isinstance(flag.value, ast.Constant) or getattr(flag.value, "id", None) in names
+
+
 def loop_of(statement: ast.stmt, method: str) -> Loop | None:
     """The statement as a Loop; None for anything else."""
-    key, other = "", None
+    key, other, flagged = "", None, None
     match statement:
         case ast.For(target=ast.Name(id=layer), body=[call], orelse=[]):
             pass
@@ -71,23 +88,38 @@ def loop_of(statement: ast.stmt, method: str) -> Loop | None:
         ) if key != layer:
             if isinstance(call, ast.If) and len(call.orelse) == 1 and _is_of_key(call.test, key):
                 other = call.test
+                flagged = _call_of(call.body[0], layer, method) if len(call.body) == 1 else None
                 call = call.orelse[0]
         case _:
             return None
-    value = _value_of(call, layer, method)
-    return None if value is None else Loop(statement, layer, value, method, key, other)
+    plain = _call_of(call, layer, method)
+    if plain is None or (plain.flag is not None and (other is not None or method != "forward")):
+        return None
+    flag = plain.flag if flagged is None or flagged.value != plain.value else flagged.flag
+    return Loop(statement, layer, plain.value, method, key, other, flag)
 
 
-def _value_of(call: ast.stmt, layer: str, method: str) -> str | None:
-    """The variable in `value = layer.method(value)`; None for any other statement."""
+class _Call(NamedTuple):
+    value: str
+    flag: Flag | None
+
+
+def _call_of(call: ast.stmt, layer: str, method: str) -> _Call | None:
+    """What `value = layer.method(value)` is, or `value = layer.method(value, flag)`; None for any other statement."""
     match call:
         case ast.Assign(
             targets=[ast.Name(id=value)],
             value=ast.Call(
-                func=ast.Attribute(value=ast.Name(id=called), attr=name), args=[ast.Name(id=given)], keywords=[]
+                func=ast.Attribute(value=ast.Name(id=called), attr=name),
+                args=[ast.Name(id=given), *rest],
+                keywords=named,
             ),
         ) if (called, name, given) == (layer, method, value):
-            return value
+            flags = [*(Flag(one) for one in rest), *(Flag(one.value, one.arg or "**") for one in named)]
+            if not flags:
+                return _Call(value, None)
+            if len(flags) == 1 and isinstance(flags[0].value, ast.Name | ast.Constant) and flags[0].keyword != "**":
+                return _Call(value, flags[0])
     return None
 
 

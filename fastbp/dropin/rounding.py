@@ -7,6 +7,7 @@ another: a sum that cancelled, not a difference. So differences are measured aga
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,21 +22,47 @@ from .methods import NAMES, Form, Operation, names_in
 Terms = dict[str, float]
 
 
-def terms_of(fast: Callable[..., Any], own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
+def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     """The terms of what one call gives; none where nothing is summed.
 
     fast, own: the kernels' method and the user's; arguments: copies of the call's, as the user's method left them.
     """
-    forms: tuple[Form, ...] = getattr(fast, "forms", ())
-    names = {form.operation.name for form in forms}
+    if hasattr(fast, "forms_of_layers"):
+        return _of_layers(fast.method, fast.forms_of_layers(*arguments), arguments)
     with np.errstate(all="ignore"):
-        if names & _PRODUCTS or fast is fast_functions.col2im:
+        if fast is fast_functions.col2im:
             return _of_products(own, arguments)
-        train = next((bool(one) for one in arguments[2:] if isinstance(one, int | np.bool_)), True)
-        form = next((form for form in forms if form.train in (None, train)), None)
-        if form is None or form.operation.name not in _OTHERS:
-            return {}
-        sizes = _OTHERS[form.operation.name](form.operation, _inputs(form, arguments))
+        return _of_forms(getattr(fast, "forms", ()), own, arguments)
+
+
+def _of_layers(method: str, forms: tuple[Form, ...], arguments: tuple[Any, ...]) -> Terms:
+    """Of a loop through layers: of each by itself, with what those before it gave.
+
+    Where such a result is small for its terms, its rounding is large for what comes after it, and counts there.
+    """
+    (layers, value, *rest), found, magnified = copy.deepcopy(arguments), {}, 1.0
+    flagged, flag = (*rest, (), None)[:2]
+    for place, (layer, form) in enumerate(zip(layers, forms, strict=True)):
+        given = (layer, value, flag) if flagged and flagged[place] else (layer, value)
+        with np.errstate(all="ignore"):
+            terms = _of_forms((form,), lambda layer, *rest: getattr(layer, method)(*rest), copy.deepcopy(given))
+        before, value = largest(value), getattr(layer, method)(*given[1:])
+        here = largest(value)
+        terms = terms or dict.fromkeys(("result", *vars(layer)), max(before, here))  # of an activation
+        found.update({f"{layer_name(place)}.{name}": magnified * size for name, size in terms.items()})
+        found["result"] = magnified * terms["result"]
+        magnified = max(magnified, terms["result"] / (here or 1.0))
+    return found
+
+
+def _of_forms(forms: tuple[Form, ...], own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
+    if {form.operation.name for form in forms} & _PRODUCTS:
+        return _of_products(own, arguments)
+    train = next((bool(one) for one in arguments[2:] if isinstance(one, int | np.bool_)), True)
+    form = next((form for form in forms if form.train in (None, train)), None)
+    if form is None or form.operation.name not in _OTHERS:
+        return {}
+    sizes = _OTHERS[form.operation.name](form.operation, _inputs(form, arguments))
     by_role = {role: largest(value) for role, value in sizes.items()}
     targets = {target.removeprefix("self.").removesuffix("[...]"): value for target, value in form.sets}
     values = {"result": form.returns, **targets}
@@ -64,8 +91,6 @@ def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
         results.update(vars(absolute[0]))
-    for place, layer in enumerate(absolute[0] if type(absolute[0]) is list else ()):
-        results.update({f"{layer_name(place)}.{name}": value for name, value in vars(layer).items()})
     return {name: largest(part) for key, value in results.items() for name, part in parts_of(key, value)}
 
 

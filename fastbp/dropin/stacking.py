@@ -1,4 +1,5 @@
-"""A network's loop through its layers as one call of a kernel, where all are affine with ReLU or sigmoid between them.
+"""A network's loop through its layers as one call of a kernel, where all are affine with ReLU or sigmoid between them, and
+batch normalisation before these.
 
     for layer in self.layers.values():              for layer in layers:
         x = layer.forward(x)                            dout = layer.backward(dout)
@@ -19,7 +20,7 @@ import copy
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import calls
 from .arguments import PASS, Method
@@ -30,6 +31,7 @@ from .writing import Waste
 from .written_stacks import Accelerated, NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
+MOST_IN_BLOCK = 3  # layers: an affine one, its normalisation, its activation
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 _DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
 VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])
@@ -56,8 +58,9 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
     made: dict[str, Any] = {}
     for loop in list(loops_in(node)):
         name = f"{NAME}{len(made)}"
-        listed = _listed_items(loop) if loop.key else _listed
-        made[name] = _wrapped(_Stacked(loop.method), listed, f"{owner}.{node.name}: layers", wrap)
+        listed = _listed_items(loop) if loop.key else _listed_all(loop.flag is not None)
+        stacked = _Stacked(loop.method, "" if loop.flag is None else loop.flag.keyword)
+        made[name] = _wrapped(stacked, listed, f"{owner}.{node.name}: layers", wrap)
         place = node.body.index(loop.statement)
         node.body[place : place + 1] = _call(loop, name)
     return made
@@ -65,9 +68,10 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
     """What the loop goes through; a call; and the loop, where the call gives nothing."""
+    flag = "" if loop.flag is None else f", {ast.unparse(loop.flag.value)}"
     source = f"""
 {LAYERS} = {ast.unparse(loop.statement.iter)}
-{VALUE} = {name}({LAYERS}, {loop.value})
+{VALUE} = {name}({LAYERS}, {loop.value}{flag})
 if {VALUE} is None:
     pass
 else:
@@ -84,7 +88,14 @@ else:
     return made
 
 
-def _wrapped(stacked: _Stacked, listed: Callable[[Any], Any], name: str, wrap: calls.Wrapper) -> Method:
+class _Listed(NamedTuple):
+    """The layers that a loop goes through; which of them are called with its flag, empty if none is."""
+
+    layers: list[Any]
+    flagged: tuple[bool, ...]
+
+
+def _wrapped(stacked: _Stacked, listed: Callable[[Any], _Listed | None], name: str, wrap: calls.Wrapper) -> Method:
     """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted.
 
     listed: gives the layers of what the loop goes through, or None.
@@ -92,53 +103,67 @@ def _wrapped(stacked: _Stacked, listed: Callable[[Any], Any], name: str, wrap: c
     if wrap is not calls.plain:
         counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
 
-        def call_counted(iterable: Any, value: Any) -> Any:
-            layers = listed(iterable)
-            result = counted(layers, value) if layers is not None and stacked.takes(layers) else None
-            return _used_up(iterable, result)
+        def call_counted(iterable: Any, value: Any, flag: Any = None) -> Any:
+            found = listed(iterable)
+            if found is None or not stacked.takes(*found, flag):
+                return None
+            return _used_up(iterable, counted(found.layers, value, found.flagged, flag))
 
         return call_counted
 
-    def call(iterable: Any, value: Any) -> Any:
+    def call(iterable: Any, value: Any, flag: Any = None) -> Any:
         if not calls.has_begun() and not calls.is_huge(value):
             return None
-        layers = listed(iterable)
-        if layers is None or not (calls.has_begun() or stacked.begins_with(layers, value)):
+        found = listed(iterable)
+        if found is None or not (calls.has_begun() or stacked.begins_with(found.layers, value)):
             return None
-        result = stacked(layers, value)
+        result = stacked(found.layers, value, found.flagged, flag)
         return None if result is PASS else _used_up(iterable, result)
 
     return call
 
 
-def _left(layers: Any, value: Any) -> Any:
+def _left(layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
     return None
 
 
-def _listed(iterable: Any) -> Any:
+def _listed_all(are_flagged: bool) -> Callable[[Any], _Listed | None]:
     """The layers of a list, or of what goes through one or a dict, as they are now; None of anything else, which may do
     more when it is asked for the next."""
-    kind = type(iterable)
-    if kind is list:
-        return iterable
-    if kind in VIEWS:
-        return list(iterable)
-    return list(copy.copy(iterable)) if kind in ITERATORS else None
+
+    def listed(iterable: Any) -> _Listed | None:
+        kind = type(iterable)
+        if kind is list:
+            layers = iterable
+        elif kind in VIEWS:
+            layers = list(iterable)
+        elif kind in ITERATORS:
+            layers = list(copy.copy(iterable))
+        else:
+            return None
+        return _Listed(layers, (True,) * len(layers) if are_flagged else ())
+
+    return listed
 
 
-def _listed_items(loop: Loop) -> Callable[[Any], Any]:
-    """The same of a dict's items; None where some layer is one of the others, which the loop calls otherwise."""
+def _listed_items(loop: Loop) -> Callable[[Any], _Listed | None]:
+    """The same of a dict's items; None where the loop calls some layer neither with its value alone nor with a flag."""
     is_other = None if loop.other is None else _function_of(loop.key, loop.other)
+    are_all, has_flag = loop.other is None and loop.flag is not None, loop.flag is not None
 
-    def listed(iterable: Any) -> Any:
+    def listed(iterable: Any) -> _Listed | None:
         if type(iterable) not in ITEMS:
             return None
+        layers = [layer for _, layer in iterable]
+        if is_other is None:
+            return _Listed(layers, (True,) * len(layers) if are_all else ())
         try:
-            if is_other is not None and any(is_other(key) for key, _ in iterable):
-                return None
+            flagged = tuple([bool(is_other(key)) for key, _ in iterable])
         except Exception:  # the loop will raise it where it stands
             return None
-        return [layer for _, layer in iterable]
+        if not any(flagged):
+            return _Listed(layers, ())
+        return _Listed(layers, flagged) if has_flag else None
 
     return listed
 
@@ -158,17 +183,20 @@ def _used_up(iterable: Any, result: Any) -> Any:
 
 
 class _Stacked:
-    """A loop that calls a method of all layers: given these and a value, it gives the last result, or PASS."""
+    """A loop that calls a method of all layers: given these and a value, it gives the last result, or PASS.
 
-    def __init__(self, method: str):
-        self.method = method
-        self._written: dict[tuple[type, ...], Written | None] = {}
+    flagged: which of the layers are called with `flag`, by the name `keyword` if there is one.
+    """
+
+    def __init__(self, method: str, keyword: str = ""):
+        self.method, self.keyword = method, keyword
+        self._written: dict[Any, Written | None] = {}
         self._waste = Waste()
 
-    def __call__(self, layers: Any, value: Any) -> Any:
+    def __call__(self, layers: Any, value: Any, flagged: tuple[bool, ...] = (), flag: Any = None) -> Any:
         if self._waste.calls and self._waste.is_likely():
             return PASS
-        written = self._written_for(layers)
+        written = self._written_for(layers, flagged, flag)
         if written is None:
             return PASS
         result = written.function(layers, value)
@@ -182,42 +210,53 @@ class _Stacked:
         first = _accelerated_of(type(layers[0]))
         return first is not None and first.is_ours(layers[0], value) and calls.begins_with(layers[0], value)
 
-    def loop(self, layers: Any, value: Any) -> Any:
+    def loop(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
         """The user's own way, for an audit."""
-        for layer in layers:
-            value = getattr(layer, self.method)(value)
+        for place, layer in enumerate(layers):
+            given = (flag,) if flagged and flagged[place] else ()
+            named = dict(zip([self.keyword], given, strict=False)) if self.keyword else {}
+            value = getattr(layer, self.method)(value, *(() if named else given), **named)
         return value
 
-    def takes(self, layers: Any) -> bool:
+    def takes(self, layers: Any, flagged: tuple[bool, ...], flag: Any) -> bool:
         """Whether it is for such layers; a method of theirs may still be left to run by itself."""
-        return self._written_for(layers) is not None
+        return self._written_for(layers, flagged, flag) is not None
 
-    @property
-    def forms(self) -> tuple[Form, ...]:
-        return tuple(form for written in self._written.values() if written is not None for form in written.forms)
+    def forms_of_layers(
+        self, layers: Any, value: Any, flagged: tuple[bool, ...] = (), flag: Any = None
+    ) -> tuple[Form, ...]:
+        """What the method of each layer has been found to be."""
+        written = self._written_for(layers, flagged, flag)
+        return () if written is None else written.forms
 
-    def _written_for(self, layers: Any) -> Written | None:
+    def _written_for(self, layers: Any, flagged: tuple[bool, ...], flag: Any) -> Written | None:
         """The function for layers of these classes; None where they are not a stack, or where it is not known yet."""
         classes = tuple(map(type, layers))
-        if classes not in self._written:
+        if flagged and type(flag) is not bool:
+            return None
+        key = (classes, flagged, flag) if flagged else classes
+        if key not in self._written:
             accelerated = [_accelerated_of(one) for one in classes]
             if not all(one is None or one.is_decided or one.is_decided_by_text() for one in accelerated):
                 return None
             if len(self._written) >= MOST_KINDS:  # a notebook may define its layers again and again
                 self._written.clear()
-            self._written[classes] = self._write(classes, accelerated)
-        written = self._written[classes]
+            flags = [flag if is_flagged else None for is_flagged in flagged] or [None] * len(classes)
+            self._written[key] = self._write(classes, accelerated, flags)
+        written = self._written[key]
         if written is not None:
             for one, own in written.methods:
                 if one.__dict__.get(self.method) not in own:
                     return None  # somebody has put another method there
         return written
 
-    def _write(self, classes: tuple[type, ...], accelerated: list[Accelerated | None]) -> Written | None:
+    def _write(
+        self, classes: tuple[type, ...], accelerated: list[Accelerated | None], flags: list[bool | None]
+    ) -> Written | None:
         known = [(made, one) for made, one in zip(classes, accelerated, strict=True) if one is not None]
-        if len(known) < len(classes) or not 2 <= len(classes) <= 2 * MOST_LAYERS:
+        if len(known) < len(classes) or not 2 <= len(classes) <= MOST_IN_BLOCK * MOST_LAYERS:
             return None
         try:
-            return written_stack(known, self.method)
+            return written_stack(known, self.method, flags, self.keyword)
         except NotAStack:
             return None

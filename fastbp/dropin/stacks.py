@@ -38,7 +38,7 @@ class Stack:
         if known is None or not fits(x, weights[0]) or x.dtype not in INPUTS:
             return PASS
         rows = x.reshape(len(x), -1)
-        if len(rows) < LEAST_ROWS or len(rows) * known.products < LEAST_PRODUCT or not rows.flags.c_contiguous:
+        if not is_worth_it(rows, known.products):
             return PASS
         zs, outs, masks, largest = known.kernel.forward(rows, weights, biases)
         tame, exponent = TAME[weights[0].itemsize], LARGEST_EXPONENT[weights[0].itemsize]
@@ -57,31 +57,49 @@ class Stack:
         layer's x.
         """
         known = self._known(weights, ())
-        if known is None or type(dout) is not np.ndarray or dout.ndim != 2:
+        if known is None or not self._are_fitting(dout, inputs, weights, shapes, known.products):
             return PASS
-        count, dtype = len(dout), weights[0].dtype
-        if not LEAST_ROWS <= count <= MOST_ROWS or count * known.products < LEAST_PRODUCT:
+        masks = self._masks(saved, inputs)
+        if masks is None:
             return PASS
-        if not _is_matrix(dout, dtype, (count, weights[-1].shape[1])):
-            return PASS
-        if type(inputs[0]) is not np.ndarray or inputs[0].dtype not in INPUTS:
-            return PASS
-        for place, (rows, W, shape) in enumerate(zip(inputs, weights, shapes, strict=True)):
-            if not _is_matrix(rows, dtype if place else rows.dtype, (count, len(W))) or type(shape) is not tuple:
-                return PASS
-            if shape != rows.shape and (place or shape[:1] != (count,) or math.prod(shape) != rows.size):
-                return PASS
-        masks = []
-        for name, value, following in zip(self._activations, saved, inputs[1:], strict=False):
-            if name == "relu" and not _is_matrix(value, _BOOL, following.shape):
-                return PASS
-            if name == "sigmoid" and not _is_all_of(following, value):
-                return PASS
-            masks.append(value if name == "relu" else None)
         dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
-        if not largest < TAME[dtype.itemsize]:
+        if not largest < TAME[weights[0].itemsize]:
             return PASS  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
+
+    def _are_fitting(
+        self, dout: Any, inputs: tuple[Any, ...], weights: tuple[Any, ...], shapes: tuple[Any, ...], products: int
+    ) -> bool:
+        """Whether arrays that backward is given are of the network's sizes, and these worth it."""
+        if type(dout) is not np.ndarray or dout.ndim != 2:
+            return False
+        count, dtype = len(dout), weights[0].dtype
+        if not LEAST_ROWS <= count <= MOST_ROWS or count * products < LEAST_PRODUCT:
+            return False
+        if not is_matrix(dout, dtype, (count, weights[-1].shape[1])):
+            return False
+        if type(inputs[0]) is not np.ndarray or inputs[0].dtype not in INPUTS:
+            return False
+        for place, (rows, W, shape) in enumerate(zip(inputs, weights, shapes, strict=True)):
+            if not is_matrix(rows, dtype if place else rows.dtype, (count, len(W))) or type(shape) is not tuple:
+                return False
+            if shape != rows.shape and (place or shape[:1] != (count,) or math.prod(shape) != rows.size):
+                return False
+        return True
+
+    def _masks(self, saved: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
+        """Those after ReLU, None after others; None where what is saved does not fit the inputs of the layers after it."""
+        masks = []
+        for name, value, following in zip(self._activations, saved, inputs[1:], strict=False):
+            if name == "relu" and not is_matrix(value, _BOOL, following.shape):
+                return None
+            if name == "sigmoid" and not _is_all_of(following, value):
+                return None
+            masks.append(value if name == "relu" else None)
+        return masks
+
+    def _kernel(self, widths: tuple[int, ...], dtype: Any) -> Any:
+        return kernels.affine_stack(widths, self._activations, dtype)
 
     def _known(self, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> _Known | None:
         """The kernel for these parameters, if they are plain arrays of fitting shapes.
@@ -106,7 +124,7 @@ class Stack:
         if (kernel := self._kernels.get(key)) is None:
             if len(self._kernels) >= MOST_KERNELS:
                 self._kernels.clear()
-            kernel = self._kernels[key] = kernels.affine_stack(tuple(widths), self._activations, dtype)
+            kernel = self._kernels[key] = self._kernel(tuple(widths), dtype)
         products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
         parameters = tuple([(weakref.ref(one), one.shape, one.dtype) for one in given])
         self._last = known = _Known(parameters, kernel, products)
@@ -131,7 +149,12 @@ class _Known(NamedTuple):
         return True
 
 
-def _is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+def is_worth_it(rows: Any, products: int) -> bool:
+    """Whether rows, of so many multiplications each, are enough, and lie one after the other in memory."""
+    return len(rows) >= LEAST_ROWS and len(rows) * products >= LEAST_PRODUCT and bool(rows.flags.c_contiguous)
+
+
+def is_matrix(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     """Whether a value is a plain array of these, row by row in memory."""
     return is_array(value, dtype) and value.shape == shape and value.flags.c_contiguous
 

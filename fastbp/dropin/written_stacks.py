@@ -9,21 +9,24 @@ As the methods that `written` makes, they return PASS where a condition is not m
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from .arguments import PASS
 from .dropped_gradient import dropped
-from .methods import NAMES, Form, names_in
+from .methods import NAMES, RUNNING, TRAIN, Form, names_in
+from .normalized_stacks import NormalizedStack
 from .stacks import MOST_LAYERS, Stack
 from .writing import COMPUTES, numbered, of_tried_object, required_beside
 
-AFFINE, RELU, SIGMOID = "identity", "relu", "sigmoid"
+AFFINE, NORM, RELU, SIGMOID = "identity", "norm", "relu", "sigmoid"
 KINDS = {
     "affine_forward": AFFINE, "relu_forward": RELU, "relu_forward_of_tame": RELU, "sigmoid_forward": SIGMOID,
     "affine_backward": AFFINE, "relu_backward": RELU, "relu_backward_in_place": RELU, "relu_backward_of_tame": RELU,
-    "sigmoid_backward": SIGMOID,
+    "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_gradient": NORM,
 }  # fmt: skip
+COMPUTED = {value: f"new_{name.removeprefix('running_')}" for name, value in RUNNING.items()}  # by the kernel
 PASS_ON = "return PASS"
 
 
@@ -62,18 +65,25 @@ class Written(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """A layer at its place in the loop; affine: how many affine layers were before it."""
+    """A layer at its place in the loop; affine: how many affine layers were before it, in forward with itself; needs: what
+    must be true."""
 
     place: int
     affine: int
     kind: str
     form: Form
     method: Any
+    needs: str = ""
 
 
-def written_stack(classes: list[tuple[type, Accelerated]], name: str) -> Written:
-    """The function for the method `name` of layers of these classes, in the order of the loop. Raises NotAStack."""
-    layers = list(_layers(classes, name))
+def written_stack(
+    classes: list[tuple[type, Accelerated]], name: str, flags: list[bool | None], keyword: str = ""
+) -> Written:
+    """The function for the method `name` of layers of these classes, in the order of the loop. Raises NotAStack.
+
+    flags: what each is called with beside its input, None: nothing; keyword: the name that it is given by, if it is.
+    """
+    layers = list(_layers(classes, name, flags, keyword))
     write = _forward if name == "forward" else _backward
     names: dict[str, Any] = {"PASS": PASS, "dropped": dropped, **NAMES}
     exec("\n".join([f"def {name}(layers, value):", *(f"    {line}" for line in write(layers, names))]), names)
@@ -81,20 +91,55 @@ def written_stack(classes: list[tuple[type, Accelerated]], name: str) -> Written
     return Written(names[name], tuple(methods.items()), tuple(layer.form for layer in layers))
 
 
-def _layers(classes: list[tuple[type, Accelerated]], name: str) -> Iterator[_Layer]:
-    affine, before = 0, RELU
-    for place, (_, accelerated) in enumerate(classes):
-        forms, method = accelerated.forms_of(name), accelerated.own[name]
-        kind = KINDS.get(forms[0].operation.name, "") if len(forms) == 1 and forms[0].train is None else ""
-        if not kind or (kind != AFFINE and before != AFFINE) or any(map(COMPUTES.search, forms[0].reads)):
+def _layers(
+    classes: list[tuple[type, Accelerated]], name: str, flags: list[bool | None], keyword: str
+) -> Iterator[_Layer]:
+    affine, before = 0, ""
+    for place, ((_, accelerated), flag) in enumerate(zip(classes, flags, strict=True)):
+        method = accelerated.own[name]
+        form, needs = _form_for(accelerated.forms_of(name), method, flag, keyword)
+        kind = KINDS.get(form.operation.name, "")
+        if not _may_follow(kind, before, name) or any(map(COMPUTES.search, form.reads)) or not _is_plain(form, name):
             raise NotAStack
-        if required_beside(method) or not _is_plain(forms[0], name):
-            raise NotAStack
-        yield _Layer(place, affine, kind, forms[0], method)
-        affine += kind == AFFINE
+        if kind == AFFINE and name == "forward":
+            affine += 1
+        yield _Layer(place, affine, kind, form, method, needs)
+        if kind == AFFINE and name == "backward":
+            affine += 1
         before = kind
     if affine > MOST_LAYERS or (name == "backward" and before != AFFINE):
         raise NotAStack
+
+
+def _may_follow(kind: str, before: str, name: str) -> bool:
+    """Whether a layer may follow another in the loop: forward, an affine one, its normalisation, its activation."""
+    if kind == AFFINE:
+        return True
+    order = (AFFINE, NORM) if name == "forward" else (AFFINE,)
+    if kind == NORM:
+        return before == AFFINE if name == "forward" else before in (RELU, SIGMOID, AFFINE)
+    return kind in (RELU, SIGMOID) and before in order
+
+
+def _form_for(forms: tuple[Form, ...], method: Any, flag: bool | None, keyword: str) -> tuple[Form, str]:
+    """The form of a method that is called so, and what must be true of the object then."""
+    parameters = list(inspect.signature(method).parameters.values())[2:]
+    if not forms or required_beside(method)[flag is not None :]:
+        raise NotAStack
+    if flag is not None and (not parameters or keyword not in ("", parameters[0].name)):
+        raise NotAStack
+    first = forms[0]
+    if first.flag == TRAIN and first.train is not None:
+        value = parameters[0].default if flag is None else flag
+        for form in forms:
+            if form.train is value:
+                return form, ""
+        raise NotAStack
+    if flag is not None and (first.tried is None or not isinstance(parameters[0].default, bool | None)):
+        raise NotAStack  # tried with its default, or any flag where that is one
+    if first.train is None and len(forms) > 1:
+        raise NotAStack
+    return first, "" if first.train is None else first.flag if first.train else f"not {first.flag}"
 
 
 def _is_plain(form: Form, name: str) -> bool:
@@ -107,38 +152,71 @@ def _is_plain(form: Form, name: str) -> bool:
 
 
 def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
-    affine = [layer for layer in layers if layer.kind == AFFINE]
-    activations = [AFFINE] * len(affine)
-    for layer in layers:
-        if layer.kind != AFFINE:
-            activations[layer.affine - 1] = layer.kind
-    names["stack"] = Stack(tuple(activations))
+    affine, norms = _stack_of(layers, names, [layer.affine - 1 for layer in layers])
     yield from _beginning(layers, names, "forward", "x")
-    yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)})"
+    objects = [f"id(self_{layer.place})" for layer in norms if layer is not None]
+    if len(objects) > 1:  # of one that is there twice, the second call goes on from the running means of the first
+        yield f"if len({{{', '.join(objects)}}}) < {len(objects)}: {PASS_ON}"
+    of_norms = _of_norms(norms, ("gamma", "beta", "running_mean", "running_var", "momentum"))
+    yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)}{of_norms})"
     yield f"if results is PASS: {PASS_ON}"
-    yield "rows_0, zs, outs, masks = results"
+    yield f"rows_0, zs, outs, masks{', ys, kept' if of_norms else ''} = results"
     for layer in layers:
-        lines, number = [], layer.affine if layer.kind == AFFINE else layer.affine - 1
+        lines, number = [], layer.affine - 1
         if layer.place:
             yield f"x_{layer.place} = out_{layer.place - 1}"
         if layer.place and layer.kind == AFFINE:
             lines.append("rows = x.reshape(len(x), -1)")
-        lines.append(f"out = {'zs' if layer.kind == AFFINE else 'outs'}[{number}]")
+        lines.append(f"out = {({AFFINE: 'zs', NORM: 'ys'}).get(layer.kind, 'outs')}[{number}]")
         if layer.kind == RELU:
             lines.append(f"mask = masks[{number}]")
-        yield from _of_layer(layer, [*lines, *_settings(layer)], names)
+        if layer.kind == NORM:
+            lines.append(f"{', '.join(KEPT)} = kept[{number}]")
+        yield from _of_layer(layer, [*lines, *_settings(layer)], dict.fromkeys(KEPT))
     yield f"return out_{layers[-1].place}"
 
 
+KEPT = ("xc", "xn", "std", "batch_mean", "batch_var", "new_mean", "new_var", "old_mean", "old_var")
+
+
+def _stack_of(
+    layers: list[_Layer], names: dict[str, Any], numbers: list[int]
+) -> tuple[list[_Layer], list[_Layer | None]]:
+    """The affine layers, from the first to the last, and the normalisation of each; what does their work is `stack`.
+
+    numbers: of each layer, which affine one it is or belongs to.
+    """
+    affine = {number: layer for number, layer in zip(numbers, layers, strict=True) if layer.kind == AFFINE}
+    norms = {number: layer for number, layer in zip(numbers, layers, strict=True) if layer.kind == NORM}
+    kinds = {number: layer.kind for number, layer in zip(numbers, layers, strict=True) if layer.kind in (RELU, SIGMOID)}
+    places = range(len(affine))
+    activations = tuple(kinds.get(place, AFFINE) for place in places)
+    if places[-1] in norms:
+        raise NotAStack  # nothing comes after it, where its result would be used
+    if norms:
+        epsilons = tuple(norms[place].form.operation.settings[0] if place in norms else None for place in places)
+        names["stack"] = NormalizedStack(activations, epsilons)
+    else:
+        names["stack"] = Stack(activations)
+    return [affine[place] for place in places], [norms.get(place) for place in places]
+
+
+def _of_norms(norms: list[_Layer | None], roles: tuple[str, ...]) -> str:
+    """What the layers that normalise read, as an argument more; nothing where there are none."""
+    if not any(norms):
+        return ""
+    read = ("None" if one is None else f"({', '.join(f'{role}_{one.place}' for role in roles)})" for one in norms)
+    return f", ({', '.join(read)},)"
+
+
 def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
-    affine = [layer for layer in reversed(layers) if layer.kind == AFFINE]
-    activations, saved = [AFFINE] * len(affine), ["None"] * (len(affine) - 1)
-    for layer in layers:
-        if layer.kind != AFFINE:
-            number = len(affine) - 1 - layer.affine
-            activations[number] = layer.kind
+    count = sum(layer.kind == AFFINE for layer in layers)
+    numbers = [count - 1 - layer.affine for layer in layers]
+    affine, norms = _stack_of(layers, names, numbers)
+    saved = ["None"] * (count - 1)
+    for number, layer in zip(numbers, layers, strict=True):
+        if layer.kind in (RELU, SIGMOID):
             saved[number] = f"{'mask' if layer.kind == RELU else 'out'}_{layer.place}"
-    names["stack"] = Stack(tuple(activations))
     yield from _beginning(layers, names, "backward", "dout")
     for layer in affine[1:]:
         yield f"if not needs_dx_{layer.place}: {PASS_ON}"
@@ -148,13 +226,16 @@ def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
         f"({', '.join(saved)},)" if saved else "()",
         _each("shape", affine),
     )
-    yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place})"
+    of_norms = _of_norms(norms, ("gamma", "std", "xc", "xn", "count", "shape"))
+    yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place}{of_norms})"
     yield f"if results is PASS: {PASS_ON}"
-    yield "dx, dWs, dbs = results"
-    for layer in layers:
-        number = len(affine) - 1 - layer.affine
-        lines = [f"dW = dWs[{number}]", f"db = dbs[{number}]"] if layer.kind == AFFINE else []
-        yield from _of_layer(layer, [*lines, *_settings(layer)], names)
+    yield f"dx, dWs, dbs{', of_norms' if of_norms else ''} = results"
+    for number, layer in zip(numbers, layers, strict=True):
+        lines = {
+            AFFINE: [f"dW = dWs[{number}]", f"db = dbs[{number}]"],
+            NORM: [f"dgamma, dbeta = of_norms[{number}]"],
+        }.get(layer.kind, [])
+        yield from _of_layer(layer, [*lines, *_settings(layer)], {})
     yield "return dx"
 
 
@@ -180,10 +261,13 @@ def _beginning(layers: list[_Layer], names: dict[str, Any], name: str, given: st
             if layer.place and given in names_in(form.where):
                 raise NotAStack
             reads.append(f"is_outside = not ({form.where})")
+        if layer.needs:
+            reads.append(f"is_called_otherwise = not ({layer.needs})")
         lines += ["try:", *(f"    {read}" for read in reads or ["pass"])]
         lines += [f"except (AttributeError, LookupError, TypeError): {PASS_ON}"]
         lines += [f"if is_other: {PASS_ON}"] if form.kinds else []
         lines += [f"if is_outside: {PASS_ON}"] if form.where else []
+        lines += [f"if is_called_otherwise: {PASS_ON}"] if layer.needs else []
         names.update({f"{constant}_{layer.place}": value for constant, value in own.items()})
         yield from _of_layer(layer, lines, own)
 
@@ -193,13 +277,13 @@ def _each(role: str, layers: list[_Layer]) -> str:
 
 
 def _settings(layer: _Layer) -> list[str]:
-    return [f"{target} = {value}" for target, value in layer.form.sets]
+    return [f"{target} = {COMPUTED.get(value, value)}" for target, value in layer.form.sets]
 
 
 def _of_layer(layer: _Layer, lines: list[str], names: dict[str, Any]) -> list[str]:
     """The lines with the layer's place after each of its own names."""
     operation = layer.form.operation
-    own = {"self", "is_other", "is_outside", *operation.inputs, *operation.outputs, *names}
+    own = {"self", "is_other", "is_outside", "is_called_otherwise", *operation.inputs, *operation.outputs, *names}
     return ast.unparse(_Placed(own - _SHARED, layer.place).visit(ast.parse("\n".join(lines)))).splitlines()
 
 

@@ -50,7 +50,7 @@ MOST_LAYERS, FEW_LAYERS = 8, 3
 # own update must fetch back: forward, backward and update of 784-50-10, batch 100, took 380 us with one and 440 with two; a
 # script's whole step of 784-100-10 as long or 10 % less with two.
 PARALLEL_THRESHOLD = 6_000_000
-LINE = 8  # numbers of a thread's own, a cache line of them
+LINE = 2 * MOST_LAYERS  # numbers of a thread's own, whole cache lines of them
 MOST_KEPT = 16  # of as many numbers of rows
 _PLACE = np.dtype(np.int32)
 _BITS = {size: np.dtype(f"i{size}") for size in (1, 4, 8)}
@@ -184,36 +184,46 @@ def _forward(work, results, x, parameters, layers, how, scratch, largest):
     """results: zs, outs, masks; parameters: weights, biases; how: chunks, each and rest of Prepared, and whether x may be
     sparse; scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
     thread = work[0]
-    (zs, outs, masks), (weights, biases), (space, memory, own) = results, parameters, scratch
+    (zs, outs, masks), (weights, biases) = results, parameters
     x, layers, (chunk_count, each, rest, may_be_sparse), is_packed = Numbers(*x), Layers(*layers), how, False
     sparse = may_be_sparse and has_mostly_zeros(x.array)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(layers.rows, chunk, chunk_count)
         for i in range(layers.count):
-            depth, columns = layers.widths[i], layers.widths[i + 1]
-            sizes, place = (
-                (layers.rows, depth, columns),
-                Place(chunk, chunk_count, thread * layers.count + i, is_packed),
-            )
-            W = Matrix(weights[i], 0, columns, 1)
-            zero = zs[i].dtype.type(0)
-            if i == 0 and sparse:
-                strip, places = Span(space, rest + thread * own), Span(memory, thread * PLACES)
-                for top in range(first, end, BATCH):
-                    batch, high = Numbers(x.array, x.bits, x.start + top * depth, depth), min(BATCH, end - top)
-                    out = Span(zs[0], top * columns)
-                    zero += multiply_rows(out, batch, weights[0], biases[0], (high, columns), strip, places)
-            elif i == 0:
-                plan = affine.Plan(each, True, False)
-                multiply_chunk(zs[0], Matrix(x.array, 0, depth, 1), W, biases[0], sizes, plan, place, space)
-            else:
-                plan = affine.Plan(each, True, False)
-                multiply_chunk(zs[i], Matrix(outs[i - 1], 0, depth, 1), W, biases[i], sizes, plan, place, space)
-            start, count = first * columns, (end - first) * columns
-            largest_here = largest_in(zs[i], start, start + count) if zero == 0 else zs[i].dtype.type(math.inf)
-            largest[thread * LINE + i] = max(largest[thread * LINE + i], largest_here)
-            activate(outs[i], masks[i], zs[i], start, count, layers.codes[i])
+            place, columns = (i, chunk, thread, is_packed), layers.widths[i + 1]
+            how_here = chunk_count, each, rest, sparse
+            here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
+            largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
+            activate(outs[i], masks[i], zs[i], first * columns, (end - first) * columns, layers.codes[i])
         is_packed = True
+
+
+@device
+def multiply_layer(results, parameters, place, layers, how, scratch):
+    """zs[i] of a chunk's rows, from x or from outs[i - 1] -> the largest |z|, inf where not all are finite, or may not be.
+
+    results: zs, outs; parameters: x, weights, biases; place: i, the chunk, the thread, whether it has packed W; how: chunks,
+    each and rest of Prepared, whether x is sparse; scratch: as the kernel's.
+    """
+    (zs, outs), (x, weights, biases), (i, chunk, thread, is_packed) = results, parameters, place
+    (chunk_count, each, rest, sparse), (space, memory, own) = how, scratch
+    z, depth, columns = zs[i], layers.widths[i], layers.widths[i + 1]
+    first, end = chunk_bounds(layers.rows, chunk, chunk_count)
+    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
+    W, sizes, zero = Matrix(weights[i], 0, columns, 1), (layers.rows, depth, columns), z.dtype.type(0)
+    if i == 0 and sparse:
+        strip, places = Span(space, rest + thread * own), Span(memory, thread * PLACES)
+        for top in range(first, end, BATCH):
+            batch, high = Numbers(x.array, x.bits, x.start + top * depth, depth), min(BATCH, end - top)
+            zero += multiply_rows(
+                Span(zs[0], top * columns), batch, weights[0], biases[0], (high, columns), strip, places
+            )
+    elif i == 0:
+        multiply_chunk(z, Matrix(x.array, 0, depth, 1), W, biases[0], sizes, plan, where, space)
+    else:
+        multiply_chunk(z, Matrix(outs[i - 1], 0, depth, 1), W, biases[i], sizes, plan, where, space)
+    largest = largest_in(z, first * columns, end * columns)
+    return largest if zero == 0 else z.dtype.type(math.inf)
 
 
 @device
@@ -246,41 +256,66 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
     rows, is_packed, sparse = layers.rows, False, may_be_sparse and has_mostly_zeros(x)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
-        last, start, count = (
-            douts[layers.count - 1],
-            first * layers.widths[layers.count],
-            (end - first) * layers.widths[layers.count],
-        )
-        largest[thread * LINE] = max(largest[thread * LINE], largest_in(last, start, start + count))
+        last, columns = douts[layers.count - 1], layers.widths[layers.count]
+        largest[thread * LINE] = max(largest[thread * LINE], largest_in(last, first * columns, end * columns))
         for i in range(layers.count - 1, -1, -1):
-            depth, columns = layers.widths[i], layers.widths[i + 1]
             if i > 0 or needs_dx:
-                d, W = Matrix(douts[i], 0, columns, 1), transposed(Matrix(weights[i], 0, columns, 1))
-                place = Place(chunk, chunk_count, thread * layers.count + i, is_packed)
-                plan = affine.Plan(each, True, False)
-                multiply_chunk(dxs[i], d, W, zeros, (rows, columns, depth), plan, place, space)
-            if i > 0:
-                start, count = first * depth, (end - first) * depth
-                here = derive(dxs[i], masks[i - 1], ins[i], start, count, layers.codes[i - 1])
+                place = i, chunk, thread, is_packed
+                here = multiply_back(
+                    (dxs, douts), (ins, weights, masks), place, layers, (chunk_count, each), (space, zeros)
+                )
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
             pack_strips(of_x.strips, douts[0], rows, layers.widths[1], first, end)
         is_packed = True
+    phases, how_weights = (2, chunk_count), (each_dW, sparse)
+    multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, how_weights, (space_dW, zeros, largest), of_x)
+
+
+@device
+def multiply_back(gradients, inputs, place, layers, how, scratch):
+    """dxs[i] of a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in between.
+
+    -> the largest |dx|, see `derive`; 0 for the first layer. gradients: dxs, douts; inputs: inputs, weights, masks; place:
+    as in `multiply_layer`; how: chunks, each of Prepared; scratch: workspace, zeros.
+    """
+    (dxs, douts), (ins, weights, masks), (i, chunk, thread, is_packed) = gradients, inputs, place
+    (chunk_count, each), (space, zeros) = how, scratch
+    depth, columns = layers.widths[i], layers.widths[i + 1]
+    first, end = chunk_bounds(layers.rows, chunk, chunk_count)
+    d, W = Matrix(douts[i], 0, columns, 1), transposed(Matrix(weights[i], 0, columns, 1))
+    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
+    multiply_chunk(dxs[i], d, W, zeros, (layers.rows, columns, depth), plan, where, space)
+    if i == 0:
+        return dxs[0].dtype.type(0)
+    return derive(dxs[i], masks[i - 1], ins[i], first * depth, (end - first) * depth, layers.codes[i - 1])
+
+
+@device
+def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x):
+    """dW and db of all layers, a phase for each: phases: the first of them, and the chunks of each.
+
+    gradients: douts, dWs, dbs; inputs: x, inputs; how: workspace of each thread, whether x is sparse; scratch: workspace,
+    zeros, largest; of_x: Buffers.
+    """
+    thread, (phase, chunk_count) = work[0], phases
+    (douts, dWs, dbs), (x, ins) = gradients, inputs
+    (each, sparse), (space, zeros, largest), rows = how, scratch, layers.rows
     for other in range(work[1]):  # 0 times what is not finite may not be passed over
         sparse = sparse and largest[other * LINE] < math.inf
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
-        for chunk in claimed(work, 2 + i, chunk_count):
+        for chunk in claimed(work, phase + i, chunk_count):
             sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread, is_packed)
-            d, plan = Matrix(douts[i], 0, columns, 1), affine.Plan(each_dW, True, rows > SHORT)
+            d, plan = Matrix(douts[i], 0, columns, 1), affine.Plan(each, True, rows > SHORT)
             if i == 0 and sparse:
                 bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
                 product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
                 weights_gradient(dWs[0], product, bounds, thread, of_x)
             elif i == 0:
-                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space_dW)
+                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
             else:
-                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space_dW)
+                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space)
             is_packed = True
             if chunk == 0:
                 sum_rows(dbs[i], d, columns, rows)

@@ -31,7 +31,7 @@ from .simd import element_pointer, noinline
 
 SPINS = 2000  # looks at the counter before the processor is offered to other threads
 LINE = 8  # numbers of a cache line; what different threads write is so far apart
-ARGUMENTS_SIZE = 512
+ARGUMENTS_SIZE = 1024
 DONE, CANCELLED, CLAIMED = ARGUMENTS_SIZE, ARGUMENTS_SIZE + LINE, ARGUMENTS_SIZE + 2 * LINE
 CHUNKS_PER_THREAD = 16  # at the most
 

@@ -1,0 +1,383 @@
+"""Affine layers with batch normalisation between them and their activations, one after the other, in one call.
+
+    z = x @ W + b          y = gamma * (z - mean) / std + beta          out = activation(y)          the next layer's x = out
+
+Everything that a layer by itself would give is there afterwards, as in affine_stack.py. A thread keeps its rows through all
+layers. What must be known of all rows, moments forward and sums of gradients backward, each chunk finds for its own, and all
+are put together after the phase, in the same order whoever has found them (Chan, Golub and LeVeque, 1979).
+
+Measured and rejected: chunks of columns, as batch_normalization.py has them: every matrix moves from one core's cache to the
+other's and back. Forward of 784-100-100-100-100-100-10, batch 100, took 480 us so with two threads (350 with one), and
+230 to 270 by rows; backward 580, and 270 to 310.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..gemm.matrices import Span
+from ..gemm.nonzero_columns import Buffers, pack_strips, workspace_and_buffers
+from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros
+from ..runtime.arrays import flat, workspace
+from ..runtime.chunks import chunk_bounds, claimed
+from ..runtime.compiler import device
+from ..runtime.magnitude import largest_in
+from ..runtime.processors import VECTOR_BYTES, threads_for
+from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.sums import LEVELS
+from ..runtime.threads import parallel_kernel, run
+from .activations import SIGMOID
+from .affine_stack import (
+    LINE,
+    MOST_LAYERS,
+    PARALLEL_THRESHOLD,
+    AffineStack,
+    Layers,
+    activate,
+    multiply_back,
+    multiply_layer,
+    multiply_weights,
+)
+
+STATISTICS = 5  # vectors: std, mean, variance, and the new running mean and variance
+SUMS = 4  # vectors of a chunk: forward its mean and squares; backward sums of dout, of dout times xn and xc, and of xc
+LEAST_CHUNKS = 2  # so that one thread has the sums of two, to the last bit
+
+
+class NormalizedStack(AffineStack):
+    """An AffineStack, some of whose layers are normalised; see normalized_stack."""
+
+    def __init__(self, widths, activations, epsilons, dtype):
+        super().__init__(widths, activations, dtype)
+        self._normalized = np.array([one is not None for one in epsilons])
+        self._epsilons = np.array([one or 0.0 for one in epsilons], dtype)
+
+    def forward(self, x, weights, biases, norms=()):
+        """As AffineStack's -> zs, ys, outs, masks, kept, largest.
+
+        norms: of each layer that is normalised gamma, beta, running mean and variance (M,), and momentum, else None.
+        ys[i]: zs[i] normalised, where it is. kept[i]: xc, xn (N, M), std, mean, variance, and the new running mean and
+        variance (M,), or None. largest[i]: of z and all vectors, and, before sigmoid, of y; inf where not all are finite.
+        """
+        zs, ys, outs, masks, kept, dtype, rows = [], [], [], [], [], self._dtype, len(x)
+        for (_, columns), name, normalized in zip(self._layers, self._names, self._normalized, strict=True):
+            shape = rows, columns
+            z = np.empty(shape, dtype)
+            y = np.empty(shape, dtype) if normalized else z
+            zs.append(z)
+            ys.append(y)
+            outs.append(y if name == "identity" else np.empty(shape, dtype))
+            masks.append(np.empty(shape, np.bool_) if name == "relu" else None)
+            three = (np.empty(shape, dtype), np.empty(shape, dtype), np.empty(STATISTICS * columns, dtype))
+            kept.append(three if normalized else (None, None, None))
+        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        layers, _, each, rest, _, may_be_sparse = self._prepared(rows, threads)
+        chunk_count, step = self._chunks(rows, threads), SUMS * int(self._widths.max())
+        numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
+        own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
+        size = rest + threads * own
+        space = workspace(size + (2 * chunk_count + threads) * step, dtype)
+        vectors = [(None,) * 5 if one is None else one for one in norms]
+        momenta = np.array([one[4] or 0.0 for one in vectors], dtype)
+        run(
+            _forward, threads, (*map(self._slots, (zs, ys, outs)), self._slots(masks, True)),
+            tuple(self._slots([one[i] for one in kept]) for i in range(3)),
+            ((numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]), self._slots(weights), self._slots(biases)),
+            (*(self._slots([one[i] for one in vectors]) for i in range(4)), momenta, self._epsilons, self._normalized),
+            layers, (each, rest, may_be_sparse),
+            ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
+        )  # fmt: skip
+        sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
+        return (
+            zs,
+            ys,
+            outs,
+            masks,
+            [_separate(*three) for three in kept],
+            (sizes[: len(zs)], sizes[MOST_LAYERS : MOST_LAYERS + len(zs)]),
+        )
+
+    def backward(self, dout, inputs, weights, masks, needs_dx, norms=()):
+        """As AffineStack's -> dx, dWs, dbs, dnorms, largest.
+
+        norms: of each layer that is normalised gamma, xc, xn, std, else None; not of the last. dnorms: dgamma, dbeta (M,),
+        or None.
+        """
+        dxs, dWs, dbs, dgammas, dbetas, dtype = [], [], [], [], [], self._dtype
+        (rows, _), first = dout.shape, inputs[0]
+        for i, (depth, columns) in enumerate(self._layers):
+            dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
+            dWs.append(np.empty((depth, columns), dtype))
+            dbs.append(np.empty(LEVELS * columns, dtype))
+            for gradients in (dgammas, dbetas):
+                gradients.append(None if norms[i] is None else np.empty(columns, dtype))
+        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        layers, _, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
+        chunk_count, step = self._chunks(rows, threads), SUMS * int(self._widths.max())
+        numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
+        size = rest + threads * each_dW
+        whole = size + (2 * chunk_count + threads) * step
+        space, of_x = workspace_and_buffers(whole, numbers, sizes, threads, dtype, may_be_sparse)
+        vectors = [(None,) * 4 if one is None else one for one in norms]
+        run(
+            _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs, dgammas, dbetas))),
+            (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
+            (*(self._slots([one[i] for one in vectors]) for i in range(4)), self._normalized),
+            layers, (each, each_dW, may_be_sparse, needs_dx),
+            (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x,
+        )  # fmt: skip
+        dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
+        dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
+        return dxs[0], dWs, dbs, dnorms, float(largest.max())
+
+    def _chunks(self, rows, threads):
+        """One for each thread, none of them empty."""
+        return max(1, min(rows, max(LEAST_CHUNKS, threads)))
+
+
+def normalized_stack(widths, activations, epsilons, dtype):
+    """A NormalizedStack, which keeps what does not change from call to call.
+
+    epsilons: of each layer what is added to the variance, None where it is not normalised.
+    """
+    return NormalizedStack(widths, activations, epsilons, dtype)
+
+
+def _separate(xc, xn, statistics):
+    """xc, xn, and each of the statistics as an array of its own."""
+    if xc is None:
+        return None
+    return (xc, xn, *(one.copy() for one in statistics.reshape(STATISTICS, -1)))
+
+
+class Sums(NamedTuple):
+    """Memory for sums of columns: `step` numbers for each chunk, twice, for a layer and the one before it, then for each
+    thread."""
+
+    array: Any
+    step: int
+    chunk_count: int
+
+
+@device
+def sums_of(sums, i, chunk):
+    """A chunk's, for the i-th layer."""
+    return Span(sums.array, (i % 2 * sums.chunk_count + chunk) * sums.step)
+
+
+@device
+def own_sums(sums, thread):
+    return Span(sums.array, (2 * sums.chunk_count + thread) * sums.step)
+
+
+@parallel_kernel
+def _forward(work, results, kept, parameters, norms, layers, how, scratch):
+    """results: zs, ys, outs, masks; kept: xcs, xns, statistics; parameters: x, weights, biases; norms: gammas, betas,
+    running means, variances, momenta, epsilons, whether a layer is normalised; how: each and rest of Prepared, whether x may
+    be sparse; scratch: as in affine_stack, the fields of Sums, and largest."""
+    thread = work[0]
+    (zs, ys, outs, masks), (x, weights, biases), is_normalized = results, parameters, norms[6]
+    x, layers, (each, rest, may_be_sparse), (scratch, sums, largest) = Numbers(*x), Layers(*layers), how, scratch
+    sums, sparse = Sums(*sums), may_be_sparse and has_mostly_zeros(x.array)
+    for i in range(layers.count):
+        depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
+        for chunk in claimed(work, 1 + i, sums.chunk_count):
+            first, end = chunk_bounds(layers.rows, chunk, sums.chunk_count)
+            if i > 0 and is_normalized[i - 1]:
+                here = normalize_rows(i - 1, results, kept, norms, (thread, chunk, layers.rows, depth), sums)
+                largest[thread * LINE + i - 1] = max(largest[thread * LINE + i - 1], here)
+                start, count, code = first * depth, (end - first) * depth, layers.codes[i - 1]
+                activate(outs[i - 1], masks[i - 1], ys[i - 1], start, count, code)
+                if code == SIGMOID:  # NumPy may warn
+                    place = thread * LINE + MOST_LAYERS + i - 1
+                    largest[place] = max(largest[place], largest_in(ys[i - 1], start, start + count))
+            place, how_here = (i, chunk, thread, is_packed), (sums.chunk_count, each, rest, sparse)
+            here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
+            largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
+            if is_normalized[i]:
+                find_moments(sums_of(sums, i, chunk), zs[i], columns, (first, end))
+            else:
+                activate(outs[i], masks[i], zs[i], first * columns, (end - first) * columns, layers.codes[i])
+            is_packed = True
+
+
+@device
+def find_moments(found, z, columns, bounds):
+    """Of the rows within these bounds the mean of each column, and the sum of squares of what is left: two vectors."""
+    noinline()
+    (array, start), (first, end) = found, bounds
+    for j in range(start, start + 2 * columns):
+        store_scalar(array, j, 0)
+    for i in range(first, end):
+        for j in range(columns):
+            store_scalar(array, start + j, load_scalar(array, start + j) + load_scalar(z, i * columns + j))
+    for j in range(start, start + columns):
+        store_scalar(array, j, load_scalar(array, j) / (end - first))
+    for i in range(first, end):
+        for j in range(columns):
+            centred = load_scalar(z, i * columns + j) - load_scalar(array, start + j)
+            place = start + columns + j
+            store_scalar(array, place, load_scalar(array, place) + centred * centred)
+
+
+@device
+def combine_moments(own, sums, i, sizes):
+    """Mean and variance of the columns of all rows, from the moments that each chunk has found: two vectors of `own`."""
+    (array, start), (rows, columns) = own, sizes
+    for j in range(start, start + 2 * columns):
+        store_scalar(array, j, 0)
+    for chunk in range(sums.chunk_count):
+        first, end = chunk_bounds(rows, chunk, sums.chunk_count)
+        share, found = array.dtype.type(end - first) / rows, sums_of(sums, i, chunk).start
+        for j in range(columns):
+            store_scalar(array, start + j, load_scalar(array, start + j) + share * load_scalar(array, found + j))
+    for chunk in range(sums.chunk_count):
+        first, end = chunk_bounds(rows, chunk, sums.chunk_count)
+        share, found = array.dtype.type(end - first) / rows, sums_of(sums, i, chunk).start
+        for j in range(columns):
+            off = load_scalar(array, found + j) - load_scalar(array, start + j)
+            more, place = load_scalar(array, found + columns + j) / rows + share * off * off, start + columns + j
+            store_scalar(array, place, load_scalar(array, place) + more)
+
+
+@device
+def normalize_rows(i, results, kept, norms, place, sums):
+    """y, xc and xn of the i-th layer for a chunk's rows, and, of the first chunk, its statistics -> the largest number of
+    these and of what the layer has been given, inf where not all are finite; 0 for the other chunks.
+
+    place: thread, chunk, rows, columns.
+    """
+    noinline()
+    (thread, chunk, rows, columns), z, y, xc, xn = place, results[0][i], results[1][i], kept[0][i], kept[1][i]
+    gamma, beta, epsilon, own = norms[0][i], norms[1][i], norms[5][i], own_sums(sums, thread)
+    combine_moments(own, sums, i, (rows, columns))
+    array, mean = own
+    variance, std, inverse = mean + columns, mean + 2 * columns, mean + 3 * columns
+    for j in range(columns):
+        spread = math.sqrt(load_scalar(array, variance + j) + epsilon)
+        store_scalar(array, std + j, spread)
+        store_scalar(array, inverse + j, z.dtype.type(1) / spread)
+    first, end = chunk_bounds(rows, chunk, sums.chunk_count)
+    for row in range(first * columns, end * columns, columns):
+        for j in range(columns):
+            centred = load_scalar(z, row + j) - load_scalar(array, mean + j)
+            number = centred * load_scalar(array, inverse + j)
+            store_scalar(xc, row + j, centred)
+            store_scalar(xn, row + j, number)
+            store_scalar(y, row + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
+    if chunk > 0:
+        return z.dtype.type(0)
+    statistics = kept[2][i]
+    for j in range(columns):
+        store_scalar(statistics, j, load_scalar(array, std + j))
+        store_scalar(statistics, columns + j, load_scalar(array, mean + j))
+        store_scalar(statistics, 2 * columns + j, load_scalar(array, variance + j))
+    momentum, rest = norms[4][i], z.dtype.type(1) - norms[4][i]
+    for old, here in ((norms[2][i], columns), (norms[3][i], 2 * columns)):
+        for j in range(columns):
+            new = momentum * load_scalar(old, j) + rest * load_scalar(statistics, here + j)
+            store_scalar(statistics, here + 2 * columns + j, new)
+    largest = max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))
+    largest = max(largest, max(largest_in(norms[2][i], 0, columns), largest_in(norms[3][i], 0, columns)))
+    return max(largest, largest_in(statistics, 0, 2 * columns))
+
+
+@parallel_kernel
+def _backward(work, gradients, inputs, norms, layers, how, scratch, of_x):
+    """gradients: dxs, douts, dWs, dbs, dgammas, dbetas; the gradient of layer i - 1's z is that of layer i's input, changed.
+    norms: gammas, xcs, xns, stds, whether a layer is normalised. how: workspace of each layer and thread, that of each
+    thread for dW, whether x may be sparse, whether its gradient is needed. scratch: workspace, that for dW, the fields of
+    Sums, zeros, largest. The rest as in affine_stack."""
+    thread = work[0]
+    (dxs, douts, dWs, dbs, dgammas, dbetas), (x, ins, weights, masks), is_normalized = gradients, inputs, norms[4]
+    (space, space_dW, sums, zeros, largest), of_x, layers = scratch, Buffers(*of_x), Layers(*layers)
+    (each, each_dW, may_be_sparse, needs_dx), sums = how, Sums(*sums)
+    chunk_count, sparse = sums.chunk_count, may_be_sparse and has_mostly_zeros(x)
+    for i in range(layers.count - 1, -1, -1):
+        phase, columns, is_packed = layers.count - i, layers.widths[i + 1], False
+        for chunk in claimed(work, phase, chunk_count):
+            first, end = chunk_bounds(layers.rows, chunk, chunk_count)
+            here = douts[i].dtype.type(0)
+            if is_normalized[i]:
+                place = thread, chunk, layers.rows, columns
+                here = differentiate_rows(i, douts[i], (dgammas[i], dbetas[i]), norms, place, sums)
+            here = max(here, largest_in(douts[i], first * columns, end * columns))
+            if i > 0 or needs_dx:
+                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each)
+                of_dx = multiply_back((dxs, douts), (ins, weights, masks), place, layers, how_here, (space, zeros))
+                here = max(here, of_dx)
+            if i > 0 and is_normalized[i - 1]:
+                found, forward, depth = (
+                    sums_of(sums, i - 1, chunk),
+                    (norms[1][i - 1], norms[2][i - 1]),
+                    layers.widths[i],
+                )
+                sum_products(found, dxs[i], forward, depth, (first, end))
+            largest[thread * LINE] = max(largest[thread * LINE], here)
+            if i == 0 and sparse:
+                pack_strips(of_x.strips, douts[0], layers.rows, columns, first, end)
+            is_packed = True
+    phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse)
+    multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, of_weights, (space_dW, zeros, largest), of_x)
+
+
+@device
+def sum_products(found, dout, forward, columns, bounds):
+    """Of the rows within these bounds, for each column the sums of dout, dout * xn, dout * xc, and xc: four vectors."""
+    noinline()
+    (array, start), (xc, xn), (first, end) = found, forward, bounds
+    for j in range(start, start + 4 * columns):
+        store_scalar(array, j, 0)
+    for row in range(first * columns, end * columns, columns):
+        for j in range(columns):
+            number, centred, place = load_scalar(dout, row + j), load_scalar(xc, row + j), start + j
+            store_scalar(array, place, load_scalar(array, place) + number)
+            of_gamma = load_scalar(array, place + columns) + number * load_scalar(xn, row + j)
+            store_scalar(array, place + columns, of_gamma)
+            place += 2 * columns
+            store_scalar(array, place, load_scalar(array, place) + number * centred)
+            store_scalar(array, place + columns, load_scalar(array, place + columns) + centred)
+
+
+@device
+def differentiate_rows(i, dout, results, norms, place, sums):
+    """dout, the gradient of the i-th layer's y, becomes that of its z, for a chunk's rows, as batch_normalization.py has it.
+
+    -> of the first chunk the largest number of the gradients in `results`; 0 for the others. The mean that is taken off is
+    not summed up from what it is taken off from: its terms' sums are known. place: as above.
+    """
+    noinline()
+    (thread, chunk, rows, columns), (dgamma, dbeta) = place, results
+    array, start = own_sums(sums, thread)
+    gamma, xc, std, half, two = norms[0][i], norms[1][i], norms[3][i], dout.dtype.type(0.5), dout.dtype.type(2)
+    for j in range(start, start + 4 * columns):
+        store_scalar(array, j, 0)
+    for other in range(sums.chunk_count):
+        found = sums_of(sums, i, other).start
+        for j in range(4 * columns):
+            store_scalar(array, start + j, load_scalar(array, start + j) + load_scalar(array, found + j))
+    if chunk == 0:
+        for j in range(columns):
+            store_scalar(dbeta, j, load_scalar(array, start + j))
+            store_scalar(dgamma, j, load_scalar(array, start + columns + j))
+    for j in range(start, start + columns):
+        spread = load_scalar(std, j - start)
+        direct = load_scalar(gamma, j - start) / spread
+        dstd = -direct / spread * load_scalar(array, j + 2 * columns)
+        centred = two / rows * (half * dstd / spread)
+        mean = (direct * load_scalar(array, j) + centred * load_scalar(array, j + 3 * columns)) / rows
+        store_scalar(array, j, direct)
+        store_scalar(array, j + columns, centred)
+        store_scalar(array, j + 2 * columns, mean)
+    first, end = chunk_bounds(rows, chunk, sums.chunk_count)
+    for row in range(first * columns, end * columns, columns):
+        for j in range(columns):
+            direct = load_scalar(array, start + j) * load_scalar(dout, row + j)
+            centred = load_scalar(array, start + columns + j) * load_scalar(xc, row + j)
+            store_scalar(dout, row + j, direct + centred - load_scalar(array, start + 2 * columns + j))
+    if chunk > 0:
+        return dout.dtype.type(0)
+    return max(largest_in(dgamma, 0, columns), largest_in(dbeta, 0, columns))
