@@ -54,7 +54,7 @@ def norm(n):
 
 relu, pool, drop = Relu, lambda: Pooling(2, 2, 2), Dropout
 np.random.seed(0)
-layers, last = [NETWORK], SoftmaxWithLoss()
+layers = [NETWORK]
 owners = [layer for layer in layers if hasattr(layer, "gamma") or hasattr(layer, "W") for _ in range(2)]
 optimizer = Adam() if isinstance(layers[0], Convolution) else SGD()
 (images, labels), _ = load_mnist()
@@ -62,20 +62,29 @@ images = np.asarray(images, np.float32)
 if isinstance(layers[0], Convolution):
     images = images.reshape(-1, 1, 28, 28)
 
-def loss(x, t):
-    for layer in layers:
-        x = layer.forward(x)
-    return last.forward(x, t)
+class Network:
+    def __init__(self):
+        self.layers, self.last = layers, SoftmaxWithLoss()
+
+    def loss(self, x, t):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return self.last.forward(x, t)
+
+    def gradient(self, x, t):
+        self.loss(x, t)
+        dout = self.last.backward()
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return {key: getattr(owner, key[1]) for key, owner in zip(params, owners)}
+
+network = Network()
 
 def step():
     rows = np.random.choice(len(images), 100)
     x, t = images[rows], labels[rows]
-    loss(x, t)
-    dout = last.backward()
-    for layer in reversed(layers):
-        dout = layer.backward(dout)
-    optimizer.update(params, {key: getattr(owner, key[1]) for key, owner in zip(params, owners)})
-    return loss(x, t)
+    optimizer.update(params, network.gradient(x, t))
+    return network.loss(x, t)
 
 times, losses = [], []
 while len(times) < float(sys.argv[2]) or sum(times) < float(sys.argv[1]):

@@ -49,9 +49,10 @@ def optimizer_update(rng, shape, dtype):
     return [Adam(1e-6).rule, parameters, gradients, rng.random((2, *shape)).astype(dtype)]
 
 
-def adam_update(rng, shape, dtype):
+def exact_update(rng, shape, dtype):
     arrays = [rng.standard_normal(shape).astype(dtype) for _ in range(3)]
-    return [*arrays, rng.random(shape).astype(dtype), 1e-6, 0.9, 0.999, 1e-7]
+    state = [[arrays[2]], [rng.random(shape).astype(dtype)]]
+    return ["adam", [arrays[0]], [arrays[1]], state, [1e-6, 0.9, 0.999, 1e-7], 1e18]
 
 
 def convolution_forward(rng, shape, dtype):
@@ -123,7 +124,7 @@ CASES = {
     "softmax_cross_entropy_forward": (softmax_cross_entropy_forward, SOFTMAX_SHAPES),
     "softmax_cross_entropy_backward": (softmax_cross_entropy_backward, SOFTMAX_SHAPES),
     "optimizer_update": (optimizer_update, ELEMENTWISE_SHAPES),
-    "adam_update": (adam_update, ELEMENTWISE_SHAPES),
+    "exact_update": (exact_update, ELEMENTWISE_SHAPES),
     "tanh_forward": (relu_forward, ELEMENTWISE_SHAPES),
     "convolution_forward": (convolution_forward, CONVOLUTION_SHAPES),
     "convolution_backward": (convolution_backward, CONVOLUTION_SHAPES),

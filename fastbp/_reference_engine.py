@@ -14,6 +14,7 @@ from ._reference_layers import (
     affine_backward,
     affine_forward,
     dropout_mask,
+    largest_magnitude,
 )
 
 
@@ -26,30 +27,33 @@ def optimizer_update(rule, parameters, gradients, state):
     _RULES[rule.name](parameters, gradients, state, rule.steps + 1, *map(parameters.dtype.type, rule.settings))
 
 
-def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
-    """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
+def exact_update(name, parameters, gradients, state, settings, tame):
+    """One update in place -> whether it was made: where some |gradient| is not below `tame`, nothing is changed.
 
-    m += (1 - beta1) * (gradients - m); v += (1 - beta2) * (gradients² - v); parameters -= rate * m / (sqrt(v) + epsilon).
+    name: a key of EXACT_CODES. parameters, gradients: as many arrays (any shape, C-contiguous, of one dtype); state: a list
+    of such arrays for each slot of the rule. settings: for "sgd" the rate; for "adam" the rate with its corrections, beta1,
+    beta2 and epsilon: m += (1 - beta1) * (g - m), v += (1 - beta2) * (g^2 - v), p -= rate * m / (sqrt(v) + epsilon); for the
+    others the rate, momentum or decay, and epsilon.
     """
-    number = parameters.dtype.type
-    m += number(1 - beta1) * (gradients - m)
-    v += number(1 - beta2) * (gradients**2 - v)
-    parameters -= number(rate) * m / (np.sqrt(v) + number(epsilon))
-
-
-def rule_update(name, parameters, gradients, slot, settings):
-    """A rule with one slot, in place (any shape, C-contiguous), to the last bit as array code does it.
-
-    name: "momentum", "nesterov", "nesterov until 2020", "adagrad" or "rmsprop"; settings: rate, momentum or decay, epsilon.
-    """
-    rate, decay, epsilon = map(parameters.dtype.type, settings)
-    if name == "nesterov until 2020":
-        slot *= decay
-        slot -= rate * gradients
-        parameters += decay * decay * slot
-        parameters -= (1 + decay) * rate * gradients
-    else:
-        _RULES[name](parameters, gradients, [slot], 0, rate, decay, None, epsilon)
+    if not all(largest_magnitude(one) < tame for one in gradients):
+        return False
+    for p, g, *slots in zip(parameters, gradients, *state, strict=True):
+        number = p.dtype.type
+        if name == "adam":
+            (rate, beta1, beta2, epsilon), (m, v) = settings, slots
+            m += number(1 - beta1) * (g - m)
+            v += number(1 - beta2) * (g**2 - v)
+            p -= number(rate) * m / (np.sqrt(v) + number(epsilon))
+        elif name == "nesterov until 2020":
+            (rate, decay, _), (slot,) = map(number, settings), slots
+            slot *= decay
+            slot -= rate * g
+            p += decay * decay * slot
+            p -= (1 + decay) * rate * g
+        else:
+            rate, decay, epsilon = (*map(number, settings), None, None)[:3]
+            _RULES[name](p, g, slots, 0, rate, decay, None, epsilon)
+    return True
 
 
 def _sgd(p, g, state, step, rate, *_):

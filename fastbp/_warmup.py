@@ -171,8 +171,12 @@ def _optimizers(dtype: str) -> None:
     optimizer = SGD(backend="numba")
     optimizer.update({"W": np.ones(2, dtype)}, {"W": np.ones(2, dtype)})
     one, other, m, v = np.ones((4, 2), dtype)
-    optimizer._kernels.adam_update(one, other, m, v, 0.1, 0.9, 0.999, 1e-7)
-    optimizer._kernels.rule_update("adagrad", one, other, m, (0.1, 0.0, 1e-7))
+    for name, state, settings in (
+        ("sgd", [], [0.1]),
+        ("adagrad", [[m]], [0.1, 0.0, 1e-7]),
+        ("adam", [[m], [v]], [0.1, 0.9, 0.999, 1e-7]),
+    ):
+        optimizer._kernels.exact_update(name, [one], [other], state, settings, 1e18)
     optimizer._kernels.sum_of_squares(one)  # weight decay in scripts
     program = np.array([[0, 1, 0, 0]]), np.array([1]), 2
     optimizer._kernels.run_program(program, [one], (), [other])  # optimizers in scripts

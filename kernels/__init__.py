@@ -30,8 +30,9 @@ Arguments come in one order: outputs, inputs, sizes, options; arrays that travel
 
 from .engine.data import prepare_data
 from .engine.evaluation import count_correct
+from .engine.exact_update import exact_update
 from .engine.step import batch_gradient, train_steps
-from .engine.update import adam_update, optimizer_update, rule_update
+from .engine.update import optimizer_update
 from .layers.activations import activation_backward, activation_forward
 from .layers.affine import affine_backward, affine_forward
 from .layers.affine_stack import affine_stack
@@ -60,7 +61,6 @@ from .runtime.magnitude import largest_magnitude
 __all__ = [
     "activation_backward",
     "activation_forward",
-    "adam_update",
     "affine_backward",
     "affine_forward",
     "affine_stack",
@@ -76,6 +76,7 @@ __all__ = [
     "count_correct",
     "dropout_backward",
     "dropout_forward",
+    "exact_update",
     "im2col",
     "largest_magnitude",
     "leaky_relu_backward",
@@ -88,7 +89,6 @@ __all__ = [
     "random_doubles",
     "relu_backward",
     "relu_forward",
-    "rule_update",
     "run_program",
     "seeded_dropout_forward",
     "sigmoid_backward",

@@ -273,40 +273,6 @@ def test_inputs_are_left_as_they_are(layout):
     np.testing.assert_array_equal(dout, before[1])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("shape", [(), (5,), (400, 500)])
-def test_updates_are_exact(shape, dtype, threads):
-    import fastbp
-
-    fastbp.set_num_threads(threads)
-    try:
-        arrays = [np.asarray(np.abs(RNG.standard_normal(shape)), dtype) for _ in range(4)]
-        results = []
-        for module in (kernels, reference):
-            own = [np.array(array) for array in arrays]
-            module.adam_update(*own, 0.01, 0.9, 0.999, 1e-7)
-            results.append(own)
-        for actual, expected in zip(*results, strict=True):
-            np.testing.assert_array_equal(actual, expected)
-    finally:
-        fastbp.set_num_threads(None)
-
-
-@pytest.mark.parametrize("name", ["momentum", "nesterov", "nesterov until 2020", "adagrad", "rmsprop"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("shape", [(), (5,), (400, 500)])
-def test_rules_with_one_slot_are_exact(shape, dtype, name):
-    arrays = [np.asarray(np.abs(RNG.standard_normal(shape)), dtype) for _ in range(3)]
-    results = []
-    for module in (kernels, reference):
-        own = [np.array(array) for array in arrays]
-        module.rule_update(name, *own, (0.01, 0.9, 1e-7))
-        results.append(own)
-    for actual, expected in zip(*results, strict=True):
-        np.testing.assert_array_equal(actual, expected)
-
-
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_weight_that_is_not_finite_meets_no_zeros_but_the_inputs_own(value):
     """Found by tests/test_inputs.py: the numba backend multiplied it by the zeros around dout."""

@@ -27,7 +27,7 @@ from .estimates import seconds_of_product
 from .idling import Idling
 from .operations import is_silent, is_tame, kernels
 from .recognition import function_node
-from .recompiling import INSTALLED, LOOKING, recompiled
+from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
 
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights", "w"}  # names in a method that is looked into
@@ -45,7 +45,7 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     wrap: how the calls are made, see `calls`; idling: what notes their sizes.
     """
     code = method.__code__
-    if OF_NETWORKS.isdisjoint(code.co_names) or code.co_freevars or any(one in code.co_filename for one in INSTALLED):
+    if OF_NETWORKS.isdisjoint(code.co_names) or code.co_freevars or is_installed(code):
         return None
     node = function_node(method)
     if node is None or node.decorator_list:

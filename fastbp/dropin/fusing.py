@@ -21,7 +21,7 @@ from .idling import Idling, NeverIdling
 from .operations import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
-from .recompiling import INSTALLED, LOOKING, recompiled
+from .recompiling import LOOKING, is_installed, recompiled
 from .statements import Run, operations_in, own_function, runs_in, split
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
@@ -47,7 +47,7 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
     """
     code = method.__code__
     names = {*code.co_names, *code.co_varnames}
-    if RATES.isdisjoint(names) or any(one in code.co_filename for one in INSTALLED):
+    if RATES.isdisjoint(names) or is_installed(code):
         return None
     if not LOOKING.isdisjoint(names) or code.co_freevars or code.co_flags & 0x2A0:
         return None  # a closure, or a generator or coroutine

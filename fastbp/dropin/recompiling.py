@@ -10,7 +10,12 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 
 LOOKING = {"locals", "globals", "vars", "eval", "exec", "dir"}  # by which a method would see what is put into it
-INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))  # what is there need not be read
+_INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))
+
+
+def is_installed(code: CodeType) -> bool:
+    """Whether a function is of Python's library or an installed package, which need not be read."""
+    return any(one in code.co_filename for one in _INSTALLED)
 
 
 def recompiled(method: FunctionType, owner: str, node: ast.FunctionDef, names: Mapping[str, Any]) -> FunctionType:

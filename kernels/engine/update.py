@@ -10,7 +10,7 @@ Adam, AdamW            m += (1 - beta1) * (g - m); v += (1 - beta2) * (g^2 - v);
                        rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)     (Kingma, Ba 2015; Loshchilov, Hutter 2019)
 
 They are the book's (common/optimizer.py), where epsilon is 1e-7. Each is stated once, and compiled twice: for training
-steps, where a * b + c may be rounded once, and exactly as array code rounds, for `adam_update` and `rule_update`. Until
+steps, where a * b + c may be rounded once, and exactly as array code rounds, for exact_update.py. Until
 2020 the book had another Nesterov, which changed v first: p += momentum^2 * v - (1 + momentum) * rate * g, with the new v.
 """
 
@@ -23,13 +23,8 @@ import numpy as np
 
 from ..gemm.matrices import Span
 from ..runtime.arrays import flat
-from ..runtime.chunks import chunks
 from ..runtime.compiler import device, kernel
-from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
-from ..runtime.threads import parallel_kernel, run
-
-PARALLEL_THRESHOLD = 30_000  # numbers; from here on two threads take 0.65 to 0.9 of the time, in a script's step too
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE, NESTEROV_UNTIL_2020 = range(8)
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
@@ -63,32 +58,12 @@ def optimizer_update(rule, parameters, gradients, state):
     _update(flat(parameters), flat(state), flat(gradients), (CODES[rule.name], settings, rule.steps + 1))
 
 
-def adam_update(parameters, gradients, m, v, rate, beta1, beta2, epsilon):
-    """Adam in place (any shape, C-contiguous), the corrections in `rate`, to the last bit as array code does it:
-
-    m += (1 - beta1) * (gradients - m); v += (1 - beta2) * (gradients² - v); parameters -= rate * m / (sqrt(v) + epsilon).
-    """
-    number = parameters.dtype.type
-    settings = number(rate), number(1 - beta1), number(1 - beta2), number(epsilon)
-    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
-    run(_adam, threads, flat(parameters), flat(m), flat(v), flat(gradients), settings)
-
-
-def rule_update(name, parameters, gradients, slot, settings):
-    """A rule with one slot, in place (any shape, C-contiguous), to the last bit as array code does it.
-
-    name: "momentum", "nesterov", "nesterov until 2020", "adagrad" or "rmsprop"; settings: rate, momentum or decay, epsilon.
-    """
-    rate, decay, epsilon = settings
-    rule = EXACT_CODES[name], np.array([rate, decay, 0, epsilon, 0]), 0
-    threads = threads_for(parameters.size, PARALLEL_THRESHOLD)
-    run(_one_slot, threads, flat(parameters), flat(slot), flat(gradients), rule)
-
-
-@device
-def sgd_range(p, g, count, rate):
+def _sgd_range(p, g, count, rate):
     for i in range(count):
         store_scalar(p.array, p.start + i, load_scalar(p.array, p.start + i) - rate * load_scalar(g.array, g.start + i))
+
+
+sgd_range, sgd_range_exact = device(_sgd_range), device(_sgd_range, exact=True)
 
 
 def _adam_range(p, m, v, g, count, settings):
@@ -106,18 +81,6 @@ def _adam_range(p, m, v, g, count, settings):
 
 
 adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=True)
-
-
-@parallel_kernel(exact=True)
-def _adam(work, p, m, v, g, settings):
-    for first, end in chunks(work, 1, p.size):
-        adam_range_exact(Span(p, first), Span(m, first), Span(v, first), Span(g, first), end - first, settings)
-
-
-@parallel_kernel(exact=True)
-def _one_slot(work, p, s, g, rule):
-    for first, end in chunks(work, 1, p.size):
-        one_slot_range_exact(Span(p, first), Span(s, first), Span(g, first), end - first, Rule(*rule))
 
 
 @kernel
