@@ -11,6 +11,7 @@ from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
 import fastbp
 from fastbp.bench.dropin import write_common
 from fastbp.dropin import arguments, dropped_gradient
+from fastbp.dropin.arguments import PASS
 from fastbp.dropin.fast_optimizers import RULES, UPDATES, updating
 
 
@@ -198,6 +199,18 @@ def test_rules_are_array_code_s_to_the_last_bit(rule):
     for name, arrays in {**state, "p": params}.items():
         for array, wanted in zip(arrays, expected[name], strict=True):
             np.testing.assert_array_equal(array, wanted, err_msg=name)
+
+
+def test_parameters_in_one_memory_are_left():
+    """Threads might change at once what Python changes one after the other."""
+    flat, grads = np.zeros(10_000), {"whole": np.ones(10_000), "half": np.ones(5_000)}
+    optimizer = type("Optimizer", (), {"lr": 0.1})()
+    update = updating(RULES["SGD"])
+    assert update(optimizer, {"whole": flat, "half": flat[5_000:]}, grads) is PASS
+    assert update(optimizer, {"whole": flat, "half": grads["half"]}, grads) is PASS
+    assert not flat.any()
+    assert update(optimizer, {"whole": flat, "half": np.zeros(5_000)}, grads) is None
+    assert (flat == -0.1).all()
 
 
 def _keyed(rule, arrays):

@@ -33,7 +33,6 @@ from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .recognition import class_version, digest, function_node, function_version
-from .recompiling import is_installed
 from .stacking import note
 from .writing import can_stand_alone, lazy_attributes, written
 
@@ -187,8 +186,6 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         _consider_class(made, body)
     elif isinstance(own.get("update"), FunctionType):
         _consider_optimizer(made, body)
-    if not is_layer and is_installed(body.__code__):
-        return made  # importing matplotlib makes 900 classes
     if _consider_methods(made, is_layer) and not is_layer:
         _note_programs(made, body)
     return made
@@ -245,12 +242,10 @@ def _consider_optimizer(made: type, body: FunctionType) -> None:
     """By the text of `update`: what the other methods do, its defaults for one, does not matter.
 
     Where it does not take params and grads it is something else, and its file need not be read: importing matplotlib
-    took 0.3 s longer, for six classes with such a method. Of installed packages, these are to be their names.
+    took 0.3 s longer, for six classes with such a method.
     """
     update, node = vars(made)["update"], None
-    code = update.__code__
-    is_likely = not is_installed(code) or code.co_varnames[1:3] == ("params", "grads")
-    if is_likely and (code.co_argcount, code.co_kwonlyargcount) == (3, 0):
+    if (update.__code__.co_argcount, update.__code__.co_kwonlyargcount) == (3, 0):
         node = function_node(update)
     rule = None if node is None else UPDATES.get(digest(node))
     if rule is None and made.__name__.lower() not in {one.name for one in UPDATES.values()}:

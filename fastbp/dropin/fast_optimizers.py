@@ -122,7 +122,8 @@ def _arrays(params: Any, grads: Any, slots: list[Any], least: float) -> list[lis
             if not is_array(array) or not array.flags.carray:
                 return None
     found = [parameters, gradients, *state]
-    if len({id(one) for arrays in found for one in arrays}) < len(parameters) * len(found):
-        return None  # an array that is there twice would be updated from what was updated
+    owners = {id(one if one.base is None else one.base) for arrays in found for one in arrays}
+    if len(owners) < len(parameters) * len(found):
+        return None  # threads might change at once what is one after the other here
     found[1] = [one if one.flags.carray else np.ascontiguousarray(one) for one in gradients]
     return found

@@ -1,7 +1,8 @@
 """What L2 regularisation computes of a network's weights, in one pass and without a temporary array.
 
 Measured and rejected: a gradient plus a factor times the weights, in one pass. NumPy uses the product's memory for the
-sum, and in a step of a script it took as long (784x100: 88 us, here 86), for 100x100 less (26, here 30).
+sum, and in a step of a script it took as long (784x100: 88 us, here 86), for 100x100 less (26, here 30). On an EPYC (Zen 5)
+neither: a step of 784-100-100-100-100-100-10 took 650 to 660 us with either, in two threads.
 """
 
 from __future__ import annotations
