@@ -45,8 +45,14 @@ def define(source, folder):
     file = folder / f"variant{next(NUMBERS)}.py"
     file.write_text(source, "utf-8")
     spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module, before = importlib.util.module_from_spec(spec), sys.dont_write_bytecode
+    sys.dont_write_bytecode = (
+        True  # of a file that is written again at once, as long, Python would take what it has compiled
+    )
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
     return module
 
 
