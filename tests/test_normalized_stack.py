@@ -9,7 +9,7 @@ import pytest
 from conftest import TOLERANCE
 
 from fastbp import kernels, reference, set_num_threads
-from fastbp.kernels.layers import normalized_stack
+from fastbp.kernels.layers import affine_stack
 
 STACKS = [
     ((784, 50, 33, 10), ("relu", "relu", "identity"), (True, True, False)),
@@ -21,7 +21,7 @@ STACKS = [
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(normalized_stack, "PARALLEL_THRESHOLD", 0)
+    monkeypatch.setattr(affine_stack, "PARALLEL_THRESHOLD", 0)
     set_num_threads(request.param)
     yield request.param
     set_num_threads(None)
@@ -90,7 +90,7 @@ def test_inputs_of_every_dtype(input_dtype, density, threads):
 
 
 def test_one_thread_and_two_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr(normalized_stack, "PARALLEL_THRESHOLD", 0)
+    monkeypatch.setattr(affine_stack, "PARALLEL_THRESHOLD", 0)
     (widths, activations, normalized), made = STACKS[0], []
     for threads in (1, 2):
         set_num_threads(threads)

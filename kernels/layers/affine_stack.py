@@ -38,6 +38,7 @@ from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
 from ..runtime.sums import LEVELS
 from ..runtime.threads import parallel_kernel, run
+from ..runtime.tuning import Tuning
 from . import affine
 from .activations import CODES, IDENTITY, RELU
 from .affine import Place, multiply_chunk, sum_rows, transposed
@@ -46,12 +47,11 @@ from .sigmoid import sigmoid_range
 # Affine ones. Kernels are compiled for as many arrays of each kind as there may be layers, and a call looks at those too
 # that are not there: with 8 a step of three calls takes 12 us longer than with 3, and compiling 0.6 s longer.
 MOST_LAYERS, FEW_LAYERS = 8, 3
-# Multiplications, zeros among them. Two threads take 0.55 to 0.75 of the time, but what both have read of W, the script's
-# own update must fetch back: forward, backward and update of 784-50-10, batch 100, took 380 us with one and 440 with two; a
-# script's whole step of 784-100-10 as long or 10 % less with two.
-PARALLEL_THRESHOLD = 6_000_000
+# Multiplications, zeros among them: from the second on, all threads take part; between them, where it is found to repay.
+LEAST_SHARED, PARALLEL_THRESHOLD = 1_000_000, 20_000_000
 LINE = 2 * MOST_LAYERS  # numbers of a thread's own, whole cache lines of them
 MOST_KEPT = 16  # of as many numbers of rows
+_tuning = Tuning()
 _PLACE = np.dtype(np.int32)
 _BITS = {size: np.dtype(f"i{size}") for size in (1, 4, 8)}
 
@@ -103,7 +103,7 @@ class AffineStack:
             zs.append(z)
             outs.append(z if name == "identity" else np.empty((rows, columns), dtype))
             masks.append(np.empty((rows, columns), np.bool_) if name == "relu" else None)
-        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        threads = self.threads_for(rows, True)
         layers, chunk_count, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
@@ -128,7 +128,7 @@ class AffineStack:
             dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
             dWs.append(np.empty((depth, columns), dtype))
             dbs.append(np.empty(LEVELS * columns, dtype))
-        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        threads = self.threads_for(rows, False)
         layers, chunk_count, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
         numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
         size = rest + threads * each_dW
@@ -140,6 +140,13 @@ class AffineStack:
             (scratch, scratch[rest:size], self._zeros, largest), of_x,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
+
+    def threads_for(self, rows, is_first):
+        """How many threads a call has; is_first: of a step, which is a forward and a backward, or a forward alone."""
+        work = rows * self._products
+        if LEAST_SHARED <= work < PARALLEL_THRESHOLD and threads_for(work, 0) > 1:
+            return threads_for(work, 0) if (_tuning.next_call() if is_first else _tuning.shares) else 1
+        return threads_for(work, PARALLEL_THRESHOLD)
 
     def _prepared(self, rows, threads):
         """Chunks have about 128 rows; there is at least one for each thread, and at most as many as can be counted."""

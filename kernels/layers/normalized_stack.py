@@ -33,7 +33,6 @@ from .activations import SIGMOID
 from .affine_stack import (
     LINE,
     MOST_LAYERS,
-    PARALLEL_THRESHOLD,
     AffineStack,
     Layers,
     activate,
@@ -73,9 +72,9 @@ class NormalizedStack(AffineStack):
             masks.append(np.empty(shape, np.bool_) if name == "relu" else None)
             three = (np.empty(shape, dtype), np.empty(shape, dtype), np.empty(STATISTICS * columns, dtype))
             kept.append(three if normalized else (None, None, None))
-        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        threads = self.threads_for(rows, True)
         layers, _, each, rest, _, may_be_sparse = self._prepared(rows, threads)
-        chunk_count, step = self._chunks(rows, threads), SUMS * int(self._widths.max())
+        chunk_count, step = _chunks_of(rows), SUMS * int(self._widths.max())
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
         size = rest + threads * own
@@ -114,9 +113,9 @@ class NormalizedStack(AffineStack):
             dbs.append(np.empty(LEVELS * columns, dtype))
             for gradients in (dgammas, dbetas):
                 gradients.append(None if norms[i] is None else np.empty(columns, dtype))
-        threads = threads_for(rows * self._products, PARALLEL_THRESHOLD)
+        threads = self.threads_for(rows, False)
         layers, _, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
-        chunk_count, step = self._chunks(rows, threads), SUMS * int(self._widths.max())
+        chunk_count, step = _chunks_of(rows), SUMS * int(self._widths.max())
         numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
         size = rest + threads * each_dW
         whole = size + (2 * chunk_count + threads) * step
@@ -133,10 +132,6 @@ class NormalizedStack(AffineStack):
         dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
         return dxs[0], dWs, dbs, dnorms, float(largest.max())
 
-    def _chunks(self, rows, threads):
-        """One for each thread, none of them empty."""
-        return max(1, min(rows, max(LEAST_CHUNKS, threads)))
-
 
 def normalized_stack(widths, activations, epsilons, dtype):
     """A NormalizedStack, which keeps what does not change from call to call.
@@ -144,6 +139,11 @@ def normalized_stack(widths, activations, epsilons, dtype):
     epsilons: of each layer what is added to the variance, None where it is not normalised.
     """
     return NormalizedStack(widths, activations, epsilons, dtype)
+
+
+def _chunks_of(rows):
+    """As many as there are threads, whether they take part or not, so that sums are the same; none of them empty."""
+    return max(1, min(rows, max(LEAST_CHUNKS, threads_for(1, 0))))
 
 
 def _separate(xc, xn, statistics):
