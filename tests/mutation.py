@@ -202,7 +202,7 @@ FAULTS = [
     Fault("kernels/layers/normalized_stack.py", "(i % 2 * sums.chunk_count + chunk)", "chunk", "normalized_stack -k numpy_backend"),
     Fault("kernels/layers/normalized_stack.py", "(2 * sums.chunk_count + thread)", "2 * sums.chunk_count", "normalized_stack -k numpy_backend"),
     Fault("kernels/layers/normalized_stack.py", "(direct * load_scalar(array, j) + centred", "(0 * load_scalar(array, j) + centred", "normalized_stack -k numpy_backend"),
-    Fault("kernels/layers/normalized_stack.py", "min(rows, max(LEAST_CHUNKS, threads_for(1, 0)))", "threads_for(1, 0)", "normalized_stack -k bits"),
+    Fault("kernels/layers/normalized_stack.py", "min(rows, max(LEAST_CHUNKS, min(threads_for(1, 0), rows // ROWS_OF_CHUNK)))", "threads_for(1, 0)", "normalized_stack -k bits"),
     Fault("kernels/layers/normalized_stack.py", "max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))", "gamma.dtype.type(0)", "normalized_stack -k not_finite"),
     Fault("kernels/layers/normalized_stack.py", "max(largest_in(dgamma, 0, columns), largest_in(dbeta, 0, columns))", "dgamma.dtype.type(0)", "normalized_stack -k gradients_that"),
     Fault("kernels/layers/normalized_stack.py", "max(largest[place], largest_in(ys[i - 1], start, start + count))", "largest[place]", "normalized_stack -k sigmoid"),

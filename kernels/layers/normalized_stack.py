@@ -43,7 +43,9 @@ from .affine_stack import (
 
 STATISTICS = 5  # vectors: std, mean, variance, and the new running mean and variance
 SUMS = 4  # vectors of a chunk: forward its mean and squares; backward sums of dout, of dout times xn and xc, and of xc
-LEAST_CHUNKS = 2  # so that one thread has the sums of two, to the last bit
+# Chunks of a phase, whether one thread has them or several, so that sums are the same. As many as there are threads, if that
+# leaves each some rows: of 100 rows on 64 processors three.
+LEAST_CHUNKS, ROWS_OF_CHUNK = 2, 32
 
 
 class NormalizedStack(AffineStack):
@@ -142,8 +144,8 @@ def normalized_stack(widths, activations, epsilons, dtype):
 
 
 def _chunks_of(rows):
-    """As many as there are threads, whether they take part or not, so that sums are the same; none of them empty."""
-    return max(1, min(rows, max(LEAST_CHUNKS, threads_for(1, 0))))
+    """How many chunks so many rows are, none of them empty."""
+    return max(1, min(rows, max(LEAST_CHUNKS, min(threads_for(1, 0), rows // ROWS_OF_CHUNK))))
 
 
 def _separate(xc, xn, statistics):
