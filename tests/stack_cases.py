@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from conftest import TOLERANCE
 from dropin_cases import assert_same
 
 LAYERS = """
@@ -284,6 +285,21 @@ def steps(networks, inputs, count=4, rate=1e-3):
                 if hasattr(layer, "W"):
                     layer.W -= rate * layer.dW
                     layer.b -= rate * layer.db
+
+
+def assert_alike(actual, expected, dtype=np.float64):
+    """What two backends' stacks give, as flat lists: within rounding, and masks the same."""
+    tolerance = 100 * TOLERANCE[np.dtype(dtype).name]
+    for one, other in zip(actual, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is None:
+            continue
+        assert np.shape(one) == np.shape(other)
+        if isinstance(other, np.ndarray) and other.dtype == bool:
+            np.testing.assert_array_equal(one, other)
+        else:
+            off = np.max(np.abs(np.asarray(one, float) - other), initial=0)
+            assert off <= tolerance * max(np.max(np.abs(other), initial=0), 1)
 
 
 def compiled(counts, name):

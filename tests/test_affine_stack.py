@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import TOLERANCE
+from stack_cases import assert_alike
 
 from fastbp import kernels, reference, set_num_threads
 from fastbp.kernels.layers import affine_stack
@@ -44,20 +44,6 @@ def both_ways(module, widths, activations, given, needs_dx=True):
     zs, outs, masks, largest = stack.forward(x, weights, biases)
     dx, dWs, dbs, largest_dx = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx)
     return [*zs, *outs, *masks, *largest, dx, *dWs, *dbs, largest_dx]
-
-
-def assert_alike(actual, expected, dtype):
-    tolerance = TOLERANCE[np.dtype(dtype).name]
-    for one, other in zip(actual, expected, strict=True):
-        assert (one is None) == (other is None)
-        if one is None:
-            continue
-        assert np.shape(one) == np.shape(other)
-        if isinstance(other, np.ndarray) and other.dtype == bool:
-            np.testing.assert_array_equal(one, other)
-        else:
-            scale = np.max(np.abs(other), initial=0)
-            assert np.max(np.abs(np.asarray(one, float) - other), initial=0) <= 100 * tolerance * max(scale, 1)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 100, 300])

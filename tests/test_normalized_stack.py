@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import TOLERANCE
+from stack_cases import assert_alike
 
 from fastbp import kernels, reference, set_num_threads
 from fastbp.kernels.layers import affine_stack
@@ -56,20 +56,6 @@ def both_ways(module, widths, activations, given, needs_dx=True):
     np.testing.assert_array_equal(dout, before)
     several = [one for few in (*kept, *dnorms) for one in (few if few is not None else [None])]
     return [*zs, *ys, *outs, *masks, *itertools.chain(*sizes), dx if needs_dx else None, *dWs, *dbs, largest, *several]
-
-
-def assert_alike(actual, expected):
-    for one, other in zip(actual, expected, strict=True):
-        assert (one is None) == (other is None)
-        if one is None:
-            continue
-        assert np.shape(one) == np.shape(other)
-        if isinstance(other, np.ndarray) and other.dtype == bool:
-            np.testing.assert_array_equal(one, other)
-        else:
-            scale = np.max(np.abs(other), initial=0)
-            off = np.max(np.abs(np.asarray(one, float) - other), initial=0)
-            assert off <= 1000 * TOLERANCE["float64"] * max(scale, 1)
 
 
 @pytest.mark.parametrize("rows", [4, 5, 100, 300])
