@@ -30,10 +30,10 @@ def optimizer_update(rule, parameters, gradients, state):
 def exact_update(name, parameters, gradients, state, settings, tame):
     """One update in place -> whether it was made: where some |gradient| is not below `tame`, nothing is changed.
 
-    name: a key of EXACT_CODES. parameters, gradients: as many arrays (any shape, C-contiguous, of one dtype); state: a list
-    of such arrays for each slot of the rule. settings: for "sgd" the rate; for "adam" the rate with its corrections, beta1,
-    beta2 and epsilon: m += (1 - beta1) * (g - m), v += (1 - beta2) * (g^2 - v), p -= rate * m / (sqrt(v) + epsilon); for the
-    others the rate, momentum or decay, and epsilon.
+    name: a key of EXACT_CODES. parameters, gradients: as many arrays, at least one (any shape, C-contiguous, of one dtype);
+    state: a list of such arrays for each slot of the rule. settings: for "sgd" the rate; for "adam" the rate with its
+    corrections, beta1, beta2 and epsilon: m += (1 - beta1) * (g - m), v += (1 - beta2) * (g^2 - v),
+    p -= rate * m / (sqrt(v) + epsilon); for the others the rate, momentum or decay, and epsilon.
     """
     if not all(largest_magnitude(one) < tame for one in gradients):
         return False

@@ -260,6 +260,7 @@ def test_odd_arguments_of_optimizers(folder, name):
         ({"W": 1.0}, {"W": 2.0}),
         ({"W": shared, "V": shared}, {"W": one[0], "V": one[1]}),
         ({"W": np.asfortranarray(one)}, {"W": one}),
+        ({}, {}),
     ]:
         results = []
         for module in (plain, fast):

@@ -111,7 +111,7 @@ def _arrays(params: Any, grads: Any, slots: list[Any], least: float) -> list[lis
         state = [[slot[key] for key in keys] for slot in slots]
     except (LookupError, TypeError):
         return None
-    if sum(getattr(one, "size", 0) for one in parameters) < least:
+    if not parameters or sum(getattr(one, "size", 0) for one in parameters) < least:
         return None
     for arrays in (gradients, *state):
         for parameter, array in zip(parameters, arrays, strict=True):

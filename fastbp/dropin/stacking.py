@@ -213,9 +213,11 @@ class _Stacked:
     def loop(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
         """The user's own way, for an audit."""
         for place, layer in enumerate(layers):
-            given = (flag,) if flagged and flagged[place] else ()
-            named = dict(zip([self.keyword], given, strict=False)) if self.keyword else {}
-            value = getattr(layer, self.method)(value, *(() if named else given), **named)
+            method = getattr(layer, self.method)
+            if not (flagged and flagged[place]):
+                value = method(value)
+            else:
+                value = method(value, **{self.keyword: flag}) if self.keyword else method(value, flag)
         return value
 
     def takes(self, layers: Any, flagged: tuple[bool, ...], flag: Any) -> bool:

@@ -29,12 +29,12 @@ LINE = 8  # numbers of a thread's own, a cache line of them
 def exact_update(name, parameters, gradients, state, settings, tame):
     """One update in place -> whether it was made: where some |gradient| is not below `tame`, nothing is changed.
 
-    name: a key of EXACT_CODES. parameters, gradients: as many arrays (any shape, C-contiguous, of one dtype); state: a list
-    of such arrays for each slot of the rule. settings: for "sgd" the rate; for "adam" the rate with its corrections, beta1,
-    beta2 and epsilon: m += (1 - beta1) * (g - m), v += (1 - beta2) * (g^2 - v), p -= rate * m / (sqrt(v) + epsilon); for the
-    others the rate, momentum or decay, and epsilon.
+    name: a key of EXACT_CODES. parameters, gradients: as many arrays, at least one (any shape, C-contiguous, of one dtype);
+    state: a list of such arrays for each slot of the rule. settings: for "sgd" the rate; for "adam" the rate with its
+    corrections, beta1, beta2 and epsilon: m += (1 - beta1) * (g - m), v += (1 - beta2) * (g^2 - v),
+    p -= rate * m / (sqrt(v) + epsilon); for the others the rate, momentum or decay, and epsilon.
     """
-    number, largest = parameters[0].dtype.type, np.zeros(0)
+    number = parameters[0].dtype.type
     threads = threads_for(sum(one.size for one in parameters), PARALLEL_THRESHOLD)
     if name == "sgd":
         kernel, rule = _sgd, (number(settings[0]),)
