@@ -122,6 +122,7 @@ FAULTS = [
     Fault("kernels/layers/batch_normalization.py", "store_scalar(mean, j, load_scalar(sums, j) / rows)", "store_scalar(mean, j, load_scalar(sums, j))", "kernels image_layers"),
     Fault("kernels/layers/batch_normalization.py", "two / rows * (half", "two * (half", "kernels image_layers"),
     Fault("kernels/layers/convolution.py", "store(array, total, add(load(array, total), left))", "store(array, total, left)", "kernels image_layers"),
+    Fault("kernels/gemm/transposing.py", "else count + k - distance", "else count + k", "simd -k transposed"),
     Fault("kernels/runtime/simd.py", "if config.BOUNDSCHECK and count:", "if config.BOUNDSCHECK and count > 9:", "simd"),
     Fault("kernels/runtime/magnitude.py", "maximum(multiply(minus, left), even)", "even", "magnitude"),
     Fault("fastbp/networks/_network.py", "self.parameters, self.statistics = self.parameters.copy()", "self.parameters, self.statistics = self.parameters", "networks -k copies"),

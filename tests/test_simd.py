@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from fastbp.kernels.gemm.matrices import Span
+from fastbp.kernels.gemm.transposing import copy_transposed
 from fastbp.kernels.runtime import simd
 from fastbp.kernels.runtime.compiler import kernel
 from fastbp.kernels.runtime.processors import VECTOR_BYTES
@@ -50,6 +52,11 @@ def _elements(array, out):
     simd.prefetch(array, 0)
     for i in range(len(array)):
         simd.store_scalar(out, i, simd.load_scalar(array, i))
+
+
+@kernel
+def _transposed(out, out_step, a, a_step, sizes):
+    copy_transposed(Span(out, 3), out_step, Span(a, 2), a_step, sizes[0], sizes[1])
 
 
 def vectors(dtype, count=3):
@@ -113,6 +120,22 @@ def test_elements(source, target):
     array, out = np.array([0, 1, 1, 0, 1], source), np.empty(5, target)
     _elements(array, out)
     np.testing.assert_array_equal(out, array)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(d, d) for d in DTYPES] + [("float64", "float32"), ("float32", "uint8"), ("float64", "bool")]
+)
+@pytest.mark.parametrize(("rows", "columns"), [(0, 3), (1, 1), (3, 40), (40, 3), (16, 16), (17, 33), (35, 50)])
+def test_a_transposed_copy_has_every_number_where_it_belongs_and_touches_nothing_else(dtypes, rows, columns):
+    out_step, a_step = rows + 2, columns + 1
+    a = (np.arange(2 + rows * a_step + 1) % 251).astype(dtypes[1])
+    out = np.full(3 + columns * out_step + 1, -1, dtypes[0])
+    expected = out.copy()
+    for i in range(rows):
+        for j in range(columns):
+            expected[3 + j * out_step + i] = a[2 + i * a_step + j]
+    _transposed(out, out_step, a, a_step, (rows, columns))
+    np.testing.assert_array_equal(out, expected)
 
 
 CHECKED = """

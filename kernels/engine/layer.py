@@ -14,9 +14,10 @@ from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, GATED, POSITIVE_PART, outer_kernel
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT, pack, panel_width, panels_at
 from ..gemm.product import FEW_ROWS, multiply_add, multiply_add_copied, multiply_few, multiply_fused
+from ..gemm.transposing import copy_transposed
 from ..layers.activations import IDENTITY, RELU, activate_range, derive_range, positive_part_range
 from ..runtime.compiler import device
-from ..runtime.simd import add, fill, fma, lanes, load, load_scalar, noinline, reduce_add, store, store_scalar, zeros
+from ..runtime.simd import add, fill, fma, lanes, load, noinline, reduce_add, store, store_scalar, zeros
 from ..runtime.sums import BLOCK
 from .layout import (
     ACTIVATION,
@@ -144,13 +145,13 @@ def transpose_panels(out, network, layer, first, end):
     depth, columns, panel, target = layout[layer, SIZE], layout[layer + 1, SIZE], panel_width(arena), out.start
     for top in range(first * panel, end * panel, panel):
         high = min(panel, depth - top)
+        for left in range(0, columns, panel):
+            source = Span(arena, layout[layer, W] + left * depth + top * panel)
+            copy_transposed(Span(arena, target + left * panel), panel, source, panel, high, min(panel, columns - left))
         for j in range(columns):
-            source = layout[layer, W] + j // panel * panel * depth + top * panel + j % panel
-            for i in range(high):
-                store_scalar(arena, target + i, load_scalar(arena, source + i * panel))
             for i in range(high, panel):
-                store_scalar(arena, target + i, 0)
-            target += panel
+                store_scalar(arena, target + j * panel + i, 0)
+        target += columns * panel
 
 
 @device

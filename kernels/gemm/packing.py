@@ -14,7 +14,8 @@ from numba.extending import overload
 from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
-from .matrices import Matrix, MicroPanels, Panels
+from .matrices import Matrix, MicroPanels, Panels, Span
+from .transposing import copy_transposed
 
 ROWS = 6  # of the micro-kernel. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
 MC = 8 * ROWS  # rows of a pass, which stay in the second-level cache while the panels pass
@@ -47,20 +48,30 @@ def panels_at(array, start, depth):
 def pack(packed, b, depth, columns):
     """Copy the Matrix b (depth, columns) to the panels `packed`."""
     noinline()
-    width, target = panel_width(packed.array), packed.start
+    width = panel_width(packed.array)
     for left in range(0, columns, width):
-        wide = min(width, columns - left)
-        for k in range(depth):
-            source = b.start + k * b.row_step + left * b.column_step
-            if wide == width and b.column_step == 1:
-                for j in range(0, width, lanes(packed.array)):
-                    store(packed.array, target + j, load(b.array, source + j))
-            else:
-                for j in range(wide):
-                    store_scalar(packed.array, target + j, load_scalar(b.array, source + j * b.column_step))
-                for j in range(wide, width):
-                    store_scalar(packed.array, target + j, 0)
-            target += width
+        panel, wide = Span(packed.array, packed.start + left * depth), min(width, columns - left)
+        if b.row_step == 1:
+            copy_transposed(panel, width, Span(b.array, b.start + left * b.column_step), b.column_step, wide, depth)
+        else:
+            copy_rows(panel, submatrix(b, 0, left), depth, wide)
+        for k in range(depth if wide < width else 0):
+            for j in range(wide, width):
+                store_scalar(panel.array, panel.start + k * width + j, 0)
+
+
+@device
+def copy_rows(panel, b, depth, wide):
+    """The Matrix b (depth, wide) to the Span `panel`, of which each row is a panel's width from the one before."""
+    width = panel_width(panel.array)
+    for k in range(depth):
+        source, target = b.start + k * b.row_step, panel.start + k * width
+        if wide == width and b.column_step == 1:
+            for j in range(0, width, lanes(panel.array)):
+                store(panel.array, target + j, load(b.array, source + j))
+        else:
+            for j in range(wide):
+                store_scalar(panel.array, target + j, load_scalar(b.array, source + j * b.column_step))
 
 
 @device

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.matrices import IndirectMatrix, MicroPanels, Panels
+from ..gemm.matrices import IndirectMatrix, MicroPanels, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, HAS_32_REGISTERS, Epilogue, double_kernel, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
 from ..gemm.product import adding, multiply_block, panel_of, panels_from, tile_of, zero_bias
+from ..gemm.transposing import copy_transposed
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
 from ..runtime.compiler import device
@@ -185,7 +186,8 @@ def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
                 start = n * padded.steps[0]
                 a = IndirectMatrix(padded.array, start, patches[0], top, patches[1], np.intp(0))
                 multiply_indirect(block, a, weights, count, depth, panels)
-                transpose(out, n * columns * rows + top, rows, block, count, columns)
+                whole = Span(out, n * columns * rows + top)
+                copy_transposed(whole, rows, Span(scratch, block.start), line, count, columns)
 
 
 @device
@@ -224,16 +226,6 @@ def add_two_panels(c, a, b, p, sizes):
             (tile_of(c, i, p), tile_of(c, i, p + 1)), six, (panel_of(b, p), panel_of(b, p + 1)), (zero, zero, zero, zero),
             min(ROWS, rows - i), depth, adding(b.array.dtype.type(1)),
         )  # fmt: skip
-
-
-@device
-def transpose(out, o0, out_step, block, rows, columns):
-    """out[o0 + column * out_step + row] = row, column of `block`."""
-    noinline()
-    for j in range(columns):
-        for r in range(rows):
-            number = load_scalar(block.array, block.start + r * block.row_step + j)
-            store_scalar(out, o0 + j * out_step + r, number)
 
 
 @device
@@ -363,15 +355,15 @@ def pack_pixels(packed, dout, n, first_filter, top, count):
     array, p0, steps, columns = packed.array, packed.start, dout.steps, dout.shape[3]
     width = panel_width(array)
     filters = min(width, dout.shape[1] - first_filter)
-    for f in range(filters):
-        source = n * steps[0] + (first_filter + f) * steps[1]
-        if steps[2] == columns * steps[3]:
-            for r in range(count):
-                store_scalar(array, p0 + r * width + f, load_scalar(dout.array, source + (top + r) * steps[3]))
-        else:
+    source = n * steps[0] + first_filter * steps[1]
+    if steps[3] == 1 and steps[2] == columns:
+        copy_transposed(Span(array, p0), width, Span(dout.array, source + top), steps[1], filters, count)
+    else:
+        for f in range(filters):
             for r in range(count):
                 y, x = (top + r) // columns, (top + r) % columns
-                store_scalar(array, p0 + r * width + f, load_scalar(dout.array, source + y * steps[2] + x * steps[3]))
+                number = load_scalar(dout.array, source + f * steps[1] + y * steps[2] + x * steps[3])
+                store_scalar(array, p0 + r * width + f, number)
     for f in range(filters, width):
         for r in range(count):
             store_scalar(array, p0 + r * width + f, 0)

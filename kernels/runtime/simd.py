@@ -71,6 +71,17 @@ def vector_pointer(context, builder, array_type, array, index, vector):
     return builder.bitcast(pointer, ir_type_of(vector).as_pointer())
 
 
+def load_vector(context, builder, array_type, array, index, vector):
+    """The vector array[index : index + lanes], of an array of any real dtype."""
+    pointer = element_pointer(context, builder, array_type, array, index, vector.lanes)
+    value = ir.Constant(ir_type_of(vector), ir.Undefined)
+    for lane in range(vector.lanes):  # LLVM makes one load and one conversion of these
+        number = context.unpack_value(builder, array_type.dtype, builder.gep(pointer, [ir.IntType(64)(lane)]))
+        number = context.cast(builder, number, array_type.dtype, vector.dtype)
+        value = builder.insert_element(value, number, ir.IntType(32)(lane))
+    return value
+
+
 def _splat(builder, scalar, vector):
     first = builder.insert_element(ir.Constant(ir_type_of(vector), ir.Undefined), scalar, ir.IntType(32)(0))
     return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None))
@@ -143,14 +154,7 @@ def load_converted(typing_context, like, array, index):
     vector = _VECTORS[like.dtype]
 
     def codegen(context, builder, signature, arguments):
-        array_type = signature.args[1]
-        pointer = element_pointer(context, builder, array_type, *arguments[1:], vector.lanes)
-        value = ir.Constant(ir_type_of(vector), ir.Undefined)
-        for lane in range(vector.lanes):  # LLVM makes one load and one conversion of these
-            number = context.unpack_value(builder, array_type.dtype, builder.gep(pointer, [ir.IntType(64)(lane)]))
-            number = context.cast(builder, number, array_type.dtype, vector.dtype)
-            value = builder.insert_element(value, number, ir.IntType(32)(lane))
-        return value
+        return load_vector(context, builder, signature.args[1], *arguments[1:], vector)
 
     return vector(like, array, types.intp), codegen
 
