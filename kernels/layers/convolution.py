@@ -25,7 +25,7 @@ import numpy as np
 from ..gemm.matrices import IndirectMatrix, MicroPanels, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, HAS_32_REGISTERS, Epilogue, double_kernel, micro_kernel
 from ..gemm.packing import MC, ROWS, even_block, panel_width, panels_at
-from ..gemm.product import adding, multiply_block, panel_of, panels_from, tile_of, zero_bias
+from ..gemm.product import adding, multiply_block, panel_of, panels_from, sums_of_panel, tile_of, zero_bias
 from ..gemm.transposing import copy_transposed
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
@@ -137,7 +137,7 @@ def _correlate(x, padded, pads, stride, rows, window, filters):
     out = empty((count, columns, *rows), weights.dtype)
     line = -(-columns * weights.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // weights.itemsize
     threads = min(threads_for(out.size * len(offsets), PARALLEL_THRESHOLD), max(count, 1))
-    scratch = workspace(line * (len(offsets) + threads * MC), weights.dtype)
+    scratch = workspace(line * (len(offsets) + 1 + threads * MC), weights.dtype)
     run(_multiply_patches, threads, out.reshape(-1), _images(x), around, pads, patches, filters, scratch)
     return out
 
@@ -169,75 +169,78 @@ def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
     width, depth, columns, rows = panel_width(out), len(filters.offsets), len(filters.bias), len(patches[0])
     panels = (columns + width - 1) // width
     line = panels * width
-    block = Panels(scratch, line * depth + thread * MC * line, line, width)
-    weights, chunk_count = panels_at(scratch, 0, depth), most_chunks(threads)
+    weights, bias, chunk_count = panels_at(scratch, 0, depth), Span(scratch, line * depth), most_chunks(threads)
+    block = Panels(scratch, bias.start + line + thread * MC * line, line, width)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(panels, chunk, chunk_count)
-        pack_filters(weights, filters, first, end)
+        pack_filters(weights, bias, filters, first, end)
     for chunk in claimed(work, 2, chunk_count):
         first, end = chunk_bounds(x.shape[0], chunk, chunk_count)
         for n in range(first, end):
             copy_padded(padded, x, n, pads)
             for top in range(0, rows, MC):
                 count = min(MC, rows - top)
-                for r in range(count):
-                    for j in range(columns):
-                        store_scalar(scratch, block.start + r * line + j, load_scalar(filters.bias, j))
                 start = n * padded.steps[0]
                 a = IndirectMatrix(padded.array, start, patches[0], top, patches[1], np.intp(0))
-                multiply_indirect(block, a, weights, count, depth, panels)
+                multiply_indirect(block, a, weights, bias, (count, depth, panels))
                 whole = Span(out, n * columns * rows + top)
                 copy_transposed(whole, rows, Span(scratch, block.start), line, count, columns)
 
 
 @device
-def multiply_indirect(c, a, b, rows, depth, panels):
-    """The Panels c (rows, panels) += the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels)."""
+def multiply_indirect(c, a, b, bias, sizes):
+    """The Panels c (rows, panels) = bias + the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels).
+
+    bias: Span of a row of panels; sizes: rows, depth, panels.
+    """
+    rows, depth, panels = sizes
     deep, doubled = even_block(depth), panels // 2 * 2 if HAS_32_REGISTERS else 0
     for k in range(0, depth, deep):
-        block, sizes = panels_from(b, k, 0), (rows, min(deep, depth - k))
+        epilogue = Epilogue(b.array.dtype.type(1), k == 0, np.intp(AS_IT_IS), np.intp(0))
+        block, sizes_of_block = panels_from(b, k, 0), (rows, min(deep, depth - k))
+        start = Span(bias.array, bias.start if k == 0 else np.intp(-1))
         patches = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row, a.k_offsets, a.first_k + k)
         for p in range(0, doubled, 2):
-            add_two_panels(c, patches, block, p, sizes)
+            multiply_two_panels(c, patches, block, start, p, sizes_of_block, epilogue)
         for p in range(doubled, panels):
-            add_panel(c, patches, block, p, sizes)
+            multiply_one_panel(c, patches, block, start, p, sizes_of_block, epilogue)
 
 
 @device
-def add_panel(c, a, b, p, sizes):
-    """Panel p of c += a @ that of b. sizes: rows, depth."""
+def multiply_one_panel(c, a, b, bias, p, sizes, epilogue):
+    """Panel p of c = epilogue(bias + a @ that of b). bias: as for `multiply_block`; sizes: rows, depth."""
     noinline()
-    (rows, depth), initial = sizes, (zeros(b.array), zeros(b.array))
+    (rows, depth), initial = sizes, sums_of_panel(bias, p)
     for i in range(0, rows, ROWS):
         six = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row + i, a.k_offsets, a.first_k)
-        micro_kernel(
-            tile_of(c, i, p), six, panel_of(b, p), initial, min(ROWS, rows - i), depth, adding(b.array.dtype.type(1))
-        )
+        micro_kernel(tile_of(c, i, p), six, panel_of(b, p), initial, min(ROWS, rows - i), depth, epilogue)
 
 
 @device
-def add_two_panels(c, a, b, p, sizes):
+def multiply_two_panels(c, a, b, bias, p, sizes, epilogue):
     """The same for panels p and p + 1."""
     noinline()
-    (rows, depth), zero = sizes, zeros(b.array)
+    (rows, depth), initial = sizes, (*sums_of_panel(bias, p), *sums_of_panel(bias, p + 1))
     for i in range(0, rows, ROWS):
         six = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row + i, a.k_offsets, a.first_k)
         double_kernel(
-            (tile_of(c, i, p), tile_of(c, i, p + 1)), six, (panel_of(b, p), panel_of(b, p + 1)), (zero, zero, zero, zero),
-            min(ROWS, rows - i), depth, adding(b.array.dtype.type(1)),
+            (tile_of(c, i, p), tile_of(c, i, p + 1)), six, (panel_of(b, p), panel_of(b, p + 1)), initial,
+            min(ROWS, rows - i), depth, epilogue,
         )  # fmt: skip
 
 
 @device
-def pack_filters(packed, filters, first, end):
-    """The panels of the weights from `first` to `end`, [k][filter], padded with zeros."""
+def pack_filters(packed, bias, filters, first, end):
+    """The panels of the weights from `first` to `end`, [k][filter], and of the Span `bias`, padded with zeros."""
     noinline()
     width, count = panel_width(packed.array), len(filters.bias)
     for panel in range(first, end):
-        left, columns = panel * width * filters.step, min(width, count - panel * width)
+        left, columns = panel * width, min(width, count - panel * width)
         target = packed.start + panel * packed.panel_step
+        for j in range(width):
+            store_scalar(bias.array, bias.start + left + j, load_scalar(filters.bias, left + j) if j < columns else 0)
         for k in range(len(filters.offsets)):
-            source = left + load_scalar(filters.offsets, k)
+            source = left * filters.step + load_scalar(filters.offsets, k)
             for j in range(columns):
                 number = load_scalar(filters.array, source + j * filters.step)
                 store_scalar(packed.array, target + k * width + j, number)
@@ -342,10 +345,11 @@ def add_image(sums, dout, n, panels, image, patches, block):
             pack_pixels(panels_from(packed, 0, p), dout, n, (panel + p) * width, top, deep)
             add_rows(sums.array, sums.start + p * sums.panel_step + depth * width, block + p * packed.panel_step, deep)
         a = IndirectMatrix(image[0], image[1], patches.k_offsets, np.intp(0), patches.row_offsets, top)
+        how = (depth, deep), adding(sums.array.dtype.type(1))
         if count == 2:
-            add_two_panels(sums, a, packed, 0, (depth, deep))
+            multiply_two_panels(sums, a, packed, zero_bias(sums), 0, *how)
         else:
-            add_panel(sums, a, packed, 0, (depth, deep))
+            multiply_one_panel(sums, a, packed, zero_bias(sums), 0, *how)
 
 
 @device
