@@ -18,6 +18,7 @@ ms) a second thread brings nothing: OpenBLAS's own spin on that processor. At 10
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -128,11 +129,16 @@ def _transposed(strided):
 
 def _plan(a, b, sizes, threads):
     """The fields of a Plan."""
+    return _plan_of(sizes, threads, b[0].dtype, a[0].dtype, a[3] == 1, b[3] == 1)
+
+
+@lru_cache(maxsize=1024)
+def _plan_of(sizes, threads, dtype, dtype_of_a, are_rows_of_a, are_rows_of_b):
+    """The same; are_rows_of_a, of_b: whether the numbers of a row are next to each other."""
     rows, depth, columns = sizes
-    dtype = b[0].dtype
     panel = 2 * VECTOR_BYTES // dtype.itemsize
-    panels, copied = -(-columns // panel), a[0].dtype != dtype or (a[3] != 1 and depth > SHORT)
-    by_rows = threads > 1 and _are_shared_by_rows(rows, columns, panel // 2, threads, b[3] == 1)
+    panels, copied = -(-columns // panel), dtype_of_a != dtype or (not are_rows_of_a and depth > SHORT)
+    by_rows = threads > 1 and _are_shared_by_rows(rows, columns, panel // 2, threads, are_rows_of_b)
     size = packed_size(panels if by_rows else -(-panels // threads), depth, dtype) + (MC + 1) * panel + BLOCK_SIZE
     return size, by_rows, copied
 

@@ -23,11 +23,11 @@ def batch_normalization_forward(x, gamma, beta, epsilon):
     xc = x - mean, std = sqrt(variance + epsilon), xn = xc / std; mean and (biased) variance are those of the columns.
     """
     rows, columns = x.shape
-    out, xc, xn = (empty(x.shape, x.dtype) for _ in range(3))
-    std, mean, variance = (empty(columns, x.dtype) for _ in range(3))
-    sums = empty(LEVELS * columns, x.dtype)
-    threads, parameters = threads_for(x.size, PARALLEL_THRESHOLD), (flat(gamma), flat(beta), x.dtype.type(epsilon))
-    run(_forward, threads, (flat(out), flat(xc), flat(xn)), (std, mean, variance), flat(x), parameters, rows, sums)
+    out, xc, xn = empty(x.shape, x.dtype), empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+    std, mean, variance = empty(columns, x.dtype), empty(columns, x.dtype), empty(columns, x.dtype)
+    threads, sums = threads_for(x.size, PARALLEL_THRESHOLD), empty(LEVELS * columns, x.dtype)
+    results, parameters = (flat(out), flat(xc), flat(xn)), (flat(gamma), flat(beta))
+    run(_forward, threads, results, (std, mean, variance), flat(x), parameters, float(epsilon), rows, sums)
     return out, xc, xn, std, mean, variance
 
 
@@ -51,9 +51,9 @@ def batch_normalization_backward(dout, gamma, xc, xn, std):
 
 
 @parallel_kernel
-def _forward(work, results, statistics, x, parameters, rows, sums):
-    """results: out, xc, xn; statistics: std, mean, variance; parameters: gamma, beta, epsilon."""
-    (out, xc, xn), (std, mean, variance), (gamma, beta, epsilon) = results, statistics, parameters
+def _forward(work, results, statistics, x, parameters, epsilon, rows, sums):
+    """results: out, xc, xn; statistics: std, mean, variance; parameters: gamma, beta."""
+    (out, xc, xn), (std, mean, variance), (gamma, beta) = results, statistics, parameters
     columns = len(mean)
     for first, end in chunks(work, 1, columns):
         begin_sums(sums, first, end, columns)
@@ -74,7 +74,7 @@ def _forward(work, results, statistics, x, parameters, rows, sums):
         end_sums(sums, first, end, columns)
         for j in range(first, end):
             store_scalar(variance, j, load_scalar(sums, j) / rows)
-            store_scalar(std, j, math.sqrt(load_scalar(variance, j) + epsilon))
+            store_scalar(std, j, math.sqrt(load_scalar(variance, j) + std.dtype.type(epsilon)))
         for i in range(rows):
             for j in range(first, end):
                 number = load_scalar(xc, i * columns + j) / load_scalar(std, j)

@@ -19,7 +19,7 @@ PARALLEL_THRESHOLD = 300_000  # numbers; below, a second thread costs more than 
 
 def relu_forward(x, strict=False):
     """x (any shape) -> out, mask, like x: out is 0 where x <= 0, mask is True there; strict: where x < 0. NaN passes."""
-    bound = -np.finfo(x.dtype).smallest_subnormal if strict else x.dtype.type(0)  # the largest number to be masked
+    bound = -float(np.finfo(x.dtype).smallest_subnormal) if strict else 0.0  # the largest number to be masked
     out, mask = empty(x.shape, x.dtype), empty(x.shape, np.bool_)
     threads = threads_for(x.size, PARALLEL_THRESHOLD)
     if x.ndim == 4 and not x.flags.c_contiguous:
@@ -55,7 +55,7 @@ def _bits(memory):
 def _forward(work, out, mask, x, x_bits, bound):
     for first, end in chunks(work, 1, x.size):
         for i in range(first, end):
-            masked = out.dtype.type(load_scalar(x, i) <= bound)
+            masked = out.dtype.type(load_scalar(x, i) <= x.dtype.type(bound))
             store_scalar(mask, i, masked)
             store_scalar(out, i, load_scalar(x_bits, i) & (masked - out.dtype.type(1)))
 
@@ -70,7 +70,7 @@ def _forward_strided(work, out, mask, x, x_bits, steps, shape, bound):
                 start = n * steps[0] + c * steps[1] + y * steps[2]
                 target = ((n * shape[1] + c) * shape[2] + y) * shape[3]
                 for i in range(shape[3]):
-                    masked = as_number(load_scalar(x, start + i * steps[3]) <= bound)
+                    masked = as_number(load_scalar(x, start + i * steps[3]) <= x.dtype.type(bound))
                     store_scalar(mask, target + i, masked)
                     store_scalar(out, target + i, load_scalar(x_bits, start + i * steps[3]) & (masked - 1))
 
