@@ -169,7 +169,7 @@ def test_what_is_kept_may_be_changed_before_backward(both):
     assert_same_state(*networks)
     for network in networks:
         network.layers["1"].batch_size = 40
-        network.layers["1"].xc = network.layers["1"].xc.astype(np.float32)
+        network.layers["1"].xc = np.asfortranarray(network.layers["1"].xc)
         network.gradient(np.ones((40, 5)))
     assert_same_state(*networks)
     assert compiled(counts, "Network.gradient: layers") == before + 1

@@ -141,6 +141,7 @@ def test_a_transposed_copy_has_every_number_where_it_belongs_and_touches_nothing
 CHECKED = """
 import numpy as np
 from fastbp.kernels.runtime import chunks, simd, threads
+from fastbp.kernels.runtime.tables import Table, addresses_of, at
 from fastbp.kernels.runtime.arrays import strided
 from fastbp.kernels.runtime.compiler import kernel
 
@@ -168,11 +169,18 @@ def converted(a, b, i):
 def plain(a, i):
     return a[i]
 
+@kernel
+def of_a_table(addresses, like, i):
+    return simd.load_scalar(at(Table(addresses, 1, like), 0), i)
+
 a, b, whole = np.arange(40.0), np.zeros(64), np.arange(40)
+arrays = a.reshape(5, 8), a.reshape(2, 1, 5, 4)
+of_matrix, of_images = ((of_a_table, addresses_of([None], [array]), a, 39) for array in arrays)
 width = simd.VECTOR_BYTES // 8
-right = [(number, a, 39), (change, a, 0), (vector, a, 40 - width), (lane, a, b, 39), (converted, whole, b, 40 - width)]
+right = [(number, a, 39), (change, a, 0), (vector, a, 40 - width), (lane, a, b, 39), (converted, whole, b, 40 - width),
+         of_matrix, of_images]
 wrong = [(number, a, 40), (change, a, -1), (vector, a, 41 - width), (vector, a, -1), (lane, a, b, 40),
-         (converted, whole, b, 41 - width), (plain, a, 40)]
+         (converted, whole, b, 41 - width), (plain, a, 40), (*of_matrix[:-1], 40), (*of_images[:-1], -1)]
 for function, *arguments in right:
     function(*arguments)
 for function, *arguments in wrong:

@@ -180,12 +180,14 @@ def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
     threads.run(_relay, 3, turns)
     pool, flags = threads._pool, np.zeros(3, np.int64)
     assert soon(lambda: not any(worker.state == INSIDE for worker in pool.workers))
-    before, control = sys.getrefcount(flags), pool.control
-    threads.run(_hold, 2, flags)  # its worker does not end
+    kept, control = np.zeros(1), pool.control
+    before, before_kept = sys.getrefcount(flags), sys.getrefcount(kept)
+    threads.run(_hold, 2, flags, kept=[kept])  # its worker does not end
     found = control.copy()
     late = [worker for worker in pool.workers if worker.state == INSIDE]
     assert len(late) == 1
     assert sys.getrefcount(flags) > before  # the worker still needs it
+    assert sys.getrefcount(kept) > before_kept
     for _ in range(3):
         threads.run(_relay, 3, turns)
         np.testing.assert_array_equal(turns, relayed(3000, 3))
@@ -196,6 +198,7 @@ def test_a_worker_that_is_still_at_an_earlier_call_is_left_out():
     threads.run(_relay, 2, turns)
     np.testing.assert_array_equal(turns, relayed(3000, 2))
     assert soon(lambda: threads.run(_relay, 2, turns) or sys.getrefcount(flags) == before)
+    assert sys.getrefcount(kept) == before_kept
 
 
 def test_a_call_that_was_not_begun_keeps_nothing(absent):

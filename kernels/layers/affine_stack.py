@@ -37,6 +37,7 @@ from ..runtime.magnitude import largest_in
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
 from ..runtime.sums import LEVELS
+from ..runtime.tables import Table, addresses_of, at
 from ..runtime.threads import parallel_kernel, run
 from ..runtime.tuning import Tuning
 from . import affine
@@ -44,9 +45,10 @@ from .activations import CODES, IDENTITY, RELU
 from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
-# Affine ones. Kernels are compiled for as many arrays of each kind as there may be layers, and a call looks at those too
-# that are not there: with 8 a step of three calls takes 12 us longer than with 3, and compiling 0.6 s longer.
-MOST_LAYERS, FEW_LAYERS = 8, 3
+MOST_LAYERS = 8  # affine ones
+# The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first two are the same.
+WEIGHTS, MASKS, ZS, OUTS, BIASES = range(5)
+INPUTS, DXS, DOUTS, DWS, DBS = range(2, 7)
 # Multiplications, zeros among them: from the second on, all threads take part; between them, where it is found to repay.
 LEAST_SHARED, PARALLEL_THRESHOLD = 1_000_000, 20_000_000
 LINE = 2 * MOST_LAYERS  # numbers of a thread's own, whole cache lines of them
@@ -88,8 +90,6 @@ class AffineStack:
         self._products = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)
         self._kept = {}
-        self._none, self._no_mask = np.empty(0, dtype), np.empty(0, np.bool_)
-        self._slot_count = FEW_LAYERS if len(self._layers) <= FEW_LAYERS else MOST_LAYERS
 
     def forward(self, x, weights, biases):
         """x (N, D), C-contiguous, of at least one row -> zs, outs, masks, largest: one of each for each layer.
@@ -109,9 +109,9 @@ class AffineStack:
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
         scratch = workspace(rest + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
         run(
-            _forward, threads, (self._slots(zs), self._slots(outs), self._slots(masks, True)),
-            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), (self._slots(weights), self._slots(biases)),
-            layers, (chunk_count, each, rest, may_be_sparse), scratch, largest,
+            _forward, threads, addresses_of(weights, masks, zs, outs, biases),
+            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), layers,
+            (chunk_count, each, rest, may_be_sparse), scratch, largest, kept=(zs, outs, masks, weights, biases),
         )  # fmt: skip
         of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
         return zs, outs, masks, of_threads.tolist()[: len(zs)]
@@ -123,7 +123,7 @@ class AffineStack:
         of dout, of the gradients between layers, before masks too, and of dbs; inf where not all are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
-        (rows, _), first = dout.shape, inputs[0]
+        (rows, _), first, masks = dout.shape, inputs[0], [*masks, None][: len(weights)]
         for i, (depth, columns) in enumerate(self._layers):
             dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
             dWs.append(np.empty((depth, columns), dtype))
@@ -134,10 +134,9 @@ class AffineStack:
         size = rest + threads * each_dW
         scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
         run(
-            _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs))),
-            (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
+            _backward, threads, addresses_of(weights, masks, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs), numbers,
             layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx),
-            (scratch, scratch[rest:size], self._zeros, largest), of_x,
+            (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=(dxs, dout, dWs, dbs, inputs, weights, masks),
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
 
@@ -165,12 +164,6 @@ class AffineStack:
             self._kept[rows, threads] = prepared
         return prepared
 
-    def _slots(self, arrays, are_masks=False):
-        """The arrays, flat, and an empty one for each that is not there."""
-        none = self._no_mask if are_masks else self._none
-        given = [none if array is None else flat(array) for array in arrays]
-        return tuple(given) + (none,) * (self._slot_count - len(given))
-
 
 def affine_stack(widths, activations, dtype):
     """An AffineStack, which keeps what does not change from call to call.
@@ -187,12 +180,14 @@ def _workspace_of(dtype, depth, columns):
 
 
 @parallel_kernel
-def _forward(work, results, x, parameters, layers, how, scratch, largest):
-    """results: zs, outs, masks; parameters: weights, biases; how: chunks, each and rest of Prepared, and whether x may be
-    sparse; scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
+def _forward(work, addresses, x, layers, how, scratch, largest):
+    """addresses: of weights, masks, zs, outs, biases; how: chunks, each and rest of Prepared, and whether x may be sparse;
+    scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
     thread = work[0]
-    (zs, outs, masks), (weights, biases) = results, parameters
     x, layers, (chunk_count, each, rest, may_be_sparse), is_packed = Numbers(*x), Layers(*layers), how, False
+    weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
+    zs, outs = group(addresses, layers, ZS, largest), group(addresses, layers, OUTS, largest)
+    biases = group(addresses, layers, BIASES, largest)
     sparse = may_be_sparse and has_mostly_zeros(x.array)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(layers.rows, chunk, chunk_count)
@@ -201,34 +196,39 @@ def _forward(work, results, x, parameters, layers, how, scratch, largest):
             how_here = chunk_count, each, rest, sparse
             here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
             largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
-            activate(outs[i], masks[i], zs[i], first * columns, (end - first) * columns, layers.codes[i])
+            activate(at(outs, i), at(masks, i), at(zs, i), first * columns, (end - first) * columns, layers.codes[i])
         is_packed = True
 
 
 @device
-def multiply_layer(results, parameters, place, layers, how, scratch):
-    """zs[i] of a chunk's rows, from x or from outs[i - 1] -> the largest |z|, inf where not all are finite, or may not be.
+def group(addresses, layers, which, like):
+    """The Table of a group, by its number."""
+    return Table(addresses, which * layers.count, like)
 
-    results: zs, outs; parameters: x, weights, biases; place: i, the chunk, the thread, whether it has packed W; how: chunks,
-    each and rest of Prepared, whether x is sparse; scratch: as the kernel's.
+
+@device
+def multiply_layer(results, parameters, place, layers, how, scratch):
+    """z of layer i for a chunk's rows, from x or from what the layer before it gave.
+
+    -> the largest |z|, inf where not all are finite, or may not be. results: Tables of zs, outs; parameters: x, Tables of
+    weights, biases; place: i, the chunk, the thread, whether it has packed W; how: chunks, each and rest of Prepared,
+    whether x is sparse; scratch: as the kernel's.
     """
     (zs, outs), (x, weights, biases), (i, chunk, thread, is_packed) = results, parameters, place
     (chunk_count, each, rest, sparse), (space, memory, own) = how, scratch
-    z, depth, columns = zs[i], layers.widths[i], layers.widths[i + 1]
+    z, b, depth, columns = at(zs, i), at(biases, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
     where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
-    W, sizes, zero = Matrix(weights[i], 0, columns, 1), (layers.rows, depth, columns), z.dtype.type(0)
+    W, sizes, zero = Matrix(at(weights, i), 0, columns, 1), (layers.rows, depth, columns), z.dtype.type(0)
     if i == 0 and sparse:
         strip, places = Span(space, rest + thread * own), Span(memory, thread * PLACES)
         for top in range(first, end, BATCH):
             batch, high = Numbers(x.array, x.bits, x.start + top * depth, depth), min(BATCH, end - top)
-            zero += multiply_rows(
-                Span(zs[0], top * columns), batch, weights[0], biases[0], (high, columns), strip, places
-            )
+            zero += multiply_rows(Span(z, top * columns), batch, W.array, b, (high, columns), strip, places)
     elif i == 0:
-        multiply_chunk(z, Matrix(x.array, 0, depth, 1), W, biases[0], sizes, plan, where, space)
+        multiply_chunk(z, Matrix(x.array, 0, depth, 1), W, b, sizes, plan, where, space)
     else:
-        multiply_chunk(z, Matrix(outs[i - 1], 0, depth, 1), W, biases[i], sizes, plan, where, space)
+        multiply_chunk(z, Matrix(at(outs, i - 1), 0, depth, 1), W, b, sizes, plan, where, space)
     largest = largest_in(z, first * columns, end * columns)
     return largest if zero == 0 else z.dtype.type(math.inf)
 
@@ -251,19 +251,22 @@ def activate(out, mask, z, start, count, code):
 
 
 @parallel_kernel
-def _backward(work, gradients, inputs, layers, how, scratch, of_x):
-    """gradients: dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's input, changed. inputs: x,
-    inputs, weights, masks. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x
-    may be sparse, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a
-    sparse x."""
+def _backward(work, addresses, x, layers, how, scratch, of_x):
+    """addresses: of weights, masks, inputs, dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's
+    input, changed. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x may be
+    sparse, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a sparse
+    x."""
     thread = work[0]
-    (dxs, douts, dWs, dbs), (x, ins, weights, masks) = gradients, inputs
     (space, space_dW, zeros, largest), of_x = scratch, Buffers(*of_x)
     layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx) = Layers(*layers), how
+    weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
+    dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
+    dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
+    ins = group(addresses, layers, INPUTS, largest)
     rows, is_packed, sparse = layers.rows, False, may_be_sparse and has_mostly_zeros(x)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
-        last, columns = douts[layers.count - 1], layers.widths[layers.count]
+        last, columns = at(douts, layers.count - 1), layers.widths[layers.count]
         largest[thread * LINE] = max(largest[thread * LINE], largest_in(last, first * columns, end * columns))
         for i in range(layers.count - 1, -1, -1):
             if i > 0 or needs_dx:
@@ -273,7 +276,7 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
                 )
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
-            pack_strips(of_x.strips, douts[0], rows, layers.widths[1], first, end)
+            pack_strips(of_x.strips, at(douts, 0), rows, layers.widths[1], first, end)
         is_packed = True
     phases, how_weights = (2, chunk_count), (each_dW, sparse)
     multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, how_weights, (space_dW, zeros, largest), of_x)
@@ -281,29 +284,30 @@ def _backward(work, gradients, inputs, layers, how, scratch, of_x):
 
 @device
 def multiply_back(gradients, inputs, place, layers, how, scratch):
-    """dxs[i] of a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in between.
+    """dx of layer i for a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in
+    between -> the largest |dx|, see `derive`; 0 for the first layer.
 
-    -> the largest |dx|, see `derive`; 0 for the first layer. gradients: dxs, douts; inputs: inputs, weights, masks; place:
-    as in `multiply_layer`; how: chunks, each of Prepared; scratch: workspace, zeros.
+    gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks; place: as in `multiply_layer`; how: chunks,
+    each of Prepared; scratch: workspace, zeros.
     """
     (dxs, douts), (ins, weights, masks), (i, chunk, thread, is_packed) = gradients, inputs, place
     (chunk_count, each), (space, zeros) = how, scratch
-    depth, columns = layers.widths[i], layers.widths[i + 1]
+    dx, depth, columns = at(dxs, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
-    d, W = Matrix(douts[i], 0, columns, 1), transposed(Matrix(weights[i], 0, columns, 1))
+    d, W = Matrix(at(douts, i), 0, columns, 1), transposed(Matrix(at(weights, i), 0, columns, 1))
     where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
-    multiply_chunk(dxs[i], d, W, zeros, (layers.rows, columns, depth), plan, where, space)
+    multiply_chunk(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
     if i == 0:
-        return dxs[0].dtype.type(0)
-    return derive(dxs[i], masks[i - 1], ins[i], first * depth, (end - first) * depth, layers.codes[i - 1])
+        return dx.dtype.type(0)
+    return derive(dx, at(masks, i - 1), at(ins, i), first * depth, (end - first) * depth, layers.codes[i - 1])
 
 
 @device
 def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x):
     """dW and db of all layers, a phase for each: phases: the first of them, and the chunks of each.
 
-    gradients: douts, dWs, dbs; inputs: x, inputs; how: workspace of each thread, whether x is sparse; scratch: workspace,
-    zeros, largest; of_x: Buffers.
+    gradients: Tables of douts, dWs, dbs; inputs: x, Table of inputs; how: workspace of each thread, whether x is sparse;
+    scratch: workspace, zeros, largest; of_x: Buffers.
     """
     thread, (phase, chunk_count) = work[0], phases
     (douts, dWs, dbs), (x, ins) = gradients, inputs
@@ -314,19 +318,20 @@ def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, phase + i, chunk_count):
             sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread, is_packed)
-            d, plan = Matrix(douts[i], 0, columns, 1), affine.Plan(each, True, rows > SHORT)
+            d, dW, plan = Matrix(at(douts, i), 0, columns, 1), at(dWs, i), affine.Plan(each, True, rows > SHORT)
             if i == 0 and sparse:
                 bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
                 product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
-                weights_gradient(dWs[0], product, bounds, thread, of_x)
+                weights_gradient(dW, product, bounds, thread, of_x)
             elif i == 0:
-                multiply_chunk(dWs[0], transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk(dW, transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
             else:
-                multiply_chunk(dWs[i], transposed(Matrix(ins[i], 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk(dW, transposed(Matrix(at(ins, i), 0, depth, 1)), d, zeros, sizes, plan, place, space)
             is_packed = True
             if chunk == 0:
-                sum_rows(dbs[i], d, columns, rows)
-                here = largest_in(dbs[i], 0, columns)
+                db = at(dbs, i)
+                sum_rows(db, d, columns, rows)
+                here = largest_in(db, 0, columns)
                 largest[thread * LINE + 1] = max(largest[thread * LINE + 1], here)
 
 

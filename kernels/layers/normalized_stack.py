@@ -28,19 +28,34 @@ from ..runtime.magnitude import largest_in
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS
+from ..runtime.tables import addresses_of, at
 from ..runtime.threads import parallel_kernel, run
 from .activations import SIGMOID
 from .affine_stack import (
+    BIASES,
+    DBS,
+    DOUTS,
+    DWS,
+    DXS,
+    INPUTS,
     LINE,
+    MASKS,
     MOST_LAYERS,
+    OUTS,
+    WEIGHTS,
+    ZS,
     AffineStack,
     Layers,
     activate,
+    group,
     multiply_back,
     multiply_layer,
     multiply_weights,
 )
 
+# More groups of arrays, see affine_stack.py: forward's, and backward's.
+YS, XCS, XNS, KEPT, GAMMAS, BETAS, MEANS, VARIANCES = range(5, 13)
+GIVEN_GAMMAS, GIVEN_XCS, GIVEN_XNS, STDS, DGAMMAS, DBETAS = range(7, 13)
 STATISTICS = 5  # vectors: std, mean, variance, and the new running mean and variance
 SUMS = 4  # vectors of a chunk: forward its mean and squares; backward sums of dout, of dout times xn and xc, and of xc
 # Chunks of a phase, whether one thread has them or several, so that sums are the same. As many as there are threads, if that
@@ -81,15 +96,14 @@ class NormalizedStack(AffineStack):
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
         size = rest + threads * own
         space = workspace(size + (2 * chunk_count + threads) * step, dtype)
-        vectors = [(None,) * 5 if one is None else one for one in norms]
-        momenta = np.array([one[4] or 0.0 for one in vectors], dtype)
+        *vectors, momenta = zip(*((None,) * 5 if one is None else one for one in norms), strict=True)
+        momenta = np.array([one or 0.0 for one in momenta], dtype)
         run(
-            _forward, threads, (*map(self._slots, (zs, ys, outs)), self._slots(masks, True)),
-            tuple(self._slots([one[i] for one in kept]) for i in range(3)),
-            ((numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]), self._slots(weights), self._slots(biases)),
-            (*(self._slots([one[i] for one in vectors]) for i in range(4)), momenta, self._epsilons, self._normalized),
+            _forward, threads, addresses_of(weights, masks, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors),
+            (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]), (momenta, self._epsilons, self._normalized),
             layers, (each, rest, may_be_sparse),
             ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
+            kept=(weights, masks, zs, outs, biases, ys, kept, vectors),
         )  # fmt: skip
         sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
         return (
@@ -108,7 +122,7 @@ class NormalizedStack(AffineStack):
         or None.
         """
         dxs, dWs, dbs, dgammas, dbetas, dtype = [], [], [], [], [], self._dtype
-        (rows, _), first = dout.shape, inputs[0]
+        (rows, _), first, masks = dout.shape, inputs[0], [*masks, None][: len(weights)]
         for i, (depth, columns) in enumerate(self._layers):
             dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
             dWs.append(np.empty((depth, columns), dtype))
@@ -122,13 +136,12 @@ class NormalizedStack(AffineStack):
         size = rest + threads * each_dW
         whole = size + (2 * chunk_count + threads) * step
         space, of_x = workspace_and_buffers(whole, numbers, sizes, threads, dtype, may_be_sparse)
-        vectors = [(None,) * 4 if one is None else one for one in norms]
+        vectors = zip(*((None,) * 4 if one is None else one for one in norms), strict=True)
+        groups = weights, masks, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
         run(
-            _backward, threads, tuple(map(self._slots, (dxs, [*dxs[1:], dout], dWs, dbs, dgammas, dbetas))),
-            (numbers, self._slots([None, *inputs[1:]]), self._slots(weights), self._slots(masks, True)),
-            (*(self._slots([one[i] for one in vectors]) for i in range(4)), self._normalized),
-            layers, (each, each_dW, may_be_sparse, needs_dx),
-            (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x,
+            _backward, threads, addresses_of(*groups), numbers, self._normalized, layers,
+            (each, each_dW, may_be_sparse, needs_dx),
+            (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
         dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
@@ -176,33 +189,37 @@ def own_sums(sums, thread):
 
 
 @parallel_kernel
-def _forward(work, results, kept, parameters, norms, layers, how, scratch):
-    """results: zs, ys, outs, masks; kept: xcs, xns, statistics; parameters: x, weights, biases; norms: gammas, betas,
-    running means, variances, momenta, epsilons, whether a layer is normalised; how: each and rest of Prepared, whether x may
-    be sparse; scratch: as in affine_stack, the fields of Sums, and largest."""
-    thread = work[0]
-    (zs, ys, outs, masks), (x, weights, biases), is_normalized = results, parameters, norms[6]
+def _forward(work, addresses, x, norms, layers, how, scratch):
+    """addresses: as in affine_stack, then of ys, xcs, xns, statistics, gammas, betas, running means and variances. norms:
+    momenta, epsilons, whether a layer is normalised. how: each and rest of Prepared, whether x may be sparse. scratch: as in
+    affine_stack, the fields of Sums, and largest."""
+    thread, is_normalized = work[0], norms[2]
     x, layers, (each, rest, may_be_sparse), (scratch, sums, largest) = Numbers(*x), Layers(*layers), how, scratch
+    weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
+    zs, outs = group(addresses, layers, ZS, largest), group(addresses, layers, OUTS, largest)
+    biases, ys = group(addresses, layers, BIASES, largest), group(addresses, layers, YS, largest)
     sums, sparse = Sums(*sums), may_be_sparse and has_mostly_zeros(x.array)
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, 1 + i, sums.chunk_count):
             first, end = chunk_bounds(layers.rows, chunk, sums.chunk_count)
             if i > 0 and is_normalized[i - 1]:
-                here = normalize_rows(i - 1, results, kept, norms, (thread, chunk, layers.rows, depth), sums)
+                here = normalize_rows(i - 1, addresses, layers, norms, (thread, chunk), sums)
                 largest[thread * LINE + i - 1] = max(largest[thread * LINE + i - 1], here)
                 start, count, code = first * depth, (end - first) * depth, layers.codes[i - 1]
-                activate(outs[i - 1], masks[i - 1], ys[i - 1], start, count, code)
+                activate(at(outs, i - 1), at(masks, i - 1), at(ys, i - 1), start, count, code)
                 if code == SIGMOID:  # NumPy may warn
                     place = thread * LINE + MOST_LAYERS + i - 1
-                    largest[place] = max(largest[place], largest_in(ys[i - 1], start, start + count))
+                    largest[place] = max(largest[place], largest_in(at(ys, i - 1), start, start + count))
             place, how_here = (i, chunk, thread, is_packed), (sums.chunk_count, each, rest, sparse)
             here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
             largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
             if is_normalized[i]:
-                find_moments(sums_of(sums, i, chunk), zs[i], columns, (first, end))
+                find_moments(sums_of(sums, i, chunk), at(zs, i), columns, (first, end))
             else:
-                activate(outs[i], masks[i], zs[i], first * columns, (end - first) * columns, layers.codes[i])
+                activate(
+                    at(outs, i), at(masks, i), at(zs, i), first * columns, (end - first) * columns, layers.codes[i]
+                )
             is_packed = True
 
 
@@ -246,20 +263,23 @@ def combine_moments(own, sums, i, sizes):
 
 
 @device
-def normalize_rows(i, results, kept, norms, place, sums):
+def normalize_rows(i, addresses, layers, norms, place, sums):
     """y, xc and xn of the i-th layer for a chunk's rows, and, of the first chunk, its statistics -> the largest number of
     these and of what the layer has been given, inf where not all are finite; 0 for the other chunks.
 
-    place: thread, chunk, rows, columns.
+    addresses, norms: the kernel's; place: thread, chunk.
     """
     noinline()
-    (thread, chunk, rows, columns), z, y, xc, xn = place, results[0][i], results[1][i], kept[0][i], kept[1][i]
-    gamma, beta, epsilon, own = norms[0][i], norms[1][i], norms[5][i], own_sums(sums, thread)
+    (thread, chunk), like, rows, columns = place, sums.array, layers.rows, layers.widths[i + 1]
+    z, y = at(group(addresses, layers, ZS, like), i), at(group(addresses, layers, YS, like), i)
+    xc, xn = at(group(addresses, layers, XCS, like), i), at(group(addresses, layers, XNS, like), i)
+    gamma, beta = at(group(addresses, layers, GAMMAS, like), i), at(group(addresses, layers, BETAS, like), i)
+    (momenta, epsilons, _), own = norms, own_sums(sums, thread)
     combine_moments(own, sums, i, (rows, columns))
     array, mean = own
     variance, std, inverse = mean + columns, mean + 2 * columns, mean + 3 * columns
     for j in range(columns):
-        spread = math.sqrt(load_scalar(array, variance + j) + epsilon)
+        spread = math.sqrt(load_scalar(array, variance + j) + epsilons[i])
         store_scalar(array, std + j, spread)
         store_scalar(array, inverse + j, z.dtype.type(1) / spread)
     first, end = chunk_bounds(rows, chunk, sums.chunk_count)
@@ -272,55 +292,55 @@ def normalize_rows(i, results, kept, norms, place, sums):
             store_scalar(y, row + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
     if chunk > 0:
         return z.dtype.type(0)
-    statistics = kept[2][i]
+    statistics = at(group(addresses, layers, KEPT, like), i)
     for j in range(columns):
         store_scalar(statistics, j, load_scalar(array, std + j))
         store_scalar(statistics, columns + j, load_scalar(array, mean + j))
         store_scalar(statistics, 2 * columns + j, load_scalar(array, variance + j))
-    momentum, rest = norms[4][i], z.dtype.type(1) - norms[4][i]
-    for old, here in ((norms[2][i], columns), (norms[3][i], 2 * columns)):
+    momentum, rest = momenta[i], z.dtype.type(1) - momenta[i]
+    old_mean = at(group(addresses, layers, MEANS, like), i)
+    old_variance = at(group(addresses, layers, VARIANCES, like), i)
+    for old, here in ((old_mean, columns), (old_variance, 2 * columns)):
         for j in range(columns):
             new = momentum * load_scalar(old, j) + rest * load_scalar(statistics, here + j)
             store_scalar(statistics, here + 2 * columns + j, new)
     largest = max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))
-    largest = max(largest, max(largest_in(norms[2][i], 0, columns), largest_in(norms[3][i], 0, columns)))
+    largest = max(largest, max(largest_in(old_mean, 0, columns), largest_in(old_variance, 0, columns)))
     return max(largest, largest_in(statistics, 0, 2 * columns))
 
 
 @parallel_kernel
-def _backward(work, gradients, inputs, norms, layers, how, scratch, of_x):
-    """gradients: dxs, douts, dWs, dbs, dgammas, dbetas; the gradient of layer i - 1's z is that of layer i's input, changed.
-    norms: gammas, xcs, xns, stds, whether a layer is normalised. how: workspace of each layer and thread, that of each
-    thread for dW, whether x may be sparse, whether its gradient is needed. scratch: workspace, that for dW, the fields of
-    Sums, zeros, largest. The rest as in affine_stack."""
+def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
+    """addresses: as in affine_stack, then of gammas, xcs, xns, stds, dgammas, dbetas. how: workspace of each layer and
+    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed. scratch: workspace, that for
+    dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
     thread = work[0]
-    (dxs, douts, dWs, dbs, dgammas, dbetas), (x, ins, weights, masks), is_normalized = gradients, inputs, norms[4]
     (space, space_dW, sums, zeros, largest), of_x, layers = scratch, Buffers(*of_x), Layers(*layers)
     (each, each_dW, may_be_sparse, needs_dx), sums = how, Sums(*sums)
+    weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
+    dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
+    dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
+    ins = group(addresses, layers, INPUTS, largest)
     chunk_count, sparse = sums.chunk_count, may_be_sparse and has_mostly_zeros(x)
     for i in range(layers.count - 1, -1, -1):
         phase, columns, is_packed = layers.count - i, layers.widths[i + 1], False
         for chunk in claimed(work, phase, chunk_count):
             first, end = chunk_bounds(layers.rows, chunk, chunk_count)
-            here = douts[i].dtype.type(0)
+            here = largest.dtype.type(0)
             if is_normalized[i]:
-                place = thread, chunk, layers.rows, columns
-                here = differentiate_rows(i, douts[i], (dgammas[i], dbetas[i]), norms, place, sums)
-            here = max(here, largest_in(douts[i], first * columns, end * columns))
+                here = differentiate_rows(i, addresses, layers, (thread, chunk), sums)
+            here = max(here, largest_in(at(douts, i), first * columns, end * columns))
             if i > 0 or needs_dx:
                 place, how_here = (i, chunk, thread, is_packed), (chunk_count, each)
                 of_dx = multiply_back((dxs, douts), (ins, weights, masks), place, layers, how_here, (space, zeros))
                 here = max(here, of_dx)
             if i > 0 and is_normalized[i - 1]:
-                found, forward, depth = (
-                    sums_of(sums, i - 1, chunk),
-                    (norms[1][i - 1], norms[2][i - 1]),
-                    layers.widths[i],
-                )
-                sum_products(found, dxs[i], forward, depth, (first, end))
+                xcs, xns = group(addresses, layers, GIVEN_XCS, largest), group(addresses, layers, GIVEN_XNS, largest)
+                found, forward = sums_of(sums, i - 1, chunk), (at(xcs, i - 1), at(xns, i - 1))
+                sum_products(found, at(dxs, i), forward, layers.widths[i], (first, end))
             largest[thread * LINE] = max(largest[thread * LINE], here)
             if i == 0 and sparse:
-                pack_strips(of_x.strips, douts[0], layers.rows, columns, first, end)
+                pack_strips(of_x.strips, at(douts, 0), layers.rows, columns, first, end)
             is_packed = True
     phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse)
     multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, of_weights, (space_dW, zeros, largest), of_x)
@@ -345,16 +365,18 @@ def sum_products(found, dout, forward, columns, bounds):
 
 
 @device
-def differentiate_rows(i, dout, results, norms, place, sums):
+def differentiate_rows(i, addresses, layers, place, sums):
     """dout, the gradient of the i-th layer's y, becomes that of its z, for a chunk's rows, as batch_normalization.py has it.
 
-    -> of the first chunk the largest number of the gradients in `results`; 0 for the others. The mean that is taken off is
-    not summed up from what it is taken off from: its terms' sums are known. place: as above.
+    -> of the first chunk the largest number of gamma's and beta's gradients; 0 for the others. The mean that is taken off is
+    not summed up from what it is taken off from: its terms' sums are known. addresses: the kernel's; place: thread, chunk.
     """
     noinline()
-    (thread, chunk, rows, columns), (dgamma, dbeta) = place, results
-    array, start = own_sums(sums, thread)
-    gamma, xc, std, half, two = norms[0][i], norms[1][i], norms[3][i], dout.dtype.type(0.5), dout.dtype.type(2)
+    (thread, chunk), like, rows, columns = place, sums.array, layers.rows, layers.widths[i + 1]
+    dout, xc = at(group(addresses, layers, DOUTS, like), i), at(group(addresses, layers, GIVEN_XCS, like), i)
+    gamma, std = at(group(addresses, layers, GIVEN_GAMMAS, like), i), at(group(addresses, layers, STDS, like), i)
+    dgamma, dbeta = at(group(addresses, layers, DGAMMAS, like), i), at(group(addresses, layers, DBETAS, like), i)
+    (array, start), half, two = own_sums(sums, thread), like.dtype.type(0.5), like.dtype.type(2)
     for j in range(start, start + 4 * columns):
         store_scalar(array, j, 0)
     for other in range(sums.chunk_count):

@@ -159,15 +159,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.reset)  # a child has no threads but the one that forked
 
 
-def run(function, threads, *arguments):
-    """Call function(work, *arguments), a `parallel_kernel`, in `threads` threads at once, one of them this one."""
+def run(function, threads, *arguments, kept=None):
+    """Call function(work, *arguments), a `parallel_kernel`, in `threads` threads at once, one of them this one.
+
+    kept: arrays of which there are only addresses among the arguments (see tables.py); a worker may come late and read them.
+    """
     if threads == 1:
         function(ALONE, *arguments)
         return
     call = _pool.call(threads)
     try:
         if function(call, *arguments):
-            _pool.hold(arguments)
+            _pool.hold((arguments, kept))
     except BaseException:
         _pool.cancel()
         raise
