@@ -34,21 +34,32 @@ def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any,
 
 def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forward: FunctionType) -> bool:
     """The same of a call that is about to be made: a copy of the object makes it first, of its arrays' first rows."""
-    try:
-        screened = screen(type(layer), forward)
-    except NotPlain:
-        return False
     first = tuple(first_rows(one) if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
+    try:
+        result = result_of_copy(layer, first, forward)
+    except NotMade:
+        return False
+    return _is_any(made, layer, first, result, screen(type(layer), forward))
+
+
+class NotMade(Exception):
+    """A copy of an object has not made a call."""
+
+
+def result_of_copy(layer: Any, arguments: tuple[Any, ...], forward: FunctionType) -> Any:
+    """What a copy of an object gives for these arguments. Nobody sees it: no warning is shown, no random number is used up.
+
+    Raises NotMade where the method may do more than set attributes, or has failed, maybe with so few rows alone.
+    """
     state = np.random.get_state()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = forward(_double(layer, screened), *first)
-    except Exception:  # it is no plain object, or fails with so few rows where the whole does not
-        return False
+            return forward(_double(layer, screen(type(layer), forward)), *arguments)
+    except Exception as error:
+        raise NotMade from error
     finally:
         np.random.set_state(state)
-    return _is_any(made, layer, first, result, screened)
 
 
 def _double(layer: Any, screened: Screened) -> Any:

@@ -46,6 +46,9 @@ class Accelerated(Protocol):
     def is_decided_by_text(self) -> bool:
         """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
 
+    def decide(self, layer: Any, arguments: tuple[Any, ...]) -> Any:
+        """Find out what they are, for a call of forward."""
+
     def is_ours(self, layer: Any, *arguments: Any) -> bool:
         """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
 
