@@ -195,7 +195,6 @@ FAULTS = [
     Fault("fastbp/dropin/stacking.py", "    loop.statement.iter = ast.copy_location(ast.Name(LAYERS, ast.Load()), loop.statement.iter)\n", "", "dropin_stacks -k one_by_one"),
     Fault("fastbp/dropin/expressions.py", " if LOOKING.isdisjoint(code.co_names) else {}", "", "dropin_stacks -k other_loops"),
     Fault("fastbp/dropin/stacking.py", "            one.decide(layer, arguments)\n", "", "dropin_stacks -k its_layers_would"),
-    Fault("fastbp/dropin/prospects.py", "        raise NotMade from error\n", "        return None\n", "dropin_prospects -k to_make or dropin_stacks"),
     Fault("fastbp/dropin/stacks.py", "return PASS  # NumPy may warn", "pass", "dropin_stack_calls -k warnings"),
     Fault("fastbp/dropin/stacks.py", 'if name == "relu" and not is_matrix(value, _BOOL, following.shape):', "if False:", "dropin_stack_calls -k another_batch"),
     Fault("kernels/runtime/tuning.py", "shared < MARGIN * alone if is_found", "shared > MARGIN * alone if is_found", "tuning"),
