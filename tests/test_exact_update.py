@@ -66,7 +66,6 @@ def test_it_is_that_of_array_code_to_the_last_bit(name, dtype, shapes, threads):
 @pytest.mark.parametrize(("place", "count"), [(0, 3), (2, 3), (0, 41), (40, 41)])
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
 def test_nothing_is_changed_where_a_gradient_is_not_tame(name, place, count, number, threads):
-    """Also where it is among those of a later call."""
     for module in (kernels, reference):
         lists = drawn(name, [(50, 60)] * count, "float64")
         lists[1][place][-1, -1] = number
