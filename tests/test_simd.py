@@ -174,11 +174,11 @@ def of_a_table(addresses, like, i):
     return simd.load_scalar(at(Table(addresses, 1, like), 0), i)
 
 a, b, whole = np.arange(40.0), np.zeros(64), np.arange(40)
-arrays = a.reshape(5, 8), a.reshape(2, 1, 5, 4)
-of_matrix, of_images = ((of_a_table, addresses_of([None], [array]), a, 39) for array in arrays)
+arrays = a.reshape(5, 8), a.reshape(2, 1, 5, 4), a.reshape(2, 1, 5, 2, 2)
+of_matrix, of_images, of_volumes = ((of_a_table, addresses_of([None], [array]), a, 39) for array in arrays)
 width = simd.VECTOR_BYTES // 8
 right = [(number, a, 39), (change, a, 0), (vector, a, 40 - width), (lane, a, b, 39), (converted, whole, b, 40 - width),
-         of_matrix, of_images]
+         of_matrix, of_images, of_volumes]
 wrong = [(number, a, 40), (change, a, -1), (vector, a, 41 - width), (vector, a, -1), (lane, a, b, 40),
          (converted, whole, b, 41 - width), (plain, a, 40), (*of_matrix[:-1], 40), (*of_images[:-1], -1)]
 for function, *arguments in right:

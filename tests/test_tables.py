@@ -53,7 +53,8 @@ def test_a_kernel_writes_to_them():
 
 @pytest.mark.parametrize("last", [True, False])
 def test_masks_are_of_a_dtype_of_their_own(last):
-    assert _last(addresses_of([np.array([not last, last])]), 2) is last
+    mask = np.array([not last, last])
+    assert _last(addresses_of([mask]), 2) is last
 
 
 WITHOUT = """

@@ -88,7 +88,7 @@ class Stack:
         return True
 
     def _masks(self, saved: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
-        """Those after ReLU, None after others; None where what is saved does not fit the inputs of the layers after it."""
+        """Of each layer the mask after ReLU, else and of the last None; None where what is saved does not fit the inputs."""
         masks = []
         for name, value, following in zip(self._activations, saved, inputs[1:], strict=False):
             if name == "relu" and not is_matrix(value, _BOOL, following.shape):
@@ -96,7 +96,7 @@ class Stack:
             if name == "sigmoid" and not _is_all_of(following, value):
                 return None
             masks.append(value if name == "relu" else None)
-        return masks
+        return [*masks, None]
 
     def _kernel(self, widths: tuple[int, ...], dtype: Any) -> Any:
         return kernels.affine_stack(widths, self._activations, dtype)

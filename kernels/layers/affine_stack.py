@@ -123,7 +123,7 @@ class AffineStack:
         of dout, of the gradients between layers, before masks too, and of dbs; inf where not all are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
-        (rows, _), first, masks = dout.shape, inputs[0], [*masks, None][: len(weights)]
+        (rows, _), first = dout.shape, inputs[0]
         for i, (depth, columns) in enumerate(self._layers):
             dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
             dWs.append(np.empty((depth, columns), dtype))

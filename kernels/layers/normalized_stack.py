@@ -122,7 +122,7 @@ class NormalizedStack(AffineStack):
         or None.
         """
         dxs, dWs, dbs, dgammas, dbetas, dtype = [], [], [], [], [], self._dtype
-        (rows, _), first, masks = dout.shape, inputs[0], [*masks, None][: len(weights)]
+        (rows, _), first = dout.shape, inputs[0]
         for i, (depth, columns) in enumerate(self._layers):
             dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
             dWs.append(np.empty((depth, columns), dtype))

@@ -39,7 +39,7 @@ class Table(NamedTuple):
 def addresses_of(*groups):
     """The addresses of all arrays of these lists, one list after the other; None is an array that is not there.
 
-    Arrays are C-contiguous.
+    Arrays are C-contiguous. Only the caller knows their dtype, and how many each list has: a kernel takes its word for it.
     """
     arrays = [_MISSING if array is None else array for group in groups for array in group]
     return np.fromiter(map(_address, arrays), np.int64, len(arrays))
@@ -95,12 +95,12 @@ def _length(builder, address):
     """How many numbers the array object has: the product of its `nd` dimensions."""
     count = builder.zext(builder.load(_pointer(builder, address, _PLACE + _WORD, ir.IntType(32))), address.type)
     is_scalar, length = builder.icmp_signed("==", count, address.type(0)), address.type(1)
-    dimensions = builder.select(
-        is_scalar, address, _member(builder, address, 2)
-    )  # of a scalar there are none to be read
+    # of a scalar there are no dimensions to be read
+    dimensions = builder.select(is_scalar, address, _member(builder, address, 2))
     for axis in range(MOST_AXES):
         is_there = builder.icmp_signed("<", address.type(axis), count)
         place = builder.select(is_there, address.type(axis * _WORD), address.type(0))
         size = builder.load(builder.inttoptr(builder.add(dimensions, place), address.type.as_pointer()))
         length = builder.mul(length, builder.select(is_there, size, address.type(1)))
-    return length
+    is_known = builder.icmp_signed("<=", count, address.type(MOST_AXES))
+    return builder.select(is_known, length, address.type(UNKNOWN_LENGTH))
