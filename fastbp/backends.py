@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -138,6 +138,11 @@ def read_cache_entry(name: str) -> bytes | None:
 def write_cache_entry(name: str, content: bytes) -> None:
     """Keep something beside the kernels of this version; where it cannot be written, nothing is kept. Imports Numba."""
     _runtime("cache").write_entry(name, content)
+
+
+def expect_kernels(names: Sequence[str], is_at_it: Callable[[], bool]) -> None:
+    """Where another process is compiling kernels of these names, wait for them when they are needed, while is_at_it()."""
+    _runtime("cache").expect_kernels(names, is_at_it)
 
 
 def compile_pool() -> None:

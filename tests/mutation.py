@@ -173,7 +173,11 @@ FAULTS = [
     # the drop-in
     Fault("fastbp/dropin/calls.py", "self.work += counted", "self.work += __import__('random').random() / 300", "dropin_reproducible -k five"),
     Fault("fastbp/dropin/operations.py", "return labels if is_tame(x) else None", "return labels", "dropin_reproducible -k warnings"),
-    Fault("fastbp/dropin/calls.py", "self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]))", "self._go_on(self.work)", "dropin_reproducible -k before_a_call"),
+    Fault("fastbp/dropin/calls.py", "self.work - self.SMALL * self.small + expected_seconds(*arguments[:2])", "self.work", "dropin_reproducible -k before_a_call"),
+    Fault("fastbp/dropin/calls.py", "if self._is_due and not self.over:", "if False:", "dropin_first_run -k begin_with_a_loop"),
+    Fault("fastbp/dropin/calls.py", "not (may_wait and worth < self.OVERDUE * self.SECONDS)", "True", "dropin_first_run -k begin_with_a_loop"),
+    Fault("fastbp/dropin/ahead.py", "available_threads() < 2", "False", "dropin_first_run -k does_not_repay"),
+    Fault("kernels/runtime/cache.py", "not self.count() and is_at_it()", "is_at_it()", "dropin_first_run -k waited_for"),
     Fault("kernels/layers/affine_stack.py", "if zero == 0 else", "if True else", "affine_stack -k finite"),
     Fault("kernels/layers/affine_stack.py", "each_dW, may_be_sparse, needs_dx),", "each_dW, may_be_sparse, False),", "affine_stack -k numpy_backend"),
     Fault("kernels/layers/affine_stack.py", "one, largest = dout.dtype.type(1), largest_in(dout, start, start + count)", "one, largest = dout.dtype.type(1), dout.dtype.type(0)", "dropin_stack_calls -k mask_would_hide"),

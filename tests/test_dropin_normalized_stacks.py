@@ -49,10 +49,17 @@ def test_a_stack_leaves_what_its_layers_would(both, source, kinds, widths):
     assert compiled(counts, "Network.gradient: layers") >= 5
 
 
-@pytest.mark.parametrize("call", ["layer.forward(x, train_flg)", "layer.forward(x, train_flg=train_flg)"])
-def test_a_flag_is_passed_on(both, call):
+EXPRESSION = """for key, layer in self.layers.items():
+            x = layer.forward(x, train_flg) if "N" in key else layer.forward(x)
+"""
+
+
+@pytest.mark.parametrize(
+    "network", [flagged(), flagged("layer.forward(x, train_flg=train_flg)"), FLAGGED.replace(LOOP, EXPRESSION)]
+)
+def test_a_flag_is_passed_on(both, network):
     """With False it predicts, from running means, which only a loop through the layers does."""
-    plain, fast, counts = both(BOOK + flagged(call))
+    plain, fast, counts = both(BOOK + network)
     networks = [made_of(one, "ANRANRA", (30, 20, 10, 5)) for one in (fast, plain)]
     steps(networks, [RNG.standard_normal((40, 30))])
     before, x = compiled(counts, "Network.predict: layers"), RNG.standard_normal((40, 30))

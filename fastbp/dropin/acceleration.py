@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from . import calls, operations
+from .ahead import ahead
+from .arguments import FLOAT
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .expressions import with_kernels
 from .fast_functions import FUNCTIONS
@@ -381,6 +383,8 @@ class _Patched:
         return None
 
     def _choose(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
+        if arguments and getattr(arguments[0], "ndim", 0) == 4:  # images: there are convolutions before or after it
+            ahead.compile_meanwhile("convolution", FLOAT)
         forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
         if not forms.forward and (self.only_known or _not_to_be_tried(self.made)):
             self.found.accelerated, self.found.reason = False, reason

@@ -46,10 +46,15 @@ class _Beginning:
     # Seconds: where kernels would lose so much, a larger call in between does not keep a class from idling. One script's
     # evaluations of 525 rows, after each 21 steps of 25, kept all of its 600,000 calls looked at: 0.9 s of 7, now 0.3.
     LOST = -0.02
+    # Of SECONDS: how much work there may be until a network's next loop through its layers, which kernels wait for if a
+    # script has such loops. In the middle of one, each layer by itself would need kernels, which the loops that follow
+    # have no use for: a first run of ch06/batch_norm_test compiled for 17 s.
+    OVERDUE = 2.0
 
     def __init__(self) -> None:
         self.over, self.work, self.small = False, 0.0, 0
         self.loader, self._first = Loader(), 0.0
+        self._has_loops = self._is_due = False
 
     def count(self, name: str, arguments: tuple[Any, ...], result: Any, weigh: Weigher) -> float:
         """Count the work of a call, and return it; 0 where the kernels would lose, or where it is none of theirs."""
@@ -60,7 +65,7 @@ class _Beginning:
             return 0.0
         self.work += counted
         worth = self.work - self.SMALL * self.small
-        self._go_on(worth)
+        self._go_on(worth, may_wait=self._has_loops)
         return seconds if worth > self.LOST else 0.0
 
     def ends_with(self, arguments: tuple[Any, ...]) -> bool:
@@ -68,16 +73,27 @@ class _Beginning:
 
         Evaluating 60,000 images takes 0.3 to 1.1 s, and comes early in many scripts: they waited for it, and then for Numba.
         """
-        self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]))
+        self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]), may_wait=False)
         return self.over
 
-    def _go_on(self, worth: float) -> None:
-        if worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules):
-            self.loader.wait()
-            self.over = True
-            wake_all()  # what was small until now may be large enough for kernels
+    def loop_begins(self) -> bool:
+        """Note that a loop through a network's layers is to begin with the first; whether kernels are used in it."""
+        self._has_loops = True
+        if self._is_due and not self.over:
+            self._begin()
+        return self.over
+
+    def _go_on(self, worth: float, may_wait: bool) -> None:
+        self._is_due = worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules)
+        if self._is_due and not (may_wait and worth < self.OVERDUE * self.SECONDS):
+            self._begin()
         elif worth > self.LOADING and worth > self.RATE * (time.perf_counter() - self._first):
             self.loader.begin()
+
+    def _begin(self) -> None:
+        self.loader.wait()
+        self.over = True
+        wake_all()  # what was small until now may be large enough for kernels
 
 
 _beginning = _Beginning()
@@ -86,6 +102,11 @@ _beginning = _Beginning()
 def has_begun() -> bool:
     """Whether kernels are used now."""
     return _beginning.over
+
+
+def loop_begins() -> bool:
+    """Whether kernels are used in a loop through a network's layers, which is to begin with the first layer's forward."""
+    return _beginning.loop_begins()
 
 
 def is_huge(x: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import expressions, operations
 from .acceleration import Found, start_accelerating
+from .ahead import ahead
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain, script_is_over
 from .known_versions import COMPAT
@@ -33,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     counter = Counter() if options.verbose or options.json else None
     found = start_accelerating(counter or plain, options.only_known)
-    operations.kernels.announces = True
+    operations.kernels.announces = ahead.is_wanted = True
     keep_freed_memory()
     start = time.perf_counter()
     try:

@@ -86,6 +86,8 @@ def loop_of(statement: ast.stmt, method: str) -> Loop | None:
             body=[call],
             orelse=[],
         ) if key != layer:
+            if isinstance(call, ast.Assign) and isinstance(call.value, ast.IfExp):
+                call = _as_statement(call, call.value)
             if isinstance(call, ast.If) and len(call.orelse) == 1 and _is_of_key(call.test, key):
                 other = call.test
                 flagged = _call_of(call.body[0], layer, method) if len(call.body) == 1 else None
@@ -97,6 +99,12 @@ def loop_of(statement: ast.stmt, method: str) -> Loop | None:
         return None
     flag = plain.flag if flagged is None or flagged.value != plain.value else flagged.flag
     return Loop(statement, layer, plain.value, method, key, other, flag)
+
+
+def _as_statement(assigned: ast.Assign, value: ast.IfExp) -> ast.If:
+    """`x = one if test else other`, as a statement."""
+    one, other = (ast.Assign(assigned.targets, branch) for branch in (value.body, value.orelse))
+    return ast.If(value.test, [one], [other])
 
 
 class _Call(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .ahead import ahead
 from .arguments import FLOAT, INPUTS, LARGEST_EXPONENT, PASS, TAME, fits, is_array, no_gradient
 from .operations import kernels
 from .stacks import Stack, is_matrix, is_worth_it
@@ -40,6 +41,7 @@ class NormalizedStack(Stack):
                     return PASS
                 norm = gamma, beta, mean, variance, momentum
             given.append(norm)
+        ahead.compile_meanwhile("normalized_stack", FLOAT, x.dtype)
         zs, ys, outs, masks, kept, (largest, before) = known.kernel.forward(rows, weights, biases, given)
         if not max(largest) < TAME[FLOAT.itemsize] or max(before) > LARGEST_EXPONENT[FLOAT.itemsize]:
             return PASS  # NumPy may warn

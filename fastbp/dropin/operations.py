@@ -41,11 +41,7 @@ from .lazy import ConvolutionGradients, PoolingGradients
 
 
 class _Kernels:
-    """The default backend's kernels, looked up (and Numba imported) at the first call.
-
-    Measured and rejected, for a first run: a second process that compiles the way back meanwhile. It saved 0.4 s
-    (SimpleConvNet) and 0.9 s (784-50-10) of 13: each process compiles what kernels are made of for itself.
-    """
+    """The default backend's kernels, looked up (and Numba imported) at the first call."""
 
     announces = False  # whether it is said on stderr that kernels must be compiled
 

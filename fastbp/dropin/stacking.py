@@ -122,10 +122,11 @@ def _wrapped(stacked: _Stacked, listed: Callable[[Any], _Listed | None], name: s
         return call_counted
 
     def call(iterable: Any, value: Any, flag: Any = None) -> Any:
-        if not calls.has_begun() and not calls.is_huge(value):
+        has_begun = calls.loop_begins() if stacked.method == "forward" else calls.has_begun()
+        if not has_begun and not calls.is_huge(value):
             return None
         found = listed(iterable)
-        if found is None or not (calls.has_begun() or stacked.begins_with(found.layers, value)):
+        if found is None or not (has_begun or stacked.begins_with(found.layers, value)):
             return None
         stacked.decide(*found, flag, value)
         result = stacked(found.layers, value, found.flagged, flag)

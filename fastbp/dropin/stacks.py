@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .ahead import ahead
 from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits, is_array, is_floating, no_gradient
 from .operations import kernels
 
@@ -40,6 +41,7 @@ class Stack:
         rows = x.reshape(len(x), -1)
         if not is_worth_it(rows, known.products):
             return PASS
+        ahead.compile_meanwhile("affine_stack", weights[0].dtype, x.dtype)
         zs, outs, masks, largest = known.kernel.forward(rows, weights, biases)
         tame, exponent = TAME[weights[0].itemsize], LARGEST_EXPONENT[weights[0].itemsize]
         for size, name in zip(largest, self._activations, strict=True):

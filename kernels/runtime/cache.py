@@ -18,6 +18,7 @@ import platform
 import stat
 import sys
 import tempfile
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,11 +50,18 @@ class KernelCache(getattr(caching, "_Cache", object)):
         """The kernel, or None. Machine code needs none of what Numba knows of Python's functions: `refresh`, with which
         its own cache begins, would load it all, 0.35 s; whoever compiles after this calls that himself.
         """
+        self._wait_for_others()
         try:
             payload = _read_checked(self._path(sig, target_context.codegen()))
             return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
             return None
+
+    def _wait_for_others(self):
+        """Until another process that compiles kernels of this name, if one does, has written the first, or has ended."""
+        is_at_it = _expected.pop(self._name, None)
+        while is_at_it is not None and not self.count() and is_at_it():
+            time.sleep(0.005)
 
     def save_overload(self, sig, data):
         if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
@@ -78,6 +86,15 @@ class KernelCache(getattr(caching, "_Cache", object)):
     def _path(self, sig, codegen) -> Path:
         signature = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()[:24]
         return self._directory / f"{self._name}-{signature}.kernel"
+
+
+_expected = {}  # names of kernels, and whether somebody is still at work on them
+
+
+def expect_kernels(names, is_at_it):
+    """Let the first need of each of these kernels, of which the cache has none, wait for another process as long as
+    is_at_it() says that it goes on."""
+    _expected.update(dict.fromkeys(names, is_at_it))
 
 
 def read_entry(name: str) -> bytes | None:

@@ -1,0 +1,191 @@
+"""`fastbp run` where nothing is compiled yet: two processes compile, and kernels begin with a loop through layers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from dropin_cases import define, run, write
+from stack_cases import LAYERS, NETWORK, made_of
+
+import fastbp
+from fastbp.bench.dropin import write_common
+from fastbp.dropin import ahead, calls
+from fastbp.kernels.runtime import cache
+
+# A network of each kind that a helper compiles for, trained with kernels from the first call on.
+SCRIPT = """
+import sys
+import numpy as np
+from common.layers import *
+from common.multi_layer_net_extend import MultiLayerNetExtend
+
+np.random.seed(0)
+x, t = np.random.rand(100, 784).astype(np.float32), np.random.randint(0, 10, 100)
+for use_batchnorm in (False, True):
+    network = MultiLayerNetExtend(784, [50], 10, use_batchnorm=use_batchnorm)
+    for _ in range(3):
+        grads = network.gradient(x, t)
+    print(*(float(np.abs(one).sum()) for one in grads.values()), sep="\\n")
+images = x.reshape(100, 1, 28, 28)
+layers = [
+    Convolution(0.1 * np.random.randn(4, 1, 5, 5), np.zeros(4)), Relu(), Pooling(2, 2, 2),
+    Affine(0.1 * np.random.randn(576, 50), np.zeros(50)), Relu(), Affine(0.1 * np.random.randn(50, 10), np.zeros(10)),
+]
+out = images
+for layer in layers:
+    out = layer.forward(out)
+for layer in reversed(layers):
+    out = layer.backward(out)
+print(float(np.abs(layers[0].dW).sum()), float(np.abs(layers[3].dW).sum()), sep="\\n")
+"""
+START = """
+import sys
+from fastbp.dropin import calls, command
+calls._beginning.SECONDS, calls._beginning.OVERDUE = 1e-6, 1e9
+from numba.core import event
+
+class Compiled(event.Listener):
+    def on_start(self, event):
+        name = getattr(getattr(event.data["dispatcher"], "_cache", None), "_name", None)
+        if name is not None:
+            print("compiled", name, file=sys.stderr)
+
+    def on_end(self, event):
+        pass
+
+event.register("numba:compile", Compiled())
+command.run(["script.py"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_compiles_what_the_way_back_needs(tmp_path):
+    write_common(tmp_path)
+    script, start = write(tmp_path, "script.py", SCRIPT), write(tmp_path, "start.py", START)
+    plain = run(tmp_path, script)
+    for is_first in (True, False):
+        environment = {"FASTBP_CACHE_DIR": "cache", "NUMBA_NUM_THREADS": "2"}
+        done = run(tmp_path, start, env=environment)
+        assert done.returncode == 0, done.stderr
+        values = [np.array(one.stdout.split(), float) for one in (done, plain)]
+        np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
+        compiled = done.stderr.split()  # by the script's own process
+        assert ("affine_stack._forward" in compiled) is is_first
+        for name in (name for work in ahead.WORK.values() for name in work.kernels):
+            assert name not in compiled
+            assert len([*(tmp_path / "cache").glob(f"*/{name}-*.kernel")]) == 1
+
+
+def test_no_process_is_started_where_it_does_not_repay(monkeypatch, tmp_path):
+    begun = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: begun.append(command) or FakeProcess())
+    monkeypatch.setattr(ahead, "kernel_cache", lambda: (tmp_path, "own"))
+    monkeypatch.setattr(cache, "_expected", {})
+    (tmp_path / "own").mkdir()
+    threads = 2
+    monkeypatch.setattr(ahead, "available_threads", lambda: threads)
+
+    def begin(name="affine_stack", is_wanted=True):
+        one = ahead.Ahead()
+        one.is_wanted = is_wanted
+        one.compile_meanwhile(name, np.dtype(float), np.dtype(np.float32))
+        one.compile_meanwhile(name, np.dtype(float), np.dtype(np.float32))
+        return len(begun)
+
+    assert begin(is_wanted=False) == 0  # not `fastbp run`
+    threads = 1
+    assert begin() == 0
+    threads = 2
+    with fastbp.use_backend("numpy"):
+        assert begin() == 0
+    assert begin() == 1  # once
+    assert begun[0][-3:] == ["affine_stack", "float64", "float32"]
+    assert cache._expected.keys() == {"affine_stack._backward"}
+    (tmp_path / "own" / "affine_stack._backward-0123.kernel").touch()
+    assert begin() == 1  # compiled once already
+    (tmp_path / "own" / "affine_stack._backward-0123.kernel").unlink()
+    (tmp_path / "own").rmdir()
+    assert begin() == 1  # no cache
+
+    def fail(*arguments, **named):
+        raise PermissionError
+
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    assert begin() == 1
+
+
+class FakeProcess:
+    def poll(self):
+        return 0
+
+
+def test_a_kernel_that_another_process_compiles_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_expected", {})
+    asked = []
+
+    def is_at_it():
+        asked.append(1)
+        if len(asked) == 3:
+            (tmp_path / "module.kernel-0123.kernel").touch()
+        return len(asked) < 6
+
+    cache.expect_kernels(["module.kernel", "module.other"], is_at_it)
+    cache.KernelCache(tmp_path, "module.kernel")._wait_for_others()
+    assert len(asked) == 3
+    cache.KernelCache(tmp_path, "module.kernel")._wait_for_others()  # waited for once
+    cache.KernelCache(tmp_path, "module.unknown")._wait_for_others()
+    assert len(asked) == 3
+    cache.KernelCache(tmp_path, "module.other")._wait_for_others()  # the process ends without it
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_helper_ends_with_the_process_that_started_it_but_not_with_a_fork_of_that(is_ours):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    start = time.monotonic()
+    try:
+        ahead._end(process, ahead.os.getpid() - (not is_ours))
+        assert (process.poll() is None) is not is_ours
+    finally:
+        process.kill()
+        process.wait()
+    assert time.monotonic() - start < 30
+
+
+def test_kernels_begin_with_a_loop_through_the_layers_where_there_are_loops(tmp_path, monkeypatch):
+    """The rest of a step would need kernels of single layers, which the loops have no use for."""
+    monkeypatch.setattr(calls, "_beginning", beginning := calls._Beginning())
+    for name, value in {"SECONDS": 1e-4, "OVERDUE": 1e6, "LOADING": np.inf}.items():
+        monkeypatch.setattr(calls._Beginning, name, value)
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    with fastbp.accelerated():
+        network = made_of(define(LAYERS + NETWORK, tmp_path), "ARA", (400, 300, 200))
+    x, has_begun = np.ones((200, 400)), []
+    for _ in range(3):
+        out = network.predict(x)
+        has_begun.append(beginning.over)
+        network.gradient(out)
+        has_begun.append(beginning.over)
+    assert has_begun == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(("has_loops", "overdue"), [(False, 1e6), (True, 1.0)])
+def test_without_loops_or_after_much_more_work_kernels_begin_anywhere(tmp_path, monkeypatch, has_loops, overdue):
+    monkeypatch.setattr(calls, "_beginning", beginning := calls._Beginning())
+    for name, value in {"SECONDS": 1e-4, "OVERDUE": overdue, "LOADING": np.inf}.items():
+        monkeypatch.setattr(calls._Beginning, name, value)
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    with fastbp.accelerated():
+        module = define(LAYERS + NETWORK, tmp_path)
+    if has_loops:
+        made_of(module, "ARA", (4, 3, 2)).predict(np.ones((2, 4)))
+    assert not beginning.over
+    affine = module.Affine(np.ones((400, 300)), np.ones(300))
+    for _ in range(2):
+        affine.forward(np.ones((200, 400)))
+    assert beginning.over
