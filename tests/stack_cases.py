@@ -240,11 +240,43 @@ class BatchNorm:
         return dxc - np.sum(dxc, axis=0) / count
 BatchNormalization = BatchNorm
 """
+DROPOUT = """
+class Dropout:
+    def __init__(self, dropout_ratio=0.5):
+        self.dropout_ratio = dropout_ratio
+        self.mask = None
+
+    def forward(self, x, train_flg=True):
+        if train_flg:
+            self.mask = np.random.rand(*x.shape) > self.dropout_ratio
+            return x * self.mask
+        else:
+            return x * (1.0 - self.dropout_ratio)
+
+    def backward(self, dout):
+        return dout * self.mask
+"""
+OTHER_DROPOUT = """
+class Drop:
+    def __init__(self, rate):
+        self.rate, self.kept = rate, None
+
+    def forward(self, inputs, training=True):
+        if not training:
+            return inputs
+        self.kept = np.random.rand(*inputs.shape) > self.rate
+        return inputs * self.kept / (1 - self.rate)
+
+    def backward(self, dout):
+        return dout * self.kept / (1 - self.rate)
+Dropout = Drop
+"""
 RNG = np.random.default_rng(7)
 
 
 def made_of(module, kinds, widths, seed=0, dtype=np.float64):
-    """A module's network of layers of these kinds, "A" an affine one, "N" a normalisation, with parameters of their own."""
+    """A module's network of layers of these kinds, with parameters of their own: "A" an affine one, "N" a normalisation,
+    "D" dropout."""
     rng, given, layers = np.random.default_rng(seed), iter(itertools.pairwise(widths)), []
     for kind in kinds:
         if kind == "A":
@@ -252,6 +284,8 @@ def made_of(module, kinds, widths, seed=0, dtype=np.float64):
             layers.append(module.Affine(rng.standard_normal(shape).astype(dtype), np.ones(shape[1], dtype)))
         elif kind == "N":
             layers.append(module.BatchNormalization(rng.random(shape[1]) + 0.5, rng.standard_normal(shape[1])))
+        elif kind == "D":
+            layers.append(module.Dropout(0.3))
         else:
             layers.append(module.Relu() if kind == "R" else module.Sigmoid())
     return module.Network(layers)
@@ -268,13 +302,20 @@ def assert_same_state(fast, plain):
                 assert_same(getattr(one, name), value, f"{key}.{name}")
 
 
+def predicted(network, x, seed, *flag):
+    """The scores, and what is drawn after them."""
+    np.random.seed(seed)
+    return network.predict(x, *flag), np.random.rand(), np.random.randn()
+
+
 def steps(networks, inputs, count=4, rate=1e-3):
     """Some steps of each network on the same inputs, with what is left in them compared after each half of one."""
     fast, plain = networks
     for step in range(count):
         x = inputs[step % len(inputs)]
-        one, other = fast.predict(x), plain.predict(x)
+        (one, *drawn), (other, *expected) = (predicted(network, x, step) for network in networks)
         assert_same(one, other, "scores")
+        assert drawn == expected
         assert_same_state(fast, plain)
         dout = np.random.default_rng(step).standard_normal(other.shape).astype(other.dtype)
         fast.gradient(dout.copy())

@@ -37,12 +37,12 @@ def drawn(widths, rows, density=1.0, dtype=np.float64, input_dtype=None, seed=0)
     return x, weights, biases, rng.standard_normal((rows, widths[-1])).astype(dtype)
 
 
-def both_ways(module, widths, activations, given, needs_dx=True):
+def both_ways(module, widths, activations, given, needs_dx=True, drops=None):
     """What forward and backward of a backend's stack give, as a flat list."""
     x, weights, biases, dout = given
     stack = module.affine_stack(widths, activations, weights[0].dtype)
-    zs, outs, masks, largest = stack.forward(x, weights, biases)
-    dx, dWs, dbs, largest_dx = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx)
+    zs, outs, masks, largest = stack.forward(x, weights, biases, drops)
+    dx, dWs, dbs, largest_dx = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx, drops)
     return [*zs, *outs, *masks, *largest, dx, *dWs, *dbs, largest_dx]
 
 
@@ -65,6 +65,17 @@ def test_inputs_of_every_dtype(dtype, input_dtype, density, threads):
     given = drawn(widths, 64, density, dtype, input_dtype)
     actual = both_ways(kernels, widths, activations, given)
     assert_alike(actual, both_ways(reference, widths, activations, given), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1, 1.25])
+def test_dropout_after_relu(scale, dtype, threads):
+    widths, activations = (30, 100, 50, 20, 3), ("relu", "sigmoid", "relu", "identity")
+    keep = np.random.default_rng(0).random((64, 100)) > 0.3
+    given = drawn(widths, 64, dtype=dtype)
+    for drops in ([(keep, scale), None, (None, 0.7), None], [(None, scale), None, (keep[:, :20].copy(), scale), None]):
+        actual, expected = (both_ways(one, widths, activations, given, drops=drops) for one in (kernels, reference))
+        assert_alike(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("density", [0.15, 1.0])

@@ -58,7 +58,7 @@ EXPRESSION = """for key, layer in self.layers.items():
     "network", [flagged(), flagged("layer.forward(x, train_flg=train_flg)"), FLAGGED.replace(LOOP, EXPRESSION)]
 )
 def test_a_flag_is_passed_on(both, network):
-    """With False it predicts, from running means, which only a loop through the layers does."""
+    """With False it predicts, from running means. What is no bool is for the layers themselves."""
     plain, fast, counts = both(BOOK + network)
     networks = [made_of(one, "ANRANRA", (30, 20, 10, 5)) for one in (fast, plain)]
     steps(networks, [RNG.standard_normal((40, 30))])
@@ -68,7 +68,7 @@ def test_a_flag_is_passed_on(both, network):
         one, other = (network.predict(x, flag) for network in networks)
         assert_same(one, other, f"scores of {flag}")
         assert_same_state(*networks)
-    assert compiled(counts, "Network.predict: layers") == before + 1
+    assert compiled(counts, "Network.predict: layers") == before + 2
 
 
 def test_a_flag_for_all_layers(both):
@@ -83,7 +83,8 @@ def test_a_flag_for_all_layers(both):
     assert before >= 3
     for flag in (False, True):
         assert_same(*(one.predict(np.ones((20, 30)), flag) for one in networks), f"scores of {flag}")
-    assert compiled(counts, "Network.predict: layers") == before + 1
+        assert_same_state(*networks)
+    assert compiled(counts, "Network.predict: layers") == before + 2
 
 
 LEFT = {
@@ -206,9 +207,9 @@ def test_an_audit_compares_every_layer(tmp_path, monkeypatch):
     assert auditor.audits["Network.gradient: layers"].calls == 3
     right = normalized_stacks.NormalizedStack.forward
 
-    def wrong(*arguments):
-        results = right(*arguments)
-        results[5][0][5][3] += 1e-3
+    def wrong(*arguments, **named):
+        results = right(*arguments, **named)
+        results[6][0][5][3] += 1e-3
         return results
 
     monkeypatch.setattr(normalized_stacks.NormalizedStack, "forward", wrong)

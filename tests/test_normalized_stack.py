@@ -45,14 +45,14 @@ def epsilons_of(norms):
     return [None if one is None else 1e-7 for one in norms]
 
 
-def both_ways(module, widths, activations, given, needs_dx=True):
+def both_ways(module, widths, activations, given, needs_dx=True, drops=None):
     """What forward and backward of a backend's stack give, as a flat list."""
     x, weights, biases, norms, dout = given
     stack = module.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
-    zs, ys, outs, masks, kept, sizes = stack.forward(x, weights, biases, norms)
+    zs, ys, outs, masks, kept, sizes = stack.forward(x, weights, biases, drops, norms)
     of_norms = [None if one is None else (norm[0], *one[:3]) for one, norm in zip(kept, norms, strict=True)]
     before = dout.copy()
-    dx, dWs, dbs, dnorms, largest = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx, of_norms)
+    dx, dWs, dbs, dnorms, largest = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx, drops, of_norms)
     np.testing.assert_array_equal(dout, before)
     several = [one for few in (*kept, *dnorms) for one in (few if few is not None else [None])]
     return [*zs, *ys, *outs, *masks, *itertools.chain(*sizes), dx if needs_dx else None, *dWs, *dbs, largest, *several]
@@ -75,6 +75,32 @@ def test_inputs_of_every_dtype(input_dtype, density, threads):
     assert_alike(*(both_ways(module, widths, activations, given) for module in (kernels, reference)))
 
 
+def test_dropout_after_relu(threads):
+    widths, activations, normalized = (
+        (30, 100, 50, 20, 3),
+        ("relu", "relu", "relu", "identity"),
+        (True, False, True, False),
+    )
+    given, keep = drawn(widths, normalized, 64), np.random.default_rng(0).random((64, 100)) > 0.3
+    drops = [(keep, 1.25), (keep[:, :50].copy(), 1), (None, 0.7), None]
+    assert_alike(*(both_ways(module, widths, activations, given, True, drops) for module in (kernels, reference)))
+
+
+@pytest.mark.parametrize(("widths", "activations", "normalized"), STACKS)
+def test_running_means_and_variances(widths, activations, normalized, threads):
+    """Of some layers, and of all."""
+    x, weights, biases, norms, _ = drawn(widths, normalized, 64)
+    for layers in (range(1, len(norms)), range(len(norms))):
+        given = [(*one[:4], None) if one and i in layers else one for i, one in enumerate(norms)]
+        results = []
+        for module in (kernels, reference):
+            stack = module.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
+            zs, ys, outs, masks, kept, sizes = stack.forward(x, weights, biases, None, given)
+            assert [one is not None for one in kept] == [one is not None and one[4] is not None for one in given]
+            results.append([*zs, *ys, *outs, *masks, *itertools.chain(*sizes)])
+        assert_alike(*results)
+
+
 def test_one_thread_and_two_give_the_same_bits(monkeypatch):
     monkeypatch.setattr(affine_stack, "PARALLEL_THRESHOLD", 0)
     (widths, activations, normalized), made = STACKS[0], []
@@ -94,7 +120,7 @@ def test_columns_far_from_zero_keep_their_variance(threads):
     made = []
     for module in (kernels, reference):
         stack = module.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
-        made.append(stack.forward(x, weights, biases, norms)[4][0])
+        made.append(stack.forward(x, weights, biases, None, norms)[4][0])
     for one, other in zip(*made, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
     assert made[0][3][5] > 4e7
@@ -108,9 +134,11 @@ def test_what_is_not_finite_is_said(place, number, threads):
     (widths, activations, normalized) = STACKS[1]
     x, weights, biases, norms, _ = drawn(widths, normalized, 64)
     stack = kernels.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
-    assert max(stack.forward(x, weights, biases, norms)[5][0]) < 1e3
+    assert max(stack.forward(x, weights, biases, None, norms)[5][0]) < 1e3
     (weights[0], biases[0], *norms[0][:4])[place].flat[3] = number
-    assert stack.forward(x, weights, biases, norms)[5][0][0] == np.inf
+    for momentum in (0.9, None):
+        given = [(*norms[0][:4], momentum), *norms[1:]]
+        assert stack.forward(x, weights, biases, None, given)[5][0][0] == np.inf
 
 
 @pytest.mark.parametrize("of", ["dout", "gamma", "std", "xn"])
@@ -118,9 +146,9 @@ def test_gradients_that_are_not_finite_are_said(of, threads):
     (widths, activations, normalized) = STACKS[0]
     x, weights, biases, norms, dout = drawn(widths, normalized, 64, 0.2)
     stack = kernels.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
-    _, _, outs, masks, kept, _ = stack.forward(x, weights, biases, norms)
+    _, _, outs, masks, kept, _ = stack.forward(x, weights, biases, None, norms)
     of_norms = [None if one is None else (norm[0], *one[:3]) for one, norm in zip(kept, norms, strict=True)]
-    given = [x, *outs[:-1]], weights, masks, False, of_norms
+    given = [x, *outs[:-1]], weights, masks, False, None, of_norms
     assert stack.backward(dout, *given)[4] < 1e6
     {"dout": dout[2], "gamma": of_norms[1][0], "std": of_norms[1][3], "xn": of_norms[1][2][7]}[of][3] = np.nan
     assert stack.backward(dout, *given)[4] == np.inf
@@ -131,6 +159,6 @@ def test_large_numbers_before_a_sigmoid_are_said(threads):
     x, weights, biases, norms, _ = drawn(widths, normalized, 64)
     norms[0][0][5] = 1e4
     stack = kernels.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
-    ys, before = (stack.forward(x, weights, biases, norms)[i] for i in (1, 5))
+    ys, before = (stack.forward(x, weights, biases, None, norms)[i] for i in (1, 5))
     assert before[1] == [np.abs(ys[0]).max(), 0, 0]
     assert before[1][0] > 1e4

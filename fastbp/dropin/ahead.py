@@ -36,7 +36,7 @@ def _affine_stack(dtype: str, x_dtype: str) -> None:
 def _normalized_stack(dtype: str, x_dtype: str) -> None:
     one = np.ones(2, dtype)
     norm = one, np.ones((_ROWS, 2), dtype), np.ones((_ROWS, 2), dtype), one
-    _stack(dtype, x_dtype, "normalized_stack", (1e-7, None), norms=([norm, None],))
+    _stack(dtype, x_dtype, "normalized_stack", (1e-7, None), norms=(None, [norm, None]))
 
 
 def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any, ...] = ()) -> None:

@@ -313,7 +313,7 @@ FAMILIES = (
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT, methods.DROPOUT_INVERTED],
         _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), _draw_dropout,
-        formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL,
+        formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL, predicting=methods.dropout_apply,
     ),
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,

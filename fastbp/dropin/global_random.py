@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ def uniform(shape: tuple[int, ...], kernels: Any) -> Any:
     with generator.lock:
         draws = kernels.random_doubles(state, math.prod(shape))
     return draws.reshape(shape)
+
+
+def saved_state() -> Callable[[], None]:
+    """What brings the global generator back to the state that it is in now."""
+    generator = _generator()
+    state = None if generator is None else _state(generator)
+    if state is None:
+        return functools.partial(np.random.set_state, np.random.get_state())
+    return functools.partial(np.copyto, state, state.copy())
 
 
 def _generator() -> Any:

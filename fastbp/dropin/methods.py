@@ -133,6 +133,8 @@ DROPOUT_INVERTED = DROPOUT._replace(name="dropout_forward_inverted")
 DROPOUT_BACKWARD_INVERTED = DROPOUT_BACKWARD._replace(
     name="dropout_backward_inverted", inputs=("dout", "mask", "ratio")
 )
+DROPOUT_APPLY = DROPOUT._replace(name="dropout_apply", outputs=("out",))
+DROPOUT_APPLY_INVERTED = DROPOUT_APPLY._replace(name="dropout_apply_inverted")
 _VECTORS = ("gamma", "beta", "running_mean", "running_var")
 _NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
@@ -174,6 +176,11 @@ def poolings() -> list[Operation]:
 def pooling_gradients(forward: Operation) -> tuple[Operation, ...]:
     gradient = POOLING_BACKWARD._replace(settings=(forward.settings[0] is not None, False))
     return gradient, kept_too(gradient, "gradients")
+
+
+def dropout_apply(forward: Operation) -> Operation:
+    """What a layer with that forward does when it predicts."""
+    return DROPOUT_APPLY_INVERTED if forward == DROPOUT_INVERTED else DROPOUT_APPLY
 
 
 def normalization(epsilon: float, by_channel: bool = False) -> Operation:
@@ -256,7 +263,10 @@ FORMS: dict[str, Forms] = {
     "Sigmoid": Forms((_form(SIGMOID, "out", {"out": "out"}),), (_form(SIGMOID_BACKWARD, "dx", {}),)),
     "SoftmaxWithLoss": _softmax_with_loss(SOFTMAX),
     "Dropout": Forms(
-        (_form(DROPOUT, "out", {"mask": "mask"}, train=True, ratio="self.dropout_ratio"),),
+        (
+            _form(DROPOUT, "out", {"mask": "mask"}, train=True, ratio="self.dropout_ratio"),
+            _form(DROPOUT_APPLY, "out", {}, train=False, ratio="self.dropout_ratio"),
+        ),
         (_form(DROPOUT_BACKWARD, "dx", {}),),
     ),
     "BatchNormalization": Forms(

@@ -251,6 +251,18 @@ def dropout_forward_inverted(x: Any, ratio: Any) -> Any:
     return PASS if (scale := _inverted(ratio)) is None else _dropout(x, ratio, scale)
 
 
+def dropout_apply(x: Any, ratio: Any) -> Any:
+    """-> out: of a prediction, all of x times 1 - ratio."""
+    if not (is_floating(x) and x.ndim and isinstance(ratio, int | float)):
+        return PASS
+    return (x * (1.0 - ratio),) if is_tame(x) else PASS
+
+
+def dropout_apply_inverted(x: Any, ratio: Any) -> Any:
+    """-> x."""
+    return (x,)
+
+
 def dropout_backward(dout: Any, mask: Any) -> Any:
     """-> dx."""
     return _dropout_gradient(dout, mask, 1.0)

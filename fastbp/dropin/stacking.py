@@ -1,5 +1,5 @@
-"""A network's loop through its layers as one call of a kernel, where all are affine with ReLU or sigmoid between them, and
-batch normalisation before these.
+"""A network's loop through its layers as one call of a kernel, where all are affine with ReLU or sigmoid between them,
+batch normalisation before these, and dropout after ReLU.
 
     for layer in self.layers.values():              for layer in layers:
         x = layer.forward(x)                            dout = layer.backward(dout)
@@ -33,7 +33,7 @@ from .writing import Waste
 from .written_stacks import Accelerated, NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
-MOST_IN_BLOCK = 3  # layers: an affine one, its normalisation, its activation
+MOST_IN_BLOCK = 4  # layers: an affine one, its normalisation, its activation, dropout
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 _DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
 VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])

@@ -1,7 +1,7 @@
 """What all layers of a stack do at once, on the compiled kernels: arrays in, arrays out, or PASS.
 
-A stack is affine layers, one after the other, with ReLU, sigmoid or nothing after each. As in `operations`, PASS is said of
-whatever the kernel is not made for, before anything is changed.
+A stack is affine layers, one after the other, with ReLU, sigmoid or nothing after each, and dropout after ReLU. As in
+`operations`, PASS is said of whatever the kernel is not made for, before anything is changed.
 """
 
 from __future__ import annotations
@@ -10,31 +10,71 @@ import itertools
 import math
 import operator
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .ahead import ahead
 from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits, is_array, is_floating, no_gradient
+from .global_random import saved_state, uniform
 from .operations import kernels
 
 MOST_LAYERS = 8  # affine ones
 MOST_KERNELS = 16  # of networks of other sizes, that are kept
 MOST_ROWS = 4096  # backward: of more, Python's part is small, and single layers need less workspace
+LARGEST_SCALE = 1e6  # that what dropout keeps is multiplied with: numbers that are TAME stay far from overflow
 LEAST_ROWS = 4  # of fewer, kernels for single layers are faster
 _BOOL = np.dtype(bool)
 
 
-class Stack:
-    """Layers with these activations after them: "identity", "relu" or "sigmoid", one for each affine layer."""
+class Dropped(NamedTuple):
+    """Dropout after a layer's ReLU: what is kept is divided by 1 - ratio, or nothing is; whether anything is drawn.
 
-    def __init__(self, activations: tuple[str, ...]):
-        self._activations = activations
+    A prediction, where nothing is, multiplies with 1 - ratio what has not been divided.
+    """
+
+    is_inverted: bool
+    is_training: bool
+
+    def scale(self, ratio: Any) -> float | None:
+        """What is multiplied with what is kept; None where that is no number of an ordinary size."""
+        if not isinstance(ratio, int | float):
+            return None
+        if self.is_inverted and self.is_training:
+            scale = 1 / (1 - ratio) if ratio < 1 else math.inf
+        else:
+            scale = 1.0 if self.is_inverted or self.is_training else 1.0 - ratio
+        return scale if abs(scale) <= LARGEST_SCALE else None
+
+
+class Drawn(NamedTuple):
+    """Of each layer None, or the mask of what is kept, None for all, and what that is multiplied with; and the undoing."""
+
+    drops: list[Any] | None
+    undo: Callable[[], None]
+
+    @property
+    def keeps(self) -> list[Any]:
+        return [None if one is None else one[0] for one in self.drops or ()]
+
+
+NOTHING_DRAWN = Drawn(None, lambda: None)
+
+
+class Stack:
+    """Layers with these activations after them: "identity", "relu" or "sigmoid", one for each affine layer, and dropout."""
+
+    def __init__(self, activations: tuple[str, ...], dropped: tuple[Dropped | None, ...] = ()):
+        self._activations, self._dropped = activations, dropped
         self._kernels: dict[tuple[Any, ...], Any] = {}
         self._last = _Known((), None, 0)
 
-    def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...]) -> Any:
-        """-> rows: x as (N, D), and for each layer z (N, M), the activation's result, and its mask, after ReLU."""
+    def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...], ratios: tuple[Any, ...] = ()) -> Any:
+        """-> rows: x as (N, D), and for each layer z (N, M), what comes after it, the mask of its ReLU, that of its dropout.
+
+        ratios: of each layer with dropout its ratio, else None; none at all without dropout.
+        """
         known = self._known(weights, biases)
         if known is None or not fits(x, weights[0]) or x.dtype not in INPUTS:
             return PASS
@@ -42,29 +82,32 @@ class Stack:
         if not is_worth_it(rows, known.products):
             return PASS
         ahead.compile_meanwhile("affine_stack", weights[0].dtype, x.dtype)
-        zs, outs, masks, largest = known.kernel.forward(rows, weights, biases)
+        if (drawn := self._drawn(ratios, len(rows), weights)) is None:
+            return PASS
+        zs, outs, masks, largest = known.kernel.forward(rows, weights, biases, drawn.drops)
         tame, exponent = TAME[weights[0].itemsize], LARGEST_EXPONENT[weights[0].itemsize]
         for size, name in zip(largest, self._activations, strict=True):
             if not size < tame or (name == "sigmoid" and size > exponent):
+                drawn.undo()
                 return PASS  # NumPy may warn
-        return rows, zs, outs, masks
+        return rows, zs, outs, masks, drawn.keeps
 
     def backward(
         self, dout: Any, inputs: tuple[Any, ...], weights: tuple[Any, ...], saved: tuple[Any, ...],
-        shapes: tuple[Any, ...], needs_dx: bool,
+        shapes: tuple[Any, ...], needs_dx: bool, dropped: tuple[Any, ...] = (),
     ) -> Any:  # fmt: skip
         """-> dx, of shapes[0], and dW and db of each layer.
 
         inputs: of each layer, as rows; saved: of each activation but the last its mask, or what it gave; shapes: of each
-        layer's x.
+        layer's x; dropped: of each dropout its mask and ratio, or None; none at all without dropout.
         """
         known = self._known(weights, ())
         if known is None or not self._are_fitting(dout, inputs, weights, shapes, known.products):
             return PASS
-        masks = self._masks(saved, inputs)
-        if masks is None:
+        masks, drops = self._masks(saved, inputs), self._drops(dropped, inputs)
+        if masks is None or drops is None:
             return PASS
-        dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx)
+        dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx, drops or None)
         if not largest < TAME[weights[0].itemsize]:
             return PASS  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
@@ -99,6 +142,40 @@ class Stack:
                 return None
             masks.append(value if name == "relu" else None)
         return [*masks, None]
+
+    def _drawn(self, ratios: tuple[Any, ...], count: int, weights: tuple[Any, ...]) -> Drawn | None:
+        """What is kept of so many rows; None where the ratios are not ordinary ones."""
+        if not ratios:
+            return NOTHING_DRAWN
+        drops = list[Any]()
+        for dropped, ratio in zip(self._dropped, ratios, strict=True):
+            scale = None if dropped is None else dropped.scale(ratio)
+            if dropped is not None and scale is None:
+                return None
+            drops.append(None if dropped is None else (None, scale))
+        if not any(one is not None and one.is_training for one in self._dropped):
+            return Drawn(drops, NOTHING_DRAWN.undo)
+        undo = saved_state()
+        for place, (dropped, ratio, W) in enumerate(zip(self._dropped, ratios, weights, strict=True)):
+            if dropped is not None and dropped.is_training:
+                drops[place] = uniform((count, W.shape[1]), kernels) > ratio, drops[place][1]
+        return Drawn(drops, undo)
+
+    def _drops(self, dropped: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
+        """Of each layer, as kernels take it; None where a mask does not fit the input of the layer after it."""
+        drops = list[Any]()
+        for settings, given, following in itertools.zip_longest(self._dropped, dropped, inputs[1:]):
+            if not dropped:
+                break
+            if settings is None:
+                drops.append(None)
+                continue
+            mask, ratio = given
+            scale = settings.scale(ratio)
+            if scale is None or not is_matrix(mask, _BOOL, following.shape):
+                return None
+            drops.append((mask, scale))
+        return drops
 
     def _kernel(self, widths: tuple[int, ...], dtype: Any) -> Any:
         return kernels.affine_stack(widths, self._activations, dtype)

@@ -182,14 +182,15 @@ def _try_forward(
     forms: list[Form] = []
     for flag in flags:
         predicting = family.predicting if flag is False else None
-        used = operation if predicting is None else predicting(operation)
-        try:
-            proposed = _propose_forward(subject, used, binding, screened, flag)
-            proposed = proposed.only_where(subject.restriction.forward)
-            forms.append(verified(subject, "forward", proposed, (), binding, flag))
-        except Differs:
-            if not (family.has_flag and flag is False):
-                raise
+        for used in [operation] if predicting is None else [predicting(operation), operation]:
+            try:
+                proposed = _propose_forward(subject, used, binding, screened, flag)
+                proposed = proposed.only_where(subject.restriction.forward)
+                forms.append(verified(subject, "forward", proposed, (), binding, flag))
+                break
+            except Differs:
+                if not (family.has_flag and flag is False):
+                    raise
     unread = set(screened.reads) - set(map(attribute_of, binding.values()))
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
     constant = subject.constant(path for path in unread if not any(_covers(one, path) for one in explained))

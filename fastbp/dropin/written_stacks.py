@@ -16,17 +16,20 @@ from typing import Any, NamedTuple, Protocol
 from .arguments import PASS
 from .dropped_gradient import dropped
 from .methods import NAMES, RUNNING, TRAIN, Form, names_in
-from .normalized_stacks import NormalizedStack
-from .stacks import MOST_LAYERS, Stack
+from .normalized_stacks import BY_RUNNING, NormalizedStack
+from .stacks import MOST_LAYERS, Dropped, Stack
 from .writing import COMPUTES, numbered, of_tried_object, required_beside
 
-AFFINE, NORM, RELU, SIGMOID = "identity", "norm", "relu", "sigmoid"
+AFFINE, NORM, RELU, SIGMOID, DROPOUT, ACTIVATION = "identity", "norm", "relu", "sigmoid", "dropout", "activation"
 KINDS = {
     "affine_forward": AFFINE, "relu_forward": RELU, "relu_forward_of_tame": RELU, "sigmoid_forward": SIGMOID,
     "affine_backward": AFFINE, "relu_backward": RELU, "relu_backward_in_place": RELU, "relu_backward_of_tame": RELU,
-    "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_gradient": NORM,
+    "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_apply": NORM, "normalization_gradient": NORM,
+    "dropout_forward": DROPOUT, "dropout_forward_inverted": DROPOUT, "dropout_apply": DROPOUT,
+    "dropout_apply_inverted": DROPOUT, "dropout_backward": DROPOUT, "dropout_backward_inverted": DROPOUT,
 }  # fmt: skip
 COMPUTED = {value: f"new_{name.removeprefix('running_')}" for name, value in RUNNING.items()}  # by the kernel
+PREDICTING = ("normalization_apply", "dropout_apply", "dropout_apply_inverted")
 PASS_ON = "return PASS"
 
 
@@ -97,13 +100,17 @@ def written_stack(
 def _layers(
     classes: list[tuple[type, Accelerated]], name: str, flags: list[bool | None], keyword: str
 ) -> Iterator[_Layer]:
-    affine, before = 0, ""
+    affine, before, given = 0, "", set[str]()
     for place, ((_, accelerated), flag) in enumerate(zip(classes, flags, strict=True)):
         method = accelerated.own[name]
         form, needs = _form_for(accelerated.forms_of(name), method, flag, keyword)
         kind = KINDS.get(form.operation.name, "")
         if not _may_follow(kind, before, name) or any(map(COMPUTES.search, form.reads)) or not _is_plain(form, name):
             raise NotAStack
+        values = {word for _, value in form.sets for word in names_in(value)}
+        if kind == DROPOUT and ("out" in given or "x" in values):
+            raise NotAStack  # what was before dropout is not kept
+        given = values
         if kind == AFFINE and name == "forward":
             affine += 1
         yield _Layer(place, affine, kind, form, method, needs)
@@ -115,13 +122,14 @@ def _layers(
 
 
 def _may_follow(kind: str, before: str, name: str) -> bool:
-    """Whether a layer may follow another in the loop: forward, an affine one, its normalisation, its activation."""
+    """Whether a layer may follow another in the loop: forward, an affine one, its normalisation, its activation, dropout."""
     if kind == AFFINE:
         return True
-    order = (AFFINE, NORM) if name == "forward" else (AFFINE,)
-    if kind == NORM:
-        return before == AFFINE if name == "forward" else before in (RELU, SIGMOID, AFFINE)
-    return kind in (RELU, SIGMOID) and before in order
+    if name == "forward":
+        order = {NORM: (AFFINE,), RELU: (AFFINE, NORM), SIGMOID: (AFFINE, NORM), DROPOUT: (RELU,)}
+    else:
+        order = {NORM: (RELU, SIGMOID, AFFINE), RELU: (AFFINE, DROPOUT), SIGMOID: (AFFINE,), DROPOUT: (AFFINE,)}
+    return before in order.get(kind, ())
 
 
 def _form_for(forms: tuple[Form, ...], method: Any, flag: bool | None, keyword: str) -> tuple[Form, str]:
@@ -155,15 +163,16 @@ def _is_plain(form: Form, name: str) -> bool:
 
 
 def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
-    affine, norms = _stack_of(layers, names, [layer.affine - 1 for layer in layers])
+    affine, norms, dropouts = _stack_of(layers, names, [layer.affine - 1 for layer in layers])
     yield from _beginning(layers, names, "forward", "x")
     objects = [f"id(self_{layer.place})" for layer in norms if layer is not None]
     if len(objects) > 1:  # of one that is there twice, the second call goes on from the running means of the first
         yield f"if len({{{', '.join(objects)}}}) < {len(objects)}: {PASS_ON}"
-    of_norms = _of_norms(norms, ("gamma", "beta", "running_mean", "running_var", "momentum"))
-    yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)}{of_norms})"
+    of_norms = _of(norms, ("gamma", "beta", "running_mean", "running_var", "momentum"), ", norms=")
+    ratios = _of(dropouts, ("ratio",), ", ratios=")
+    yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)}{ratios}{of_norms})"
     yield f"if results is PASS: {PASS_ON}"
-    yield f"rows_0, zs, outs, masks{', ys, kept' if of_norms else ''} = results"
+    yield f"rows_0, zs, outs, masks, keeps{', ys, kept' if of_norms else ''} = results"
     for layer in layers:
         lines, number = [], layer.affine - 1
         if layer.place:
@@ -171,8 +180,8 @@ def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
         if layer.place and layer.kind == AFFINE:
             lines.append("rows = x.reshape(len(x), -1)")
         lines.append(f"out = {({AFFINE: 'zs', NORM: 'ys'}).get(layer.kind, 'outs')}[{number}]")
-        if layer.kind == RELU:
-            lines.append(f"mask = masks[{number}]")
+        if layer.kind in (RELU, DROPOUT):
+            lines.append(f"mask = {'masks' if layer.kind == RELU else 'keeps'}[{number}]")
         if layer.kind == NORM:
             lines.append(f"{', '.join(KEPT)} = kept[{number}]")
         yield from _of_layer(layer, [*lines, *_settings(layer)], dict.fromkeys(KEPT))
@@ -184,38 +193,54 @@ KEPT = ("xc", "xn", "std", "batch_mean", "batch_var", "new_mean", "new_var", "ol
 
 def _stack_of(
     layers: list[_Layer], names: dict[str, Any], numbers: list[int]
-) -> tuple[list[_Layer], list[_Layer | None]]:
-    """The affine layers, from the first to the last, and the normalisation of each; what does their work is `stack`.
+) -> tuple[list[_Layer], list[_Layer | None], list[_Layer | None]]:
+    """The affine layers, from the first to the last, and the normalisation and dropout of each; what does their work is
+    `stack`.
 
     numbers: of each layer, which affine one it is or belongs to.
     """
-    affine = {number: layer for number, layer in zip(numbers, layers, strict=True) if layer.kind == AFFINE}
-    norms = {number: layer for number, layer in zip(numbers, layers, strict=True) if layer.kind == NORM}
-    kinds = {number: layer.kind for number, layer in zip(numbers, layers, strict=True) if layer.kind in (RELU, SIGMOID)}
+    of_kinds = dict[str, dict[int, _Layer]]()
+    for number, layer in zip(numbers, layers, strict=True):
+        of_kinds.setdefault(ACTIVATION if layer.kind in (RELU, SIGMOID) else layer.kind, {})[number] = layer
+    affine, activations = of_kinds[AFFINE], of_kinds.get(ACTIVATION, {})
     places = range(len(affine))
-    activations = tuple(kinds.get(place, AFFINE) for place in places)
-    if places[-1] in norms:
+    kinds = tuple(activations[place].kind if place in activations else AFFINE for place in places)
+    norms, dropouts = ([of_kinds.get(kind, {}).get(place) for place in places] for kind in (NORM, DROPOUT))
+    if norms[-1] is not None:
         raise NotAStack  # nothing comes after it, where its result would be used
-    if norms:
-        epsilons = tuple(norms[place].form.operation.settings[0] if place in norms else None for place in places)
-        names["stack"] = NormalizedStack(activations, epsilons)
+    dropped = tuple(None if one is None else _dropped(one.form.operation.name) for one in dropouts)
+    if any(norms):
+        epsilons = tuple(None if one is None else one.form.operation.settings[0] for one in norms)
+        names["stack"] = NormalizedStack(kinds, epsilons, dropped)
     else:
-        names["stack"] = Stack(activations)
-    return [affine[place] for place in places], [norms.get(place) for place in places]
+        names["stack"] = Stack(kinds, dropped)
+    names["BY_RUNNING"] = BY_RUNNING
+    return [affine[place] for place in places], norms, dropouts
 
 
-def _of_norms(norms: list[_Layer | None], roles: tuple[str, ...]) -> str:
-    """What the layers that normalise read, as an argument more; nothing where there are none."""
-    if not any(norms):
+def _dropped(operation: str) -> Dropped:
+    return Dropped(operation.endswith("_inverted"), operation not in PREDICTING)
+
+
+def _of(layers: list[_Layer | None], roles: tuple[str, ...], name: str) -> str:
+    """What some layers read, as an argument more; nothing where there are none."""
+    if not any(layers):
         return ""
-    read = ("None" if one is None else f"({', '.join(f'{role}_{one.place}' for role in roles)})" for one in norms)
-    return f", ({', '.join(read)},)"
+    read = ("None" if one is None else _read(one, roles) for one in layers)
+    return f"{name}({', '.join(read)},)"
+
+
+def _read(layer: _Layer, roles: tuple[str, ...]) -> str:
+    missing = {"momentum": "BY_RUNNING", "ratio": "0.0"}
+    inputs = layer.form.operation.inputs
+    read = [f"{role}_{layer.place}" if role in inputs else missing[role] for role in roles]
+    return read[0] if len(roles) == 1 else f"({', '.join(read)})"
 
 
 def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
     count = sum(layer.kind == AFFINE for layer in layers)
     numbers = [count - 1 - layer.affine for layer in layers]
-    affine, norms = _stack_of(layers, names, numbers)
+    affine, norms, dropouts = _stack_of(layers, names, numbers)
     saved = ["None"] * (count - 1)
     for number, layer in zip(numbers, layers, strict=True):
         if layer.kind in (RELU, SIGMOID):
@@ -229,8 +254,9 @@ def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
         f"({', '.join(saved)},)" if saved else "()",
         _each("shape", affine),
     )
-    of_norms = _of_norms(norms, ("gamma", "std", "xc", "xn", "count", "shape"))
-    yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place}{of_norms})"
+    of_norms = _of(norms, ("gamma", "std", "xc", "xn", "count", "shape"), ", norms=")
+    dropped = _of(dropouts, ("mask", "ratio"), ", dropped=")
+    yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place}{dropped}{of_norms})"
     yield f"if results is PASS: {PASS_ON}"
     yield f"dx, dWs, dbs{', of_norms' if of_norms else ''} = results"
     for number, layer in zip(numbers, layers, strict=True):

@@ -46,9 +46,9 @@ from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
 MOST_LAYERS = 8  # affine ones
-# The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first two are the same.
-WEIGHTS, MASKS, ZS, OUTS, BIASES = range(5)
-INPUTS, DXS, DOUTS, DWS, DBS = range(2, 7)
+# The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first three are the same.
+WEIGHTS, MASKS, KEEPS, ZS, OUTS, BIASES = range(6)
+INPUTS, DXS, DOUTS, DWS, DBS = range(3, 8)
 # Multiplications, zeros among them: from the second on, all threads take part; between them, where it is found to repay.
 LEAST_SHARED, PARALLEL_THRESHOLD = 1_000_000, 20_000_000
 LINE = 2 * MOST_LAYERS  # numbers of a thread's own, whole cache lines of them
@@ -65,6 +65,13 @@ class Layers(NamedTuple):
     widths: Any
     codes: Any
     rows: int
+
+
+class Drops(NamedTuple):
+    """Dropout after each layer's activation: what is kept is multiplied by scales[i]; whether a mask says what is."""
+
+    scales: Any
+    are_masked: Any
 
 
 class Prepared(NamedTuple):
@@ -90,12 +97,15 @@ class AffineStack:
         self._products = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)
         self._kept = {}
+        self._no_drops = self._drops([None] * len(self._layers))
 
-    def forward(self, x, weights, biases):
+    def forward(self, x, weights, biases, drops=None):
         """x (N, D), C-contiguous, of at least one row -> zs, outs, masks, largest: one of each for each layer.
 
-        weights, biases: C-contiguous. outs[i] is zs[i] after "identity"; masks[i], where z <= 0, is there
-        after "relu", else None. largest[i] is the largest |z|, and inf where not all are finite, or may be.
+        weights, biases: C-contiguous. drops: of each layer None, or, after "relu", dropout: the mask of what is kept (N, M),
+        None for all, and what that is multiplied with. outs[i] is zs[i] after "identity", and what is kept after dropout;
+        masks[i], where z <= 0, is there after "relu", else None. largest[i] is the largest |z|, and inf where not all are
+        finite, or may be.
         """
         zs, outs, masks, rows, dtype = [], [], [], len(x), self._dtype
         for (_, columns), name in zip(self._layers, self._names, strict=True):
@@ -108,19 +118,21 @@ class AffineStack:
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
         own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
         scratch = workspace(rest + threads * own, dtype), workspace(threads * PLACES, _PLACE), own
+        keeps, drops = self._drops(drops)
+        groups = weights, masks, keeps, zs, outs, biases
         run(
-            _forward, threads, addresses_of(weights, masks, zs, outs, biases),
-            (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]), layers,
-            (chunk_count, each, rest, may_be_sparse), scratch, largest, kept=(zs, outs, masks, weights, biases),
+            _forward, threads, addresses_of(*groups), (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]),
+            layers, (chunk_count, each, rest, may_be_sparse, drops), scratch, largest, kept=groups,
         )  # fmt: skip
         of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
         return zs, outs, masks, of_threads.tolist()[: len(zs)]
 
-    def backward(self, dout, inputs, weights, masks, needs_dx):
+    def backward(self, dout, inputs, weights, masks, needs_dx, drops=None):
         """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs, largest.
 
-        inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made. largest:
-        of dout, of the gradients between layers, before masks too, and of dbs; inf where not all are finite.
+        inputs: x of each layer (N, D), C-contiguous, all but the first of the dtype of W; masks: what forward made; drops:
+        what it was given. largest: of dout, of the gradients between layers, before masks too, and of dbs; inf where not all
+        are finite.
         """
         dxs, dWs, dbs, dtype = [], [], [], self._dtype
         (rows, _), first = dout.shape, inputs[0]
@@ -133,12 +145,22 @@ class AffineStack:
         numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
         size = rest + threads * each_dW
         scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
+        keeps, drops = self._drops(drops)
+        groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs
         run(
-            _backward, threads, addresses_of(weights, masks, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs), numbers,
-            layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx),
-            (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=(dxs, dout, dWs, dbs, inputs, weights, masks),
+            _backward, threads, addresses_of(*groups), numbers, layers,
+            (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops),
+            (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
+
+    def _drops(self, drops):
+        """Masks of what is kept, one of each layer or None; and the fields of Drops."""
+        if drops is None:
+            return self._no_drops
+        keeps = [None if one is None else one[0] for one in drops]
+        scales = np.array([1 if one is None else one[1] for one in drops], self._dtype)
+        return keeps, (scales, np.array([one is not None for one in keeps]))
 
     def threads_for(self, rows, is_first):
         """How many threads a call has; is_first: of a step, which is a forward and a backward, or a forward alone."""
@@ -181,13 +203,14 @@ def _workspace_of(dtype, depth, columns):
 
 @parallel_kernel
 def _forward(work, addresses, x, layers, how, scratch, largest):
-    """addresses: of weights, masks, zs, outs, biases; how: chunks, each and rest of Prepared, and whether x may be sparse;
-    scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it takes."""
-    thread = work[0]
-    x, layers, (chunk_count, each, rest, may_be_sparse), is_packed = Numbers(*x), Layers(*layers), how, False
+    """addresses: of weights, masks, what is kept, zs, outs, biases; how: chunks, each and rest of Prepared, whether x may be
+    sparse, the fields of Drops; scratch: workspace, places for `multiply_rows`, and the numbers of the workspace that it
+    takes."""
+    thread, is_packed = work[0], False
+    x, layers, (chunk_count, each, rest, may_be_sparse, drops) = Numbers(*x), Layers(*layers), how
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     zs, outs = group(addresses, layers, ZS, largest), group(addresses, layers, OUTS, largest)
-    biases = group(addresses, layers, BIASES, largest)
+    biases, keeps = group(addresses, layers, BIASES, largest), group(addresses, layers, KEEPS, np.bool_)
     sparse = may_be_sparse and has_mostly_zeros(x.array)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(layers.rows, chunk, chunk_count)
@@ -196,7 +219,9 @@ def _forward(work, addresses, x, layers, how, scratch, largest):
             how_here = chunk_count, each, rest, sparse
             here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
             largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
-            activate(at(outs, i), at(masks, i), at(zs, i), first * columns, (end - first) * columns, layers.codes[i])
+            span = first * columns, (end - first) * columns
+            activate(at(outs, i), at(masks, i), at(zs, i), span, layers.codes[i])
+            drop(at(outs, i), keeps, i, span, drops)
         is_packed = True
 
 
@@ -234,9 +259,10 @@ def multiply_layer(results, parameters, place, layers, how, scratch):
 
 
 @device
-def activate(out, mask, z, start, count, code):
-    """out = activation(z), and the mask, from `start` on."""
+def activate(out, mask, z, span, code):
+    """out = activation(z), and the mask, from the start of `span` on, as many as it says."""
     noinline()
+    start, count = span
     if code == RELU:
         whole = count // lanes(z) * lanes(z)
         for i in range(start, start + whole, lanes(z)):
@@ -250,19 +276,39 @@ def activate(out, mask, z, start, count, code):
         sigmoid_range(out, z, start, start + count)
 
 
+@device
+def drop(numbers, keeps, i, span, drops):
+    """What is kept after layer i, or its gradient, and zeros for what is not: from the start of `span` on, as many as it
+    says. keeps: Table of masks."""
+    (start, count), (scales, are_masked) = span, drops
+    if are_masked[i]:
+        drop_masked(numbers, at(keeps, i), start, count, scales[i])
+    elif scales[i] != 1:
+        for j in range(start, start + count):
+            store_scalar(numbers, j, load_scalar(numbers, j) * scales[i])
+
+
+@device
+def drop_masked(numbers, keep, start, count, scale):
+    noinline()
+    for j in range(start, start + count):
+        factor = scale if load_scalar(keep, j) else numbers.dtype.type(0)
+        store_scalar(numbers, j, load_scalar(numbers, j) * factor)
+
+
 @parallel_kernel
 def _backward(work, addresses, x, layers, how, scratch, of_x):
-    """addresses: of weights, masks, inputs, dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of layer i's
-    input, changed. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether x may be
-    sparse, whether its gradient is needed. scratch: workspace, that for dW, zeros, largest. of_x: the Buffers of a sparse
-    x."""
+    """addresses: of weights, masks, what is kept, inputs, dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of
+    layer i's input, changed. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether
+    x may be sparse, whether its gradient is needed, the fields of Drops. scratch: workspace, that for dW, zeros, largest.
+    of_x: the Buffers of a sparse x."""
     thread = work[0]
     (space, space_dW, zeros, largest), of_x = scratch, Buffers(*of_x)
-    layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx) = Layers(*layers), how
+    layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops) = Layers(*layers), how
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
     dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
-    ins = group(addresses, layers, INPUTS, largest)
+    ins, keeps = group(addresses, layers, INPUTS, largest), group(addresses, layers, KEEPS, np.bool_)
     rows, is_packed, sparse = layers.rows, False, may_be_sparse and has_mostly_zeros(x)
     for chunk in claimed(work, 1, chunk_count):
         first, end = chunk_bounds(rows, chunk, chunk_count)
@@ -271,9 +317,8 @@ def _backward(work, addresses, x, layers, how, scratch, of_x):
         for i in range(layers.count - 1, -1, -1):
             if i > 0 or needs_dx:
                 place = i, chunk, thread, is_packed
-                here = multiply_back(
-                    (dxs, douts), (ins, weights, masks), place, layers, (chunk_count, each), (space, zeros)
-                )
+                of_layers, how_here = (ins, weights, masks, keeps), (chunk_count, each, drops)
+                here = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
             pack_strips(of_x.strips, at(douts, 0), rows, layers.widths[1], first, end)
@@ -287,11 +332,11 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
     """dx of layer i for a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in
     between -> the largest |dx|, see `derive`; 0 for the first layer.
 
-    gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks; place: as in `multiply_layer`; how: chunks,
-    each of Prepared; scratch: workspace, zeros.
+    gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks, what is kept; place: as in `multiply_layer`;
+    how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
     """
-    (dxs, douts), (ins, weights, masks), (i, chunk, thread, is_packed) = gradients, inputs, place
-    (chunk_count, each), (space, zeros) = how, scratch
+    (dxs, douts), (ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
+    (chunk_count, each, drops), (space, zeros) = how, scratch
     dx, depth, columns = at(dxs, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
     d, W = Matrix(at(douts, i), 0, columns, 1), transposed(Matrix(at(weights, i), 0, columns, 1))
@@ -299,7 +344,10 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
     multiply_chunk(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
     if i == 0:
         return dx.dtype.type(0)
-    return derive(dx, at(masks, i - 1), at(ins, i), first * depth, (end - first) * depth, layers.codes[i - 1])
+    span = first * depth, (end - first) * depth
+    largest = derive(dx, at(masks, i - 1), at(ins, i), span, layers.codes[i - 1])
+    drop(dx, keeps, i - 1, span, drops)
+    return largest
 
 
 @device
@@ -336,12 +384,13 @@ def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x
 
 
 @device
-def derive(dout, mask, out, start, count, code):
-    """dout *= the activation's derivative, from `start` on; by the mask, or by what the activation gave.
+def derive(dout, mask, out, span, code):
+    """dout *= the activation's derivative, from the start of `span` on; by the mask, or by what the activation gave.
 
     Returns the largest |dout|: before, as a mask may hide what is not finite, and after, as what sigmoid gave may be NaN.
     """
     noinline()
+    start, count = span
     one, largest = dout.dtype.type(1), largest_in(dout, start, start + count)
     if code == RELU:
         for i in range(start, start + count):

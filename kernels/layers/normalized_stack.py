@@ -38,6 +38,7 @@ from .affine_stack import (
     DWS,
     DXS,
     INPUTS,
+    KEEPS,
     LINE,
     MASKS,
     MOST_LAYERS,
@@ -47,6 +48,7 @@ from .affine_stack import (
     AffineStack,
     Layers,
     activate,
+    drop,
     group,
     multiply_back,
     multiply_layer,
@@ -54,13 +56,14 @@ from .affine_stack import (
 )
 
 # More groups of arrays, see affine_stack.py: forward's, and backward's.
-YS, XCS, XNS, KEPT, GAMMAS, BETAS, MEANS, VARIANCES = range(5, 13)
-GIVEN_GAMMAS, GIVEN_XCS, GIVEN_XNS, STDS, DGAMMAS, DBETAS = range(7, 13)
+YS, XCS, XNS, KEPT, GAMMAS, BETAS, MEANS, VARIANCES = range(6, 14)
+GIVEN_GAMMAS, GIVEN_XCS, GIVEN_XNS, STDS, DGAMMAS, DBETAS = range(8, 14)
 STATISTICS = 5  # vectors: std, mean, variance, and the new running mean and variance
 SUMS = 4  # vectors of a chunk: forward its mean and squares; backward sums of dout, of dout times xn and xc, and of xc
 # Chunks of a phase, whether one thread has them or several, so that sums are the same. As many as there are threads, if that
 # leaves each some rows: of 100 rows on 64 processors three.
 LEAST_CHUNKS, ROWS_OF_CHUNK = 2, 32
+OF_BATCH, OF_RUNNING = 1, 2  # by which mean and variance a layer is normalised; 0: it is not
 
 
 class NormalizedStack(AffineStack):
@@ -68,18 +71,20 @@ class NormalizedStack(AffineStack):
 
     def __init__(self, widths, activations, epsilons, dtype):
         super().__init__(widths, activations, dtype)
-        self._normalized = np.array([one is not None for one in epsilons])
+        self._normalized = np.array([OF_BATCH * (one is not None) for one in epsilons])
         self._epsilons = np.array([one or 0.0 for one in epsilons], dtype)
 
-    def forward(self, x, weights, biases, norms=()):
+    def forward(self, x, weights, biases, drops=None, norms=()):
         """As AffineStack's -> zs, ys, outs, masks, kept, largest.
 
-        norms: of each layer that is normalised gamma, beta, running mean and variance (M,), and momentum, else None.
-        ys[i]: zs[i] normalised, where it is. kept[i]: xc, xn (N, M), std, mean, variance, and the new running mean and
-        variance (M,), or None. largest[i]: of z and all vectors, and, before sigmoid, of y; inf where not all are finite.
+        norms: of each layer that is normalised gamma, beta, running mean and variance (M,), and momentum, None to normalise
+        by the running ones; else None. ys[i]: zs[i] normalised, where it is. kept[i]: xc, xn (N, M), std, mean, variance,
+        and the new running mean and variance (M,), of what is normalised by its own; else None. largest[i]: of z and all
+        vectors, of y by running ones, and, before sigmoid, of y; inf where not all are finite.
         """
         zs, ys, outs, masks, kept, dtype, rows = [], [], [], [], [], self._dtype, len(x)
-        for (_, columns), name, normalized in zip(self._layers, self._names, self._normalized, strict=True):
+        modes = [0 if one is None else OF_RUNNING if one[4] is None else OF_BATCH for one in norms]
+        for (_, columns), name, normalized in zip(self._layers, self._names, modes, strict=True):
             shape = rows, columns
             z = np.empty(shape, dtype)
             y = np.empty(shape, dtype) if normalized else z
@@ -87,8 +92,8 @@ class NormalizedStack(AffineStack):
             ys.append(y)
             outs.append(y if name == "identity" else np.empty(shape, dtype))
             masks.append(np.empty(shape, np.bool_) if name == "relu" else None)
-            three = (np.empty(shape, dtype), np.empty(shape, dtype), np.empty(STATISTICS * columns, dtype))
-            kept.append(three if normalized else (None, None, None))
+            sizes = (shape, shape, STATISTICS * columns) if normalized == OF_BATCH else ()
+            kept.append([np.empty(size, dtype) for size in sizes] or [None] * 3)
         threads = self.threads_for(rows, True)
         layers, _, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         chunk_count, step = _chunks_of(rows), SUMS * int(self._widths.max())
@@ -97,13 +102,13 @@ class NormalizedStack(AffineStack):
         size = rest + threads * own
         space = workspace(size + (2 * chunk_count + threads) * step, dtype)
         *vectors, momenta = zip(*((None,) * 5 if one is None else one for one in norms), strict=True)
-        momenta = np.array([one or 0.0 for one in momenta], dtype)
+        momenta, (keeps, drops) = np.array([one or 0.0 for one in momenta], dtype), self._drops(drops)
+        groups = weights, masks, keeps, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors
         run(
-            _forward, threads, addresses_of(weights, masks, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors),
-            (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]), (momenta, self._epsilons, self._normalized),
-            layers, (each, rest, may_be_sparse),
+            _forward, threads, addresses_of(*groups), (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]),
+            (momenta, self._epsilons, np.array(modes)), layers, (each, rest, may_be_sparse, drops),
             ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
-            kept=(weights, masks, zs, outs, biases, ys, kept, vectors),
+            kept=groups,
         )  # fmt: skip
         sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
         return (
@@ -115,7 +120,7 @@ class NormalizedStack(AffineStack):
             (sizes[: len(zs)], sizes[MOST_LAYERS : MOST_LAYERS + len(zs)]),
         )
 
-    def backward(self, dout, inputs, weights, masks, needs_dx, norms=()):
+    def backward(self, dout, inputs, weights, masks, needs_dx, drops=None, norms=()):
         """As AffineStack's -> dx, dWs, dbs, dnorms, largest.
 
         norms: of each layer that is normalised gamma, xc, xn, std, else None; not of the last. dnorms: dgamma, dbeta (M,),
@@ -137,10 +142,11 @@ class NormalizedStack(AffineStack):
         whole = size + (2 * chunk_count + threads) * step
         space, of_x = workspace_and_buffers(whole, numbers, sizes, threads, dtype, may_be_sparse)
         vectors = zip(*((None,) * 4 if one is None else one for one in norms), strict=True)
-        groups = weights, masks, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
+        keeps, drops = self._drops(drops)
+        groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
         run(
             _backward, threads, addresses_of(*groups), numbers, self._normalized, layers,
-            (each, each_dW, may_be_sparse, needs_dx),
+            (each, each_dW, may_be_sparse, needs_dx, drops),
             (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
@@ -191,35 +197,40 @@ def own_sums(sums, thread):
 @parallel_kernel
 def _forward(work, addresses, x, norms, layers, how, scratch):
     """addresses: as in affine_stack, then of ys, xcs, xns, statistics, gammas, betas, running means and variances. norms:
-    momenta, epsilons, whether a layer is normalised. how: each and rest of Prepared, whether x may be sparse. scratch: as in
-    affine_stack, the fields of Sums, and largest."""
-    thread, is_normalized = work[0], norms[2]
-    x, layers, (each, rest, may_be_sparse), (scratch, sums, largest) = Numbers(*x), Layers(*layers), how, scratch
+    momenta, epsilons, and by what a layer is normalised. how: each and rest of Prepared, whether x may be sparse, the fields
+    of Drops. scratch: as in affine_stack, the fields of Sums, and largest."""
+    thread, modes = work[0], norms[2]
+    x, layers, (each, rest, may_be_sparse, drops), (scratch, sums, largest) = Numbers(*x), Layers(*layers), how, scratch
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     zs, outs = group(addresses, layers, ZS, largest), group(addresses, layers, OUTS, largest)
     biases, ys = group(addresses, layers, BIASES, largest), group(addresses, layers, YS, largest)
-    sums, sparse = Sums(*sums), may_be_sparse and has_mostly_zeros(x.array)
+    keeps, sums, sparse = (
+        group(addresses, layers, KEEPS, np.bool_),
+        Sums(*sums),
+        may_be_sparse and has_mostly_zeros(x.array),
+    )
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, 1 + i, sums.chunk_count):
             first, end = chunk_bounds(layers.rows, chunk, sums.chunk_count)
-            if i > 0 and is_normalized[i - 1]:
+            if i > 0 and modes[i - 1]:
                 here = normalize_rows(i - 1, addresses, layers, norms, (thread, chunk), sums)
                 largest[thread * LINE + i - 1] = max(largest[thread * LINE + i - 1], here)
-                start, count, code = first * depth, (end - first) * depth, layers.codes[i - 1]
-                activate(at(outs, i - 1), at(masks, i - 1), at(ys, i - 1), start, count, code)
+                span, code = (first * depth, (end - first) * depth), layers.codes[i - 1]
+                activate(at(outs, i - 1), at(masks, i - 1), at(ys, i - 1), span, code)
+                drop(at(outs, i - 1), keeps, i - 1, span, drops)
                 if code == SIGMOID:  # NumPy may warn
                     place = thread * LINE + MOST_LAYERS + i - 1
-                    largest[place] = max(largest[place], largest_in(at(ys, i - 1), start, start + count))
+                    largest[place] = max(largest[place], largest_in(at(ys, i - 1), first * depth, end * depth))
             place, how_here = (i, chunk, thread, is_packed), (sums.chunk_count, each, rest, sparse)
             here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
             largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
-            if is_normalized[i]:
+            if modes[i] == OF_BATCH:
                 find_moments(sums_of(sums, i, chunk), at(zs, i), columns, (first, end))
-            else:
-                activate(
-                    at(outs, i), at(masks, i), at(zs, i), first * columns, (end - first) * columns, layers.codes[i]
-                )
+            elif modes[i] == 0:
+                span = first * columns, (end - first) * columns
+                activate(at(outs, i), at(masks, i), at(zs, i), span, layers.codes[i])
+                drop(at(outs, i), keeps, i, span, drops)
             is_packed = True
 
 
@@ -263,13 +274,37 @@ def combine_moments(own, sums, i, sizes):
 
 
 @device
+def apply_rows(i, addresses, layers, epsilon, place, sums):
+    """y of the i-th layer for a chunk's rows, by its running mean and variance -> the largest number of y and of the
+    parameters, inf where not all are finite."""
+    noinline()
+    (thread, chunk), like, rows, columns = place, sums.array, layers.rows, layers.widths[i + 1]
+    z, y = at(group(addresses, layers, ZS, like), i), at(group(addresses, layers, YS, like), i)
+    gamma, beta = at(group(addresses, layers, GAMMAS, like), i), at(group(addresses, layers, BETAS, like), i)
+    mean, variance = at(group(addresses, layers, MEANS, like), i), at(group(addresses, layers, VARIANCES, like), i)
+    array, std = own_sums(sums, thread)
+    for j in range(columns):
+        store_scalar(array, std + j, math.sqrt(load_scalar(variance, j) + epsilon))
+    first, end = chunk_bounds(rows, chunk, sums.chunk_count)
+    for row in range(first * columns, end * columns, columns):
+        for j in range(columns):
+            number = (load_scalar(z, row + j) - load_scalar(mean, j)) / load_scalar(array, std + j)
+            store_scalar(y, row + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
+    largest = max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))
+    largest = max(largest, max(largest_in(mean, 0, columns), largest_in(variance, 0, columns)))
+    return max(largest, largest_in(y, first * columns, end * columns))
+
+
+@device
 def normalize_rows(i, addresses, layers, norms, place, sums):
     """y, xc and xn of the i-th layer for a chunk's rows, and, of the first chunk, its statistics -> the largest number of
     these and of what the layer has been given, inf where not all are finite; 0 for the other chunks.
 
-    addresses, norms: the kernel's; place: thread, chunk.
+    addresses, norms: the kernel's; place: thread, chunk. See `apply_rows` for a layer with statistics of its own.
     """
     noinline()
+    if norms[2][i] == OF_RUNNING:
+        return apply_rows(i, addresses, layers, norms[1][i], place, sums)
     (thread, chunk), like, rows, columns = place, sums.array, layers.rows, layers.widths[i + 1]
     z, y = at(group(addresses, layers, ZS, like), i), at(group(addresses, layers, YS, like), i)
     xc, xn = at(group(addresses, layers, XCS, like), i), at(group(addresses, layers, XNS, like), i)
@@ -312,15 +347,15 @@ def normalize_rows(i, addresses, layers, norms, place, sums):
 @parallel_kernel
 def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
     """addresses: as in affine_stack, then of gammas, xcs, xns, stds, dgammas, dbetas. how: workspace of each layer and
-    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed. scratch: workspace, that for
-    dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
+    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Drops.
+    scratch: workspace, that for dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
     thread = work[0]
     (space, space_dW, sums, zeros, largest), of_x, layers = scratch, Buffers(*of_x), Layers(*layers)
-    (each, each_dW, may_be_sparse, needs_dx), sums = how, Sums(*sums)
+    (each, each_dW, may_be_sparse, needs_dx, drops), sums = how, Sums(*sums)
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
     dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
-    ins = group(addresses, layers, INPUTS, largest)
+    ins, keeps = group(addresses, layers, INPUTS, largest), group(addresses, layers, KEEPS, np.bool_)
     chunk_count, sparse = sums.chunk_count, may_be_sparse and has_mostly_zeros(x)
     for i in range(layers.count - 1, -1, -1):
         phase, columns, is_packed = layers.count - i, layers.widths[i + 1], False
@@ -331,8 +366,9 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
                 here = differentiate_rows(i, addresses, layers, (thread, chunk), sums)
             here = max(here, largest_in(at(douts, i), first * columns, end * columns))
             if i > 0 or needs_dx:
-                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each)
-                of_dx = multiply_back((dxs, douts), (ins, weights, masks), place, layers, how_here, (space, zeros))
+                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, drops)
+                of_layers = ins, weights, masks, keeps
+                of_dx = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 here = max(here, of_dx)
             if i > 0 and is_normalized[i - 1]:
                 xcs, xns = group(addresses, layers, GIVEN_XCS, largest), group(addresses, layers, GIVEN_XNS, largest)

@@ -1,0 +1,179 @@
+"""Networks with dropout whose loop through the layers becomes one call: what is drawn, kept and predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dropin_cases import assert_same, define
+from stack_cases import (
+    DROPOUT,
+    LAYERS,
+    NETWORK,
+    NORMALIZATION,
+    OTHER_DROPOUT,
+    OTHER_LAYERS,
+    OTHER_NORMALIZATION,
+    RNG,
+    assert_same_state,
+    compiled,
+    made_of,
+    predicted,
+    steps,
+)
+
+from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
+from fastbp.dropin.auditing import Auditor
+from fastbp.dropin.stacks import Dropped
+
+BOOK, OTHER = LAYERS + NORMALIZATION + DROPOUT, OTHER_LAYERS + OTHER_NORMALIZATION + OTHER_DROPOUT
+LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"
+FLAGGED = NETWORK.replace("def predict(self, x):", "def predict(self, x, train_flg=True):").replace(
+    LOOP,
+    """for key, layer in self.layers.items():
+            x = layer.forward(x, train_flg) if type(layer).__name__ in FLAGGED else layer.forward(x)
+""",
+)
+# The same by the keys of the layers, as in the book's MultiLayerNetExtend.
+FLAGGED = FLAGGED.replace("type(layer).__name__ in FLAGGED", '"D" in key or "B" in key')
+FLAGGED = FLAGGED.replace("str(place), layer) for", "type(layer).__name__[:1] + str(place), layer) for")
+
+
+@pytest.mark.parametrize("source", [BOOK + NETWORK, OTHER + NETWORK, BOOK + FLAGGED, OTHER + FLAGGED])
+@pytest.mark.parametrize(
+    ("kinds", "widths"),
+    [("ARDA", (60, 30, 10)), ("ARDASARDA", (20, 30, 15, 12, 4)), ("ANRDARDANRA", (30, 20, 10, 9, 5))],
+)
+def test_a_stack_leaves_what_its_layers_would(both, source, kinds, widths):
+    plain, fast, counts = both(source)
+    inputs = [RNG.standard_normal((rows, widths[0])) for rows in (50, 20, 50, 7)]
+    steps([made_of(one, kinds, widths) for one in (fast, plain)], inputs, count=6)
+    assert compiled(counts, "Network.predict: layers") >= 5
+    assert compiled(counts, "Network.gradient: layers") >= 5
+
+
+@pytest.mark.parametrize("source", [BOOK, OTHER])
+@pytest.mark.parametrize("kinds", ["ARDARDA", "ANRDANRDA", "ARANRDA"])
+def test_predictions(both, source, kinds):
+    plain, fast, counts = both(source + FLAGGED)
+    networks = [made_of(one, kinds, (30, 20, 10, 5)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))])
+    before, x = compiled(counts, "Network.predict: layers"), RNG.standard_normal((70, 30))
+    for flag in (False, True, False):
+        (one, *drawn), (other, *expected) = (predicted(network, x, 3, flag) for network in networks)
+        assert_same(one, other, f"scores of {flag}")
+        assert drawn == expected
+        assert_same_state(*networks)
+    assert compiled(counts, "Network.predict: layers") == before + 3
+
+
+@pytest.mark.parametrize("ratio", [1e7, np.nan, np.inf, np.float32(0.2), "0.2", True])
+def test_ratios_that_are_not_ordinary_ones(both, ratio):
+    plain, fast, _ = both(BOOK + FLAGGED)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    x = RNG.standard_normal((40, 30))
+    steps(networks, [x])
+    found = []
+    for network in networks:
+        network.layers["D2"].dropout_ratio = ratio
+        for flag in (True, False):
+            try:
+                with np.errstate(all="ignore"):
+                    found.append(predicted(network, x, 3, flag))
+            except Exception as error:
+                found.append((type(error), str(error)))
+    for one, other in zip(found[:2], found[2:], strict=True):
+        if isinstance(other[0], type):
+            assert one == other
+            continue
+        assert_same(one[0], other[0], ratio)
+        assert one[1:] == other[1:]
+
+
+def test_where_the_loop_runs_after_all_the_same_numbers_are_drawn(both):
+    """Numbers so large that NumPy may warn are seen when masks have been drawn."""
+    plain, fast, counts = both(BOOK + NETWORK)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))])
+    passed = counts["Network.predict: layers"].passed
+    results = [predicted(network, np.full((40, 30), 1e155), 5) for network in networks]
+    assert_same(results[0][0], results[1][0], "scores")
+    assert results[0][1:] == results[1][1:]
+    assert_same_state(*networks)
+    assert counts["Network.predict: layers"].passed == passed + 1
+
+
+@pytest.mark.parametrize("kinds", ["ASDA", "ADA", "DARA", "ARDDA", "ANDRA"])
+def test_orders_of_layers_that_are_no_stack(both, kinds):
+    plain, fast, counts = both(BOOK + NETWORK)
+    steps([made_of(one, kinds, (30, 20, 10)) for one in (fast, plain)], [RNG.standard_normal((40, 30))])
+    assert not compiled(counts, "Network.predict: layers")
+
+
+KEEPS = {
+    "what it is given": ("self.mask = np", "self.x = x\n            self.mask = np"),
+    "what it gives": ("return x * self.mask", "self.out = x * self.mask\n            return self.out"),
+}
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_dropout_that_keeps_more(both, name):
+    plain, fast, _ = both(BOOK.replace(*KEEPS[name]) + NETWORK)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))], count=6)
+
+
+def test_relu_that_keeps_what_it_gives(both):
+    """In a stack, that is what dropout leaves of it."""
+    source = BOOK.replace(
+        "        return out\n\n    def backward(self, dout):\n        dout[",
+        "        self.out = out\n        return out\n\n    def backward(self, dout):\n        dout[",
+    )
+    plain, fast, counts = both(source + NETWORK)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))], count=6)
+    assert not compiled(counts, "Network.predict: layers")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda mask: ~mask, lambda mask: mask.astype(float), lambda mask: mask[:, :1].copy()]
+)
+def test_a_mask_may_be_changed_before_backward(both, change):
+    plain, fast, _ = both(BOOK + NETWORK)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))])
+    for network in networks:
+        predicted(network, np.ones((40, 30)), 1)
+        network.layers["2"].mask = change(network.layers["2"].mask)
+        network.gradient(np.ones((40, 10)))
+    assert_same_state(*networks)
+
+
+def test_another_generator_draws(both, monkeypatch):
+    plain, fast, counts = both(BOOK + NETWORK)
+    networks = [made_of(one, "ARDA", (30, 20, 10)) for one in (fast, plain)]
+    monkeypatch.setattr(np.random, "rand", lambda *shape: np.random.random_sample(shape) ** 2)
+    steps(networks, [RNG.standard_normal((40, 30))])
+    assert compiled(counts, "Network.predict: layers") == 4
+
+
+def test_an_audit_compares_dropout(tmp_path):
+    auditor = Auditor()
+    start_accelerating(auditor)
+    try:
+        network = made_of(define(BOOK + FLAGGED, tmp_path), "ANRDARDA", (30, 20, 10, 5))
+    finally:
+        stop_accelerating()
+    for flag in (True, True, False, True):
+        network.predict(RNG.standard_normal((40, 30)), flag)
+        network.gradient(RNG.standard_normal((40, 5)))
+    assert auditor.audits["Network.predict: layers"].calls == 4
+    assert auditor.audits["Network.predict: layers"].passed == 0
+
+
+def test_what_is_kept_is_multiplied_with():
+    assert Dropped(False, True).scale(0.4) == 1
+    assert Dropped(False, False).scale(0.4) == 0.6
+    assert Dropped(True, True).scale(0.5) == 2
+    assert Dropped(True, False).scale(0.5) == 1
+    for ratio in (1, 1.5, 1 - 1e-9, np.nan, "0.5", None):
+        assert Dropped(True, True).scale(ratio) is None
