@@ -25,17 +25,17 @@ from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor
 from fastbp.dropin.stacks import Dropped
 
-BOOK, OTHER = LAYERS + NORMALIZATION + DROPOUT, OTHER_LAYERS + OTHER_NORMALIZATION + OTHER_DROPOUT
+BOOK = LAYERS + NORMALIZATION + DROPOUT
+OTHER = OTHER_LAYERS + OTHER_NORMALIZATION + OTHER_DROPOUT
+THIRD = OTHER_LAYERS + NORMALIZATION + DROPOUT.replace("x * (1.0 - self.dropout_ratio)", "x")
 LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"
-FLAGGED = NETWORK.replace("def predict(self, x):", "def predict(self, x, train_flg=True):").replace(
-    LOOP,
-    """for key, layer in self.layers.items():
-            x = layer.forward(x, train_flg) if type(layer).__name__ in FLAGGED else layer.forward(x)
-""",
+# Layers that are called with a flag are known by their keys, as in the book's MultiLayerNetExtend.
+FLAGGED = (
+    NETWORK.replace("def predict(self, x):", "def predict(self, x, train_flg=True):")
+    .replace(LOOP, "for key, layer in self.layers.items():\n            x = CALL\n")
+    .replace("CALL", 'layer.forward(x, train_flg) if "D" in key or "B" in key else layer.forward(x)')
+    .replace("str(place), layer) for", "type(layer).__name__[:1] + str(place), layer) for")
 )
-# The same by the keys of the layers, as in the book's MultiLayerNetExtend.
-FLAGGED = FLAGGED.replace("type(layer).__name__ in FLAGGED", '"D" in key or "B" in key')
-FLAGGED = FLAGGED.replace("str(place), layer) for", "type(layer).__name__[:1] + str(place), layer) for")
 
 
 @pytest.mark.parametrize("source", [BOOK + NETWORK, OTHER + NETWORK, BOOK + FLAGGED, OTHER + FLAGGED])
@@ -51,7 +51,7 @@ def test_a_stack_leaves_what_its_layers_would(both, source, kinds, widths):
     assert compiled(counts, "Network.gradient: layers") >= 5
 
 
-@pytest.mark.parametrize("source", [BOOK, OTHER])
+@pytest.mark.parametrize("source", [BOOK, OTHER, THIRD])
 @pytest.mark.parametrize("kinds", ["ARDARDA", "ANRDANRDA", "ARANRDA"])
 def test_predictions(both, source, kinds):
     plain, fast, counts = both(source + FLAGGED)
@@ -171,9 +171,8 @@ def test_an_audit_compares_dropout(tmp_path):
 
 
 def test_what_is_kept_is_multiplied_with():
-    assert Dropped(False, True).scale(0.4) == 1
-    assert Dropped(False, False).scale(0.4) == 0.6
-    assert Dropped(True, True).scale(0.5) == 2
-    assert Dropped(True, False).scale(0.5) == 1
+    assert Dropped("dropout_forward").scale(0.4) == Dropped("dropout_off").scale(0.4) == 1
+    assert Dropped("dropout_apply").scale(0.4) == 0.6
+    assert Dropped("dropout_forward_inverted").scale(0.5) == 2
     for ratio in (1, 1.5, 1 - 1e-9, np.nan, "0.5", None):
-        assert Dropped(True, True).scale(ratio) is None
+        assert Dropped("dropout_backward_inverted").scale(ratio) is None

@@ -78,6 +78,11 @@ OTHER_LOOPS = {
         "layers = list(self.layers.values())\n        layers.reverse()\n        for layer in layers:",
         "for layer in reversed(list(self.layers.values())):",
     ),
+    "a variable that is set again": (
+        "        return {key: layer.dW",
+        "        for key in list(self.layers):\n            layer = self.layers[key]\n            self.last = layer\n"
+        "        return {key: layer.dW",
+    ),
     "by a slice": ("layers.reverse()\n        for layer in layers:", "for layer in layers[::-1]:"),
 }
 
@@ -200,6 +205,14 @@ NOT_STACKS = {
     ),
     "another statement in the loop": ("x = layer.forward(x)\n", "x = layer.forward(x)\n            x = x + 0.5\n"),
     "a method that reads the loop's variable": ("        return x\n", "        self.last = layer\n        return x\n"),
+    "a method that reads it before it is set again": (
+        "        return x\n",
+        "        for _ in range(2):\n            self.last = layer\n            layer = None\n        return x\n",
+    ),
+    "a method that may not set it again": (
+        "        return x\n",
+        "        if len(x) > 5:\n            layer = None\n        self.last = layer\n        return x\n",
+    ),
     "a method that reads the key": (
         LOOP + "        return x\n",
         f"{ITEMS}x = layer.forward(x)\n        self.last = key\n        return x\n",

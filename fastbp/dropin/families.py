@@ -33,7 +33,7 @@ class Family(NamedTuple):
 
     operations: those that forward may be, of the numbers in its code; backward: those that backward may be then.
     formulas: what attributes may be set to besides.
-    ndims: how many dimensions its first argument may have, any if empty. predicting: the operation where a flag is False.
+    ndims: how many dimensions its first argument may have, any if empty. predicting: what it may be where a flag is False.
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
@@ -51,7 +51,7 @@ class Family(NamedTuple):
     has_flag: bool = False
     ndims: tuple[int, ...] = ()
     is_exact: bool = False
-    predicting: Callable[[Operation], Operation] | None = None
+    predicting: Callable[[Operation], tuple[Operation, ...]] | None = None
     measured_backward: tuple[str, ...] = ("dout",)
     restrictions: tuple[Restriction, ...] = (NONE,)
     has_rivals: bool = False
@@ -313,7 +313,8 @@ FAMILIES = (
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT, methods.DROPOUT_INVERTED],
         _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), _draw_dropout,
-        formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL, predicting=methods.dropout_apply,
+        formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL,
+        predicting=_always(methods.DROPOUT_APPLY, methods.DROPOUT_OFF),
     ),
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,
@@ -323,7 +324,7 @@ FAMILIES = (
             "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
         ),
         has_flag=True, ndims=(2, 4), restrictions=OF_NORMALIZATION, keeps=ALL,
-        predicting=lambda operation: methods.normalization_apply(*operation.settings),
+        predicting=lambda operation: (methods.normalization_apply(*operation.settings),),
     ),
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION, methods.CONVOLUTION_PLAIN],

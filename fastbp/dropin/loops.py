@@ -57,16 +57,34 @@ def loops_in(node: ast.FunctionDef) -> Iterator[Loop]:
 
 
 def _is_read_outside(node: ast.AST, name: str) -> bool:
-    """Whether a variable is read anywhere but in loops that set it."""
+    """Whether a variable is read anywhere but in loops that set it, and after statements that do."""
     if isinstance(node, ast.Name):
         return node.id == name
+    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
+        return _is_read_outside(node.value, name)
     setting: list[ast.For | ast.comprehension] = (
         [node] if isinstance(node, ast.For) else getattr(node, "generators", [])
     )
     targets = [part for one in setting for part in ast.walk(one.target)]
     if any(isinstance(part, ast.Name) and part.id == name for part in targets):
         return _is_read_outside(setting[0].iter, name)
+    if isinstance(getattr(node, "body", None), list):
+        blocks = [block for _, block in ast.iter_fields(node) if isinstance(block, list)]
+        rest = [part for _, part in ast.iter_fields(node) if isinstance(part, ast.AST)]
+        return any(_is_read_in(block, name) for block in blocks) or any(_is_read_outside(part, name) for part in rest)
     return any(_is_read_outside(part, name) for part in ast.iter_child_nodes(node))
+
+
+def _is_read_in(block: list[ast.AST], name: str) -> bool:
+    """The same of statements, one after the other: once one of them has set it, what is read is its value."""
+    for statement in block:
+        if _is_read_outside(statement, name):
+            return True
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(one, ast.Name) and one.id == name for one in statement.targets
+        ):
+            return False
+    return False
 
 
 def _is_known(flag: Flag | None, names: set[str]) -> bool:

@@ -134,7 +134,7 @@ DROPOUT_BACKWARD_INVERTED = DROPOUT_BACKWARD._replace(
     name="dropout_backward_inverted", inputs=("dout", "mask", "ratio")
 )
 DROPOUT_APPLY = DROPOUT._replace(name="dropout_apply", outputs=("out",))
-DROPOUT_APPLY_INVERTED = DROPOUT_APPLY._replace(name="dropout_apply_inverted")
+DROPOUT_OFF = DROPOUT_APPLY._replace(name="dropout_off")
 _VECTORS = ("gamma", "beta", "running_mean", "running_var")
 _NORMALIZED = ("x.size", "LEAST_NORMALIZATION")
 NORMALIZATION_BACKWARD = Operation(
@@ -176,11 +176,6 @@ def poolings() -> list[Operation]:
 def pooling_gradients(forward: Operation) -> tuple[Operation, ...]:
     gradient = POOLING_BACKWARD._replace(settings=(forward.settings[0] is not None, False))
     return gradient, kept_too(gradient, "gradients")
-
-
-def dropout_apply(forward: Operation) -> Operation:
-    """What a layer with that forward does when it predicts."""
-    return DROPOUT_APPLY_INVERTED if forward == DROPOUT_INVERTED else DROPOUT_APPLY
 
 
 def normalization(epsilon: float, by_channel: bool = False) -> Operation:

@@ -258,8 +258,8 @@ def dropout_apply(x: Any, ratio: Any) -> Any:
     return (x * (1.0 - ratio),) if is_tame(x) else PASS
 
 
-def dropout_apply_inverted(x: Any, ratio: Any) -> Any:
-    """-> x."""
+def dropout_off(x: Any, ratio: Any) -> Any:
+    """-> x: of a prediction, where all of it is kept as it is."""
     return (x,)
 
 

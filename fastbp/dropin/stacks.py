@@ -28,23 +28,29 @@ LEAST_ROWS = 4  # of fewer, kernels for single layers are faster
 _BOOL = np.dtype(bool)
 
 
+# What is multiplied with what is kept, by the operation of `operations`; for a ratio.
+SCALES: dict[str, Callable[[float], float]] = {
+    "dropout_forward": lambda ratio: 1.0,
+    "dropout_forward_inverted": lambda ratio: 1 / (1 - ratio) if ratio < 1 else math.inf,
+    "dropout_apply": lambda ratio: 1.0 - ratio,
+    "dropout_off": lambda ratio: 1.0,
+}
+SCALES["dropout_backward"] = SCALES["dropout_forward"]
+SCALES["dropout_backward_inverted"] = SCALES["dropout_forward_inverted"]
+
+
 class Dropped(NamedTuple):
-    """Dropout after a layer's ReLU: what is kept is divided by 1 - ratio, or nothing is; whether anything is drawn.
+    """Dropout after a layer's ReLU, by the name of its operation."""
 
-    A prediction, where nothing is, multiplies with 1 - ratio what has not been divided.
-    """
+    operation: str
 
-    is_inverted: bool
-    is_training: bool
+    @property
+    def draws(self) -> bool:
+        return self.operation.startswith("dropout_forward")
 
     def scale(self, ratio: Any) -> float | None:
         """What is multiplied with what is kept; None where that is no number of an ordinary size."""
-        if not isinstance(ratio, int | float):
-            return None
-        if self.is_inverted and self.is_training:
-            scale = 1 / (1 - ratio) if ratio < 1 else math.inf
-        else:
-            scale = 1.0 if self.is_inverted or self.is_training else 1.0 - ratio
+        scale = SCALES[self.operation](ratio) if isinstance(ratio, int | float) else math.inf
         return scale if abs(scale) <= LARGEST_SCALE else None
 
 
@@ -153,11 +159,11 @@ class Stack:
             if dropped is not None and scale is None:
                 return None
             drops.append(None if dropped is None else (None, scale))
-        if not any(one is not None and one.is_training for one in self._dropped):
+        if not any(one is not None and one.draws for one in self._dropped):
             return Drawn(drops, NOTHING_DRAWN.undo)
         undo = saved_state()
         for place, (dropped, ratio, W) in enumerate(zip(self._dropped, ratios, weights, strict=True)):
-            if dropped is not None and dropped.is_training:
+            if dropped is not None and dropped.draws:
                 drops[place] = uniform((count, W.shape[1]), kernels) > ratio, drops[place][1]
         return Drawn(drops, undo)
 

@@ -182,7 +182,7 @@ def _try_forward(
     forms: list[Form] = []
     for flag in flags:
         predicting = family.predicting if flag is False else None
-        for used in [operation] if predicting is None else [predicting(operation), operation]:
+        for used in (*(() if predicting is None else predicting(operation)), operation):
             try:
                 proposed = _propose_forward(subject, used, binding, screened, flag)
                 proposed = proposed.only_where(subject.restriction.forward)

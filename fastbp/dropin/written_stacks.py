@@ -26,10 +26,9 @@ KINDS = {
     "affine_backward": AFFINE, "relu_backward": RELU, "relu_backward_in_place": RELU, "relu_backward_of_tame": RELU,
     "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_apply": NORM, "normalization_gradient": NORM,
     "dropout_forward": DROPOUT, "dropout_forward_inverted": DROPOUT, "dropout_apply": DROPOUT,
-    "dropout_apply_inverted": DROPOUT, "dropout_backward": DROPOUT, "dropout_backward_inverted": DROPOUT,
+    "dropout_off": DROPOUT, "dropout_backward": DROPOUT, "dropout_backward_inverted": DROPOUT,
 }  # fmt: skip
 COMPUTED = {value: f"new_{name.removeprefix('running_')}" for name, value in RUNNING.items()}  # by the kernel
-PREDICTING = ("normalization_apply", "dropout_apply", "dropout_apply_inverted")
 PASS_ON = "return PASS"
 
 
@@ -208,7 +207,7 @@ def _stack_of(
     norms, dropouts = ([of_kinds.get(kind, {}).get(place) for place in places] for kind in (NORM, DROPOUT))
     if norms[-1] is not None:
         raise NotAStack  # nothing comes after it, where its result would be used
-    dropped = tuple(None if one is None else _dropped(one.form.operation.name) for one in dropouts)
+    dropped = tuple(None if one is None else Dropped(one.form.operation.name) for one in dropouts)
     if any(norms):
         epsilons = tuple(None if one is None else one.form.operation.settings[0] for one in norms)
         names["stack"] = NormalizedStack(kinds, epsilons, dropped)
@@ -216,10 +215,6 @@ def _stack_of(
         names["stack"] = Stack(kinds, dropped)
     names["BY_RUNNING"] = BY_RUNNING
     return [affine[place] for place in places], norms, dropouts
-
-
-def _dropped(operation: str) -> Dropped:
-    return Dropped(operation.endswith("_inverted"), operation not in PREDICTING)
 
 
 def _of(layers: list[_Layer | None], roles: tuple[str, ...], name: str) -> str:

@@ -290,9 +290,16 @@ def apply_rows(i, addresses, layers, epsilon, place, sums):
         for j in range(columns):
             number = (load_scalar(z, row + j) - load_scalar(mean, j)) / load_scalar(array, std + j)
             store_scalar(y, row + j, load_scalar(gamma, j) * number + load_scalar(beta, j))
-    largest = max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))
-    largest = max(largest, max(largest_in(mean, 0, columns), largest_in(variance, 0, columns)))
-    return max(largest, largest_in(y, first * columns, end * columns))
+    return max(largest_given(i, addresses, layers, like), largest_in(y, first * columns, end * columns))
+
+
+@device
+def largest_given(i, addresses, layers, like):
+    """Of the i-th layer's gamma, beta, running mean and variance."""
+    largest, columns = like.dtype.type(0), layers.widths[i + 1]
+    for which in (GAMMAS, BETAS, MEANS, VARIANCES):
+        largest = max(largest, largest_in(at(group(addresses, layers, which, like), i), 0, columns))
+    return largest
 
 
 @device
@@ -339,9 +346,7 @@ def normalize_rows(i, addresses, layers, norms, place, sums):
         for j in range(columns):
             new = momentum * load_scalar(old, j) + rest * load_scalar(statistics, here + j)
             store_scalar(statistics, here + 2 * columns + j, new)
-    largest = max(largest_in(gamma, 0, columns), largest_in(beta, 0, columns))
-    largest = max(largest, max(largest_in(old_mean, 0, columns), largest_in(old_variance, 0, columns)))
-    return max(largest, largest_in(statistics, 0, 2 * columns))
+    return max(largest_given(i, addresses, layers, like), largest_in(statistics, 0, 2 * columns))
 
 
 @parallel_kernel
