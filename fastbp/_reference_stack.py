@@ -13,7 +13,8 @@ from . import _reference_layers as layers
 def affine_stack(widths, activations, dtype):
     """An AffineStack, which keeps what does not change from call to call.
 
-    widths: of the input and of each layer's output; activations: "identity", "relu" or "sigmoid" after each layer.
+    widths: of the input and of each layer's output; activations: "identity", "relu", "strict relu" or "sigmoid" after each
+    layer.
     """
     return AffineStack(widths, activations, dtype)
 
@@ -30,8 +31,8 @@ class AffineStack:
         for W, b, name, drop in zip(weights, biases, self._names, drops or self._no_drops, strict=True):
             z = layers.affine_forward(x, W, b)
             x, mask = (layers.sigmoid_forward(z) if name == "sigmoid" else z), None
-            if name == "relu":
-                x, mask = layers.relu_forward(z)
+            if name.endswith("relu"):
+                x, mask = layers.relu_forward(z, name != "relu")
             x = _dropped(x, drop)
             zs.append(z)
             outs.append(x)
@@ -44,7 +45,7 @@ class AffineStack:
             dx, dW, db = layers.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
             gradients.append((dW, db))
             largest = max(largest, layers.largest_magnitude(db), layers.largest_magnitude(dx) if i > 0 else 0.0)
-            if i > 0 and self._names[i - 1] == "relu":
+            if i > 0 and self._names[i - 1].endswith("relu"):
                 dout = layers.relu_backward(_dropped(dx, drops[i - 1]), masks[i - 1])
             elif i > 0:
                 dout = layers.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx
@@ -95,8 +96,8 @@ class NormalizedStack(AffineStack):
                 largest = max([largest, *map(layers.largest_magnitude, (*norm[:4], std, of_batch))])
             of_y = layers.largest_magnitude(y) if name == "sigmoid" and norm is not None else 0.0
             x, mask = (layers.sigmoid_forward(y) if name == "sigmoid" else y), None
-            if name == "relu":
-                x, mask = layers.relu_forward(y)
+            if name.endswith("relu"):
+                x, mask = layers.relu_forward(y, name != "relu")
             x = _dropped(x, drop)
             found.append((z, y, x, mask, of_norm, largest, of_y))
         zs, ys, outs, masks, kept, *sizes = map(list, zip(*found, strict=True))
@@ -113,7 +114,7 @@ class NormalizedStack(AffineStack):
             dx, dW, db = layers.affine_backward(dout, inputs[i], weights[i], needs_dx or i > 0)
             gradients.append((dW, db, None if of_norm is None else tuple(of_norm)))
             sizes += map(layers.largest_magnitude, (dout, db, *([dx] if i > 0 else [])))
-            if i > 0 and self._names[i - 1] == "relu":
+            if i > 0 and self._names[i - 1].endswith("relu"):
                 dout = layers.relu_backward(_dropped(dx, drops[i - 1]), masks[i - 1])
             elif i > 0:
                 dout = layers.sigmoid_backward(dx, inputs[i]) if self._names[i - 1] == "sigmoid" else dx

@@ -17,6 +17,7 @@ STACKS = [
     ((7, 5, 3), ("identity", "relu")),
     ((9, 17), ("sigmoid",)),
     ((40, *[20] * 7, 10), ("relu",) * 8),
+    ((30, 50, 33, 3), ("strict relu", "strict relu", "strict relu")),
 ]
 
 
@@ -65,6 +66,17 @@ def test_inputs_of_every_dtype(dtype, input_dtype, density, threads):
     given = drawn(widths, 64, density, dtype, input_dtype)
     actual = both_ways(kernels, widths, activations, given)
     assert_alike(actual, both_ways(reference, widths, activations, given), dtype)
+
+
+def test_zeros_before_a_relu_and_a_strict_one(threads):
+    weights, biases = [np.eye(9), np.eye(9)], [np.zeros(9), np.array([0.0, -0.0, 1, -1, 2, -2, 0, 0, 0])]
+    x = np.zeros((20, 9))
+    for module in (kernels, reference):
+        stack = module.affine_stack((9, 9, 9), ("strict relu", "relu"), np.float64)
+        zs, outs, masks, _ = stack.forward(x, weights, biases)
+        assert not masks[0].any()
+        np.testing.assert_array_equal(masks[1], zs[1] <= 0)
+        np.testing.assert_array_equal(outs[1], np.maximum(zs[1], 0))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

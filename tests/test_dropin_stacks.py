@@ -7,8 +7,10 @@ import pytest
 from dropin_cases import assert_same
 from stack_cases import LAYERS, NETWORK, OTHER_LAYERS, RNG, compiled, made_of, steps
 
+STRICT = LAYERS.replace("x <= 0", "x < 0")
 
-@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS])
+
+@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS, STRICT])
 @pytest.mark.parametrize(("kinds", "widths"), [("ARA", (60, 30, 10)), ("ASARA", (20, 30, 15, 4)), ("AA", (9, 5, 7))])
 def test_a_stack_leaves_what_its_layers_would(both, layers, kinds, widths):
     plain, fast, counts = both(layers + NETWORK)

@@ -16,6 +16,7 @@ STACKS = [
     ((30, 100, 20, 3), ("sigmoid", "relu", "identity"), (True, False, False)),
     ((7, 5, 6, 3), ("identity", "sigmoid", "relu"), (False, True, False)),
     ((40, *[20] * 7, 10), ("relu",) * 8, (True,) * 7 + (False,)),
+    ((30, 50, 33, 3), ("strict relu",) * 3, (True, False, False)),
 ]
 
 

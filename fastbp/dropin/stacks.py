@@ -69,7 +69,7 @@ NOTHING_DRAWN = Drawn(None, lambda: None)
 
 
 class Stack:
-    """Layers with these activations after them: "identity", "relu" or "sigmoid", one for each affine layer, and dropout."""
+    """Affine layers with one of the activations of `affine_stack` after each, and maybe dropout."""
 
     def __init__(self, activations: tuple[str, ...], dropped: tuple[Dropped | None, ...] = ()):
         self._activations, self._dropped = activations, dropped

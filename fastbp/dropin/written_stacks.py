@@ -23,6 +23,7 @@ from .writing import COMPUTES, numbered, of_tried_object, required_beside
 AFFINE, NORM, RELU, SIGMOID, DROPOUT, ACTIVATION = "identity", "norm", "relu", "sigmoid", "dropout", "activation"
 KINDS = {
     "affine_forward": AFFINE, "relu_forward": RELU, "relu_forward_of_tame": RELU, "sigmoid_forward": SIGMOID,
+    "relu_forward_strict": RELU, "relu_forward_strict_of_tame": RELU,
     "affine_backward": AFFINE, "relu_backward": RELU, "relu_backward_in_place": RELU, "relu_backward_of_tame": RELU,
     "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_apply": NORM, "normalization_gradient": NORM,
     "dropout_forward": DROPOUT, "dropout_forward_inverted": DROPOUT, "dropout_apply": DROPOUT,
@@ -203,7 +204,7 @@ def _stack_of(
         of_kinds.setdefault(ACTIVATION if layer.kind in (RELU, SIGMOID) else layer.kind, {})[number] = layer
     affine, activations = of_kinds[AFFINE], of_kinds.get(ACTIVATION, {})
     places = range(len(affine))
-    kinds = tuple(activations[place].kind if place in activations else AFFINE for place in places)
+    kinds = tuple(_activation(activations[place]) if place in activations else AFFINE for place in places)
     norms, dropouts = ([of_kinds.get(kind, {}).get(place) for place in places] for kind in (NORM, DROPOUT))
     if norms[-1] is not None:
         raise NotAStack  # nothing comes after it, where its result would be used
@@ -215,6 +216,10 @@ def _stack_of(
         names["stack"] = Stack(kinds, dropped)
     names["BY_RUNNING"] = BY_RUNNING
     return [affine[place] for place in places], norms, dropouts
+
+
+def _activation(layer: _Layer) -> str:
+    return "strict relu" if "relu_forward_strict" in layer.form.operation.name else layer.kind
 
 
 def _of(layers: list[_Layer | None], roles: tuple[str, ...], name: str) -> str:

@@ -46,6 +46,7 @@ from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
 MOST_LAYERS = 8  # affine ones
+STRICT_RELU = -1  # code of "strict relu", whose mask is z < 0
 # The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first three are the same.
 WEIGHTS, MASKS, KEEPS, ZS, OUTS, BIASES = range(6)
 INPUTS, DXS, DOUTS, DWS, DBS = range(3, 8)
@@ -92,7 +93,7 @@ class AffineStack:
 
     def __init__(self, widths, activations, dtype):
         self._widths, self._names, self._dtype = np.array(widths), tuple(activations), np.dtype(dtype)
-        self._codes = np.array([CODES[name] for name in activations])
+        self._codes = np.array([CODES.get(name, STRICT_RELU) for name in activations])
         self._layers = list(itertools.pairwise(widths))
         self._products = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)
@@ -104,15 +105,15 @@ class AffineStack:
 
         weights, biases: C-contiguous. drops: of each layer None, or, after "relu", dropout: the mask of what is kept (N, M),
         None for all, and what that is multiplied with. outs[i] is zs[i] after "identity", and what is kept after dropout;
-        masks[i], where z <= 0, is there after "relu", else None. largest[i] is the largest |z|, and inf where not all are
-        finite, or may be.
+        masks[i], where z <= 0, is there after "relu", and where z < 0 after "strict relu", else None. largest[i] is the
+        largest |z|, and inf where not all are finite, or may be.
         """
         zs, outs, masks, rows, dtype = [], [], [], len(x), self._dtype
         for (_, columns), name in zip(self._layers, self._names, strict=True):
             z = np.empty((rows, columns), dtype)
             zs.append(z)
             outs.append(z if name == "identity" else np.empty((rows, columns), dtype))
-            masks.append(np.empty((rows, columns), np.bool_) if name == "relu" else None)
+            masks.append(np.empty((rows, columns), np.bool_) if name.endswith("relu") else None)
         threads = self.threads_for(rows, True)
         layers, chunk_count, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
@@ -190,7 +191,8 @@ class AffineStack:
 def affine_stack(widths, activations, dtype):
     """An AffineStack, which keeps what does not change from call to call.
 
-    widths: of the input and of each layer's output; activations: "identity", "relu" or "sigmoid" after each layer.
+    widths: of the input and of each layer's output; activations: "identity", "relu", "strict relu" or "sigmoid" after each
+    layer.
     """
     return AffineStack(widths, activations, dtype)
 
@@ -272,6 +274,11 @@ def activate(out, mask, z, span, code):
             store_scalar(out, i, z.dtype.type(0) if number <= z.dtype.type(0) else number)
         for i in range(start, start + count):
             store_scalar(mask, i, load_scalar(z, i) <= z.dtype.type(0))
+    elif code == STRICT_RELU:
+        for i in range(start, start + count):
+            number = load_scalar(z, i)
+            store_scalar(mask, i, number < z.dtype.type(0))
+            store_scalar(out, i, z.dtype.type(0) if number < z.dtype.type(0) else number)
     elif code != IDENTITY:
         sigmoid_range(out, z, start, start + count)
 
@@ -392,7 +399,7 @@ def derive(dout, mask, out, span, code):
     noinline()
     start, count = span
     one, largest = dout.dtype.type(1), largest_in(dout, start, start + count)
-    if code == RELU:
+    if code in (RELU, STRICT_RELU):
         for i in range(start, start + count):
             store_scalar(dout, i, dout.dtype.type(0) if load_scalar(mask, i) else load_scalar(dout, i))
     elif code != IDENTITY:

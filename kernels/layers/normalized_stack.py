@@ -91,7 +91,7 @@ class NormalizedStack(AffineStack):
             zs.append(z)
             ys.append(y)
             outs.append(y if name == "identity" else np.empty(shape, dtype))
-            masks.append(np.empty(shape, np.bool_) if name == "relu" else None)
+            masks.append(np.empty(shape, np.bool_) if name.endswith("relu") else None)
             sizes = (shape, shape, STATISTICS * columns) if normalized == OF_BATCH else ()
             kept.append([np.empty(size, dtype) for size in sizes] or [None] * 3)
         threads = self.threads_for(rows, True)
