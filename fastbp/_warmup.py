@@ -90,6 +90,20 @@ def _affine_stack(dtype: str) -> None:
         stack.backward(np.ones((8, 2), dtype), [x, outs[0]], weights, masks, False)
 
 
+def _normalized_stack(dtype: str) -> None:
+    """The same with batch normalisation, which scripts have in float64."""
+    if dtype != "float64":
+        return
+    stack = get_backend("numba")[1].normalized_stack((784, 2, 2), ("relu", "identity"), (1e-7, None), dtype)
+    weights, biases = [np.ones((784, 2)), np.ones((2, 2))], [np.ones(2)] * 2
+    gamma, beta, mean, variance = np.ones((4, 2))
+    for x_dtype in ("float32", dtype):
+        x = np.ones((8, 784), x_dtype)
+        _, _, outs, masks, kept, _ = stack.forward(x, weights, biases, norms=((gamma, beta, mean, variance, 0.9), None))
+        norms = (gamma, *kept[0][:3]), None
+        stack.backward(np.ones((8, 2)), [x, outs[0]], weights, masks, False, norms=norms)
+
+
 def _relu(dtype: str) -> None:
     layer = Relu("numba")
     images = np.ones((1, 1, 2, 2), dtype).transpose(0, 1, 3, 2)
@@ -188,6 +202,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "Affine": _affine,
     "Affine of images": _affine_of_images,
     "affine layers of a script": _affine_stack,
+    "normalised layers of a script": _normalized_stack,
     "Relu": _relu,
     "Sigmoid": _sigmoid,
     "SoftmaxWithLoss": _softmax,

@@ -49,7 +49,7 @@ class _Beginning:
     # Of SECONDS: how much work there may be until a network's next loop through its layers, which kernels wait for if a
     # script has such loops. In the middle of one, each layer by itself would need kernels, which the loops that follow
     # have no use for: a first run of ch06/batch_norm_test compiled for 17 s.
-    OVERDUE = 2.0
+    OVERDUE = 3.0
 
     def __init__(self) -> None:
         self.over, self.work, self.small = False, 0.0, 0
@@ -68,12 +68,14 @@ class _Beginning:
         self._go_on(worth, may_wait=self._has_loops)
         return seconds if worth > self.LOST else 0.0
 
-    def ends_with(self, arguments: tuple[Any, ...]) -> bool:
-        """Whether a layer's forward that is to be called now is so much work that kernels begin before it.
+    def ends_with(self, arguments: tuple[Any, ...], is_first: bool = False) -> bool:
+        """Whether a layer's forward that is to be called now is so much work that kernels begin before it; is_first: in a
+        loop.
 
         Evaluating 60,000 images takes 0.3 to 1.1 s, and comes early in many scripts: they waited for it, and then for Numba.
         """
-        self._go_on(self.work - self.SMALL * self.small + expected_seconds(*arguments[:2]), may_wait=False)
+        worth = self.work - self.SMALL * self.small + expected_seconds(*arguments[:2])
+        self._go_on(worth, may_wait=self._has_loops and not is_first)
         return self.over
 
     def loop_begins(self) -> bool:
@@ -115,8 +117,8 @@ def is_huge(x: Any) -> bool:
 
 
 def begins_with(layer: Any, x: Any) -> bool:
-    """Whether kernels begin with layer.forward(x), as it is so much work."""
-    return is_huge(x) and _beginning.ends_with((layer, x))
+    """Whether kernels begin with a loop whose first call is layer.forward(x), as that is so much work."""
+    return is_huge(x) and _beginning.ends_with((layer, x), is_first=True)
 
 
 def script_is_over() -> None:
