@@ -21,6 +21,9 @@ NETWORKS = {
     "784-100-100-100-100-100-10, batch normalisation": (
         "*(part for n in (784, 100, 100, 100, 100) for part in (affine(n, 100), norm(100), relu())), affine(100, 10)"
     ),
+    "784-100-100-100-100-100-10, dropout": (
+        "*(part for n in (784, 100, 100, 100, 100) for part in (affine(n, 100), relu(), drop(0.2))), affine(100, 10)"
+    ),
     "conv 5x5 (30) - pool - 100 - 10": "conv(1, 30, 5, 0), relu(), pool(), affine(4320, 100), relu(), affine(100, 10)",
     "6 conv 3x3 (16 to 64), 3 pools - 50 - 10": (
         "conv(1, 16), relu(), conv(16, 16), relu(), pool(), conv(16, 32), relu(), conv(32, 32, 3, 2), relu(), pool(), "
