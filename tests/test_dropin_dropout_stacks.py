@@ -28,6 +28,7 @@ from fastbp.dropin.stacks import Dropped
 BOOK = LAYERS + NORMALIZATION + DROPOUT
 OTHER = OTHER_LAYERS + OTHER_NORMALIZATION + OTHER_DROPOUT
 THIRD = OTHER_LAYERS + NORMALIZATION + DROPOUT.replace("x * (1.0 - self.dropout_ratio)", "x")
+FLOAT = np.dtype(float)
 LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"
 # Layers that are called with a flag are known by their keys, as in the book's MultiLayerNetExtend.
 FLAGGED = (
@@ -87,6 +88,29 @@ def test_ratios_that_are_not_ordinary_ones(both, ratio):
             continue
         assert_same(one[0], other[0], ratio)
         assert one[1:] == other[1:]
+
+
+@pytest.mark.parametrize("ratio", [0.3, np.float64(0.3)])
+@pytest.mark.parametrize("source", [BOOK, OTHER, THIRD])
+def test_networks_in_float32(both, source, ratio):
+    """np.float64 makes float64 of them, where they are multiplied or divided."""
+    plain, fast, counts = both(source + FLAGGED)
+    networks = [made_of(one, "ARDA", (30, 20, 10), dtype=np.float32) for one in (fast, plain)]
+    x = RNG.standard_normal((40, 30)).astype(np.float32)
+    for network in networks:
+        dropout = network.layers["D2"]
+        setattr(dropout, "rate" if hasattr(dropout, "rate") else "dropout_ratio", ratio)
+    for flag in (True, False, True):
+        (one, *drawn), (other, *expected) = (predicted(network, x, 3, flag) for network in networks)
+        assert (one.dtype, drawn) == (other.dtype, expected)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        for network in networks:
+            network.gradient(np.ones_like(other))
+        dWs = [network.layers[next(iter(network.layers))] for network in networks]
+        dWs = [getattr(layer, "dW", None) if hasattr(layer, "dW") else layer.grads[0] for layer in dWs]
+        assert dWs[0].dtype == dWs[1].dtype
+        np.testing.assert_allclose(*dWs, rtol=1e-4, atol=1e-4)
+    assert compiled(counts, "Network.predict: layers") == (3 if type(ratio) is float else 0)
 
 
 def test_where_the_loop_runs_after_all_the_same_numbers_are_drawn(both):
@@ -171,8 +195,8 @@ def test_an_audit_compares_dropout(tmp_path):
 
 
 def test_what_is_kept_is_multiplied_with():
-    assert Dropped("dropout_forward").scale(0.4) == Dropped("dropout_off").scale(0.4) == 1
-    assert Dropped("dropout_apply").scale(0.4) == 0.6
-    assert Dropped("dropout_forward_inverted").scale(0.5) == 2
+    assert Dropped("dropout_forward").scale(0.4, FLOAT) == Dropped("dropout_off").scale(0.4, FLOAT) == 1
+    assert Dropped("dropout_apply").scale(0.4, FLOAT) == 0.6
+    assert Dropped("dropout_forward_inverted").scale(0.5, FLOAT) == 2
     for ratio in (1, 1.5, 1 - 1e-9, np.nan, "0.5", None):
-        assert Dropped("dropout_backward_inverted").scale(ratio) is None
+        assert Dropped("dropout_backward_inverted").scale(ratio, FLOAT) is None

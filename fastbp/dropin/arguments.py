@@ -51,6 +51,11 @@ def is_count(*values: Any, at_least: int) -> bool:
     return all(type(value) is int and value >= at_least for value in values)
 
 
+def is_factor(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a value is a number that leaves arrays of this dtype theirs in a product: np.float64 makes float32 float64."""
+    return type(value) in (int, float) or (isinstance(value, int | float) and dtype == FLOAT)
+
+
 def fits(x: Any, W: Any) -> bool:
     """Whether x (N, ...) has rows that W (D, M), float32 or float64, can take, and the product has W's dtype."""
     if type(x) is not np.ndarray or type(W) is not np.ndarray or W.ndim != 2 or x.ndim < 2 or not len(x):

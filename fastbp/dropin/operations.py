@@ -29,6 +29,7 @@ from .arguments import (
     framed,
     is_array,
     is_count,
+    is_factor,
     is_floating,
     is_frame,
     is_transposed,
@@ -248,7 +249,7 @@ def dropout_forward(x: Any, ratio: Any) -> Any:
 
 def dropout_forward_inverted(x: Any, ratio: Any) -> Any:
     """-> out: divided by 1 - ratio, mask: draws > ratio."""
-    return PASS if (scale := _inverted(ratio)) is None else _dropout(x, ratio, scale)
+    return PASS if (scale := _inverted(x, ratio)) is None else _dropout(x, ratio, scale)
 
 
 def dropout_apply(x: Any, ratio: Any) -> Any:
@@ -270,12 +271,12 @@ def dropout_backward(dout: Any, mask: Any) -> Any:
 
 def dropout_backward_inverted(dout: Any, mask: Any, ratio: Any) -> Any:
     """-> dx: divided by 1 - ratio."""
-    return PASS if (scale := _inverted(ratio)) is None else _dropout_gradient(dout, mask, scale)
+    return PASS if (scale := _inverted(dout, ratio)) is None else _dropout_gradient(dout, mask, scale)
 
 
-def _inverted(ratio: Any) -> float | None:
-    """1 / (1 - ratio), if that is a number."""
-    return 1 / (1 - ratio) if isinstance(ratio, int | float) and ratio < 1 else None
+def _inverted(x: Any, ratio: Any) -> float | None:
+    """1 / (1 - ratio), if that is a number that leaves x its dtype."""
+    return 1 / (1 - ratio) if is_floating(x) and is_factor(ratio, x.dtype) and ratio < 1 else None
 
 
 def _dropout(x: Any, ratio: Any, scale: float) -> Any:

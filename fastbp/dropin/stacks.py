@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .ahead import ahead
-from .arguments import INPUTS, LARGEST_EXPONENT, LEAST_PRODUCT, PASS, TAME, fits, is_array, is_floating, no_gradient
+from .arguments import (
+    INPUTS,
+    LARGEST_EXPONENT,
+    LEAST_PRODUCT,
+    PASS,
+    TAME,
+    fits,
+    is_array,
+    is_factor,
+    is_floating,
+    no_gradient,
+)
 from .global_random import saved_state, uniform
 from .operations import kernels
 
@@ -48,9 +59,9 @@ class Dropped(NamedTuple):
     def draws(self) -> bool:
         return self.operation.startswith("dropout_forward")
 
-    def scale(self, ratio: Any) -> float | None:
-        """What is multiplied with what is kept; None where that is no number of an ordinary size."""
-        scale = SCALES[self.operation](ratio) if isinstance(ratio, int | float) else math.inf
+    def scale(self, ratio: Any, dtype: np.dtype[Any]) -> float | None:
+        """What is multiplied with what is kept; None where that is no number of an ordinary size, or of another dtype."""
+        scale = SCALES[self.operation](ratio) if is_factor(ratio, dtype) else math.inf
         return scale if abs(scale) <= LARGEST_SCALE else None
 
 
@@ -155,7 +166,7 @@ class Stack:
             return NOTHING_DRAWN
         drops = list[Any]()
         for dropped, ratio in zip(self._dropped, ratios, strict=True):
-            scale = None if dropped is None else dropped.scale(ratio)
+            scale = None if dropped is None else dropped.scale(ratio, weights[0].dtype)
             if dropped is not None and scale is None:
                 return None
             drops.append(None if dropped is None else (None, scale))
@@ -177,7 +188,7 @@ class Stack:
                 drops.append(None)
                 continue
             mask, ratio = given
-            scale = settings.scale(ratio)
+            scale = settings.scale(ratio, following.dtype)
             if scale is None or not is_matrix(mask, _BOOL, following.shape):
                 return None
             drops.append((mask, scale))
