@@ -225,6 +225,8 @@ FAULTS = [
     Fault("fastbp/dropin/stacks.py", "abs(scale) <= LARGEST_SCALE", "True", "dropin_dropout_stacks -k is_kept"),
     Fault("fastbp/dropin/stacks.py", "not is_matrix(mask, _BOOL, following.shape):", "False:", "dropin_dropout_stacks -k changed_before"),
     Fault("fastbp/dropin/written_stacks.py", '"out" in given or "x" in values', "False", "dropin_dropout_stacks -k keeps"),
+    Fault("fastbp/dropin/screening.py", "names[name.id] is not is_negated", "True", "dropin_attributes -k of_the_module"),
+    Fault("fastbp/dropin/screening.py", "type(names.get(name.id)) is not bool", "False", "dropin_attributes -k of_the_module"),
     Fault("fastbp/dropin/loops.py", "if _is_read_outside(statement, name):", "if False:", "dropin_stacks -k other_loops"),
     Fault("fastbp/dropin/loops.py", "if _is_known(loop.flag, is_set):", "if True:", "dropin_normalized_stacks -k left"),
     Fault("fastbp/dropin/stacking.py", "if flagged and type(flag) is not bool:", "if False:", "dropin_normalized_stacks -k passed_on"),

@@ -274,3 +274,57 @@ def test_what_is_no_plain_number_leaves_the_layer_alone(both, floor):
     layers = [module.Relu() for module in (plain, fast)]
     assert_layers_agree(layers, [("forward", normal(9, 4))] * 2)
     assert taken(counts, "Relu.forward") == 0
+
+
+DEBUGGED = """
+import numpy as np
+
+DEBUG = False
+CHECKS = True
+
+
+class Affine:
+    def __init__(self, W, b):
+        self.W, self.b = W, b
+
+    def forward(self, x):
+        self.x = x
+        if DEBUG:
+            print("x", x.shape)
+        if CHECKS:
+            assert x.ndim == 2
+        else:
+            print("not checked")
+        return np.dot(x, self.W) + self.b
+
+    def backward(self, dout):
+        self.dW, self.db = np.dot(self.x.T, dout), np.sum(dout, axis=0)
+        if not DEBUG:
+            return np.dot(dout, self.W.T)
+        print("dout", dout.shape)
+        return np.dot(dout, self.W.T)
+"""
+
+
+def test_flags_of_the_module_count_as_they_are(both, capsys):
+    plain, fast, counts = both(DEBUGGED)
+    layers = [module.Affine(np.arange(12.0).reshape(4, 3), np.ones(3)) for module in (plain, fast)]
+    for debug in (False, True, False):
+        plain.DEBUG = fast.DEBUG = debug
+        said = []
+        for layer in layers:
+            layer.forward(np.ones((9, 4)))
+            layer.backward(np.ones((9, 3)))
+            said.append(capsys.readouterr().out)
+        assert_layers_agree(layers, [("forward", normal(9, 4)), ("backward", normal(9, 3))])
+        assert said[0] == said[1] == ("x (9, 4)\ndout (9, 3)\n" if debug else "")
+        capsys.readouterr()
+    assert taken(counts, "Affine.forward") == taken(counts, "Affine.backward") == 4
+
+
+@pytest.mark.parametrize("flag", ["np.array(False)", "0", "None", "[]"])
+def test_what_is_no_flag_of_the_module_is_left(both, flag):
+    plain, fast, counts = both(DEBUGGED.replace("CHECKS = True", f"CHECKS = {flag}"))
+    layers = [module.Affine(np.ones((4, 3)), np.ones(3)) for module in (plain, fast)]
+    assert_layers_agree(layers, [("forward", normal(9, 4)), ("backward", normal(9, 3))])
+    assert taken(counts, "Affine.forward") == 0

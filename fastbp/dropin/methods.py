@@ -46,8 +46,8 @@ class Operation(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What must be as it was when a form was tried: the class of the object, the functions that its code calls, each with
-    the dict and the name where it is found, and the names of its own methods that it calls."""
+    """What must be as it was when a form was tried: the class of the object, the functions that its code calls and the flags
+    that it asks, each with the dict and the name where it is found, and the names of its own methods that it calls."""
 
     made: type
     helpers: tuple[tuple[Mapping[str, Any], str, Any], ...]

@@ -64,7 +64,7 @@ class NotPlain(Exception):
 
 
 class Helper(NamedTuple):
-    """A function, with the names of a module or a class and the one where it was found."""
+    """A function or a flag, with the names of a module or a class and the one where it was found."""
 
     module: Mapping[str, Any]
     name: str
@@ -135,30 +135,28 @@ class _Walk:
                 if isinstance(one, ast.Constant) and isinstance(one.value, float)
             )
         inner.shapes = shape_names(node, set(names[1:] if is_method else names), given.shapes)
-        for statement in node.body:
-            inner.statement(statement)
+        any(map(inner.statement, node.body))
 
     def fail(self, node: Any, what: str) -> NotPlain:
         file = self.function_seen.__code__.co_filename.replace("\\", "/").rpartition("/")[2]
         return NotPlain(f"{file}:{getattr(node, 'lineno', '?')} {what}")
 
-    def statement(self, node: ast.stmt) -> None:
+    def statement(self, node: ast.stmt) -> bool:
+        """Look into a statement. Whether what comes after it is never reached, as far as is seen here."""
         if isinstance(node, ast.Try):
             self.attempt(node)
-            return
+            return False
         if not isinstance(node, _STATEMENTS):
             raise self.fail(node, f"has a statement that is not looked into ({type(node).__name__.lower()})")
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if node.value is not None:
-                self._unpacking(targets, node.value)
-            for target in targets:
-                self.target(target, read=isinstance(node, ast.AugAssign))
-            return
+            self.assignment(node)
+            return False
+        if isinstance(node, ast.If) and (flag := self.flag(node.test)) is not None:
+            return any(map(self.statement, node.body if flag else node.orelse))
         if isinstance(node, ast.If) or (isinstance(node, ast.Assert) and not is_equation(node.test, self.shapes)):
             self.test(node.test)
         if isinstance(node, ast.Raise):
-            return
+            return True
         if isinstance(node, ast.For):
             self.target(node.target, read=False)
         for child in ast.iter_child_nodes(node):
@@ -166,6 +164,28 @@ class _Walk:
                 self.statement(child)
             elif isinstance(child, ast.expr) and child is not getattr(node, "target", None):
                 self.expression(child)
+        return isinstance(node, ast.Return)
+
+    def assignment(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> None:
+        targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if node.value is not None:
+            self._unpacking(targets, node.value)
+        for target in targets:
+            self.target(target, read=isinstance(node, ast.AugAssign))
+
+    def flag(self, test: ast.expr) -> bool | None:
+        """What a test of a global flag gives, as `if DEBUG:` has one; None for other tests.
+
+        That the flag stays as it is, is seen to in each call, as for helpers.
+        """
+        is_negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+        name, names = test.operand if isinstance(test, ast.UnaryOp) else test, self.function_seen.__globals__
+        if not isinstance(name, ast.Name) or name.id in self.locals or type(names.get(name.id)) is not bool:
+            return None
+        if isinstance(test, ast.UnaryOp) and not is_negated:
+            return None
+        self.found.helpers.append(Helper(names, name.id, names[name.id]))
+        return names[name.id] is not is_negated
 
     def attempt(self, node: ast.Try) -> None:
         """try: which arrays do not fit shows in their shapes, and it is tried with many."""
