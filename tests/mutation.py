@@ -225,6 +225,7 @@ FAULTS = [
     Fault("fastbp/dropin/stacks.py", "abs(scale) <= LARGEST_SCALE", "True", "dropin_dropout_stacks -k is_kept"),
     Fault("fastbp/dropin/stacks.py", "not is_matrix(mask, _BOOL, following.shape):", "False:", "dropin_dropout_stacks -k changed_before"),
     Fault("fastbp/dropin/written_stacks.py", '"out" in given or "x" in values', "False", "dropin_dropout_stacks -k keeps"),
+    Fault("fastbp/dropin/stacking.py", "flagged = tuple([bool(test(one)) for one in given])", "flagged = (False,) * len(layers)", "dropin_dropout_stacks -k called_otherwise"),
     Fault("fastbp/dropin/screening.py", "names[name.id] is not is_negated", "True", "dropin_attributes -k of_the_module"),
     Fault("fastbp/dropin/screening.py", "type(names.get(name.id)) is not bool", "False", "dropin_attributes -k of_the_module"),
     Fault("fastbp/dropin/loops.py", "if _is_read_outside(statement, name):", "if False:", "dropin_stacks -k other_loops"),

@@ -52,6 +52,61 @@ def test_a_stack_leaves_what_its_layers_would(both, source, kinds, widths):
     assert compiled(counts, "Network.gradient: layers") >= 5
 
 
+BY_KEY = """for key, layer in self.layers.items():
+            x = layer.forward(x, train_flg) if "D" in key or "B" in key else layer.forward(x)
+"""
+BY_CLASS = {
+    "in a list": """for layer in list(self.layers.values()):
+            if isinstance(layer, (Dropout, BatchNormalization)):
+                x = layer.forward(x, train_flg)
+            else:
+                x = layer.forward(x)
+""",
+    "in a dict": """for name, layer in self.layers.items():
+            x = layer.forward(x, train_flg) if isinstance(layer, Dropout) or isinstance(layer, N) else layer.forward(x)
+""".replace("N)", "BatchNormalization)"),
+}
+OTHERWISE = """for layer in self.layers.values():
+            if isinstance(layer, Relu):
+                x = abs(layer.forward(-x))
+            else:
+                x = layer.forward(x)
+"""
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_flags_by_the_class_of_a_layer(both, name):
+    assert BY_KEY in FLAGGED
+    plain, fast, counts = both(BOOK + FLAGGED.replace(BY_KEY, BY_CLASS[name]))
+    networks = [made_of(one, "ARDANRDA", (30, 20, 10, 5)) for one in (fast, plain)]
+    steps(networks, [RNG.standard_normal((40, 30))])
+    for flag in (False, True):
+        (one, *drawn), (other, *expected) = (predicted(network, np.ones((40, 30)), 3, flag) for network in networks)
+        assert_same(one, other, f"scores of {flag}")
+        assert drawn == expected
+    assert compiled(counts, "Network.predict: layers") == 6
+    assert compiled(counts, "Network.gradient: layers") == 4
+
+
+def test_layers_of_a_class_that_are_called_otherwise(both):
+    plain, fast, counts = both(BOOK + FLAGGED.replace(BY_KEY, OTHERWISE))
+    for kinds, taken in (("ARA", 0), ("ASA", 3)):
+        networks = [made_of(one, kinds, (30, 20, 10)) for one in (fast, plain)]
+        for _ in range(3):
+            one, other = (network.predict(np.ones((40, 30))) for network in networks)
+            assert_same(one, other, kinds)
+        assert compiled(counts, "Network.predict: layers") == taken
+
+
+def test_a_class_that_is_not_there_is_the_script_s_own_error(both):
+    plain, fast, _ = both(BOOK + FLAGGED.replace(BY_KEY, OTHERWISE.replace("Relu", "Missing")))
+    for module in (plain, fast):
+        network = made_of(module, "ARA", (30, 20, 10))
+        for _ in range(2):
+            with pytest.raises(NameError, match="Missing"):
+                network.predict(np.ones((40, 30)))
+
+
 @pytest.mark.parametrize("source", [BOOK, OTHER, THIRD])
 @pytest.mark.parametrize("kinds", ["ARDARDA", "ANRDANRDA", "ARANRDA"])
 def test_predictions(both, source, kinds):

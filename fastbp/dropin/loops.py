@@ -18,8 +18,9 @@ class Flag(NamedTuple):
 class Loop(NamedTuple):
     """`for layer in layers: value = layer.method(value)`, or through a dict's items.
 
-    key: the variable of the dict's keys, if it is through those; other: a test of the key, of layers that are called
-    otherwise: with a flag, or in some other way. Without `other`, all layers are called with the flag, if there is one.
+    key: the variable of the dict's keys, if it is through those; other: a test of the key, or, `by_class`, of the layer's
+    class, of layers that are called otherwise: with a flag, or in some other way. Without `other`, all layers are called
+    with the flag, if there is one.
     """
 
     statement: ast.For
@@ -29,6 +30,7 @@ class Loop(NamedTuple):
     key: str = ""
     other: ast.expr | None = None
     flag: Flag | None = None
+    by_class: bool = False
 
     @property
     def variables(self) -> set[str]:
@@ -94,7 +96,7 @@ def _is_known(flag: Flag | None, names: set[str]) -> bool:
 
 def loop_of(statement: ast.stmt, method: str) -> Loop | None:
     """The statement as a Loop; None for anything else."""
-    key, other, flagged = "", None, None
+    key = ""
     match statement:
         case ast.For(target=ast.Name(id=layer), body=[call], orelse=[]):
             pass
@@ -104,19 +106,24 @@ def loop_of(statement: ast.stmt, method: str) -> Loop | None:
             body=[call],
             orelse=[],
         ) if key != layer:
-            if isinstance(call, ast.Assign) and isinstance(call.value, ast.IfExp):
-                call = _as_statement(call, call.value)
-            if isinstance(call, ast.If) and len(call.orelse) == 1 and _is_of_key(call.test, key):
-                other = call.test
-                flagged = _call_of(call.body[0], layer, method) if len(call.body) == 1 else None
-                call = call.orelse[0]
+            pass
         case _:
             return None
+    other, flagged, by_class = None, None, False
+    if isinstance(call, ast.Assign) and isinstance(call.value, ast.IfExp):
+        call = _as_statement(call, call.value)
+    if isinstance(call, ast.If) and len(call.orelse) == 1:
+        by_class = _is_of_class(call.test, layer)
+        if not by_class and not (key and _is_of_key(call.test, key)):
+            return None
+        other = call.test
+        flagged = _call_of(call.body[0], layer, method) if len(call.body) == 1 else None
+        call = call.orelse[0]
     plain = _call_of(call, layer, method)
     if plain is None or (plain.flag is not None and (other is not None or method != "forward")):
         return None
     flag = plain.flag if flagged is None or flagged.value != plain.value else flagged.flag
-    return Loop(statement, layer, plain.value, method, key, other, flag)
+    return Loop(statement, layer, plain.value, method, key, other, flag, by_class)
 
 
 def _as_statement(assigned: ast.Assign, value: ast.IfExp) -> ast.If:
@@ -147,6 +154,19 @@ def _call_of(call: ast.stmt, layer: str, method: str) -> _Call | None:
             if len(flags) == 1 and isinstance(flags[0].value, ast.Name | ast.Constant) and flags[0].keyword != "**":
                 return _Call(value, flags[0])
     return None
+
+
+def _is_of_class(test: ast.expr, layer: str) -> bool:
+    """Whether a test is `isinstance(layer, ...)`, of classes that are named, or made of such tests."""
+    match test:
+        case ast.BoolOp(values=tests):
+            return all(_is_of_class(one, layer) for one in tests)
+        case ast.UnaryOp(op=ast.Not(), operand=one):
+            return _is_of_class(one, layer)
+        case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), classes], keywords=[]) if name == layer:
+            parts = ast.walk(classes)
+            return all(isinstance(one, ast.Name | ast.Attribute | ast.Tuple | ast.Load) for one in parts)
+    return False
 
 
 def _is_of_key(test: ast.expr, key: str) -> bool:

@@ -8,6 +8,8 @@ batch normalisation before these, and dropout after ReLU.
         x = layer.forward(x)                            if "Dropout" in key: x = layer.forward(x, train_flg)
                                                         else: x = layer.forward(x)
 
+or with a test of the layer's class, as isinstance(layer, Dropout).
+
 A method with such a loop is compiled anew, with a call before it; the loop stays, for whatever the kernel does not take.
 The call leaves in every layer what its own methods would: it is made of their forms (see `methods`), written out for the
 classes that the layers have. A step of a small network spends half of its time between kernels otherwise.
@@ -65,7 +67,7 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
     made: dict[str, Any] = {}
     for loop in list(loops_in(node)):
         name = f"{NAME}{len(made)}"
-        listed = _listed_items(loop) if loop.key else _listed_all(loop.flag is not None)
+        listed = _listed_items(loop) if loop.key and not loop.by_class else _listed_all(loop)
         stacked = _Stacked(loop.method, "" if loop.flag is None else loop.flag.keyword)
         made[name] = _wrapped(stacked, listed, f"{owner}.{node.name}: layers", wrap)
         place = node.body.index(loop.statement)
@@ -76,6 +78,8 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
     """What the loop goes through; a call; and the loop, where the call gives nothing."""
     flag = "" if loop.flag is None else f", {ast.unparse(loop.flag.value)}"
+    if loop.by_class and loop.other is not None:
+        flag = f"{flag or ', None'}, lambda {loop.layer}: {ast.unparse(loop.other)}"
     source = f"""
 {LAYERS} = {ast.unparse(loop.statement.iter)}
 {VALUE} = {name}({LAYERS}, {loop.value}{flag})
@@ -102,16 +106,20 @@ class _Listed(NamedTuple):
     flagged: tuple[bool, ...]
 
 
-def _wrapped(stacked: _Stacked, listed: Callable[[Any], _Listed | None], name: str, wrap: calls.Wrapper) -> Method:
+Test = Callable[[Any], Any]
+Listing = Callable[[Any, Test | None], _Listed | None]
+
+
+def _wrapped(stacked: _Stacked, listed: Listing, name: str, wrap: calls.Wrapper) -> Method:
     """What gives the last layer's result; None where the loop is to run. Loops that are no stack are not counted.
 
-    listed: gives the layers of what the loop goes through, or None.
+    listed: gives the layers of what the loop goes through, by a test of these if the loop has one, or None.
     """
     if wrap is not calls.plain:
         counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
 
-        def call_counted(iterable: Any, value: Any, flag: Any = None) -> Any:
-            found = listed(iterable)
+        def call_counted(iterable: Any, value: Any, flag: Any = None, test: Test | None = None) -> Any:
+            found = listed(iterable, test)
             if found is None:
                 return None
             stacked.decide(*found, flag, value)
@@ -121,11 +129,11 @@ def _wrapped(stacked: _Stacked, listed: Callable[[Any], _Listed | None], name: s
 
         return call_counted
 
-    def call(iterable: Any, value: Any, flag: Any = None) -> Any:
+    def call(iterable: Any, value: Any, flag: Any = None, test: Test | None = None) -> Any:
         has_begun = calls.loop_begins() if stacked.method == "forward" else calls.has_begun()
         if not has_begun and not calls.is_huge(value):
             return None
-        found = listed(iterable)
+        found = listed(iterable, test)
         if found is None or not (has_begun or stacked.begins_with(found.layers, value)):
             return None
         stacked.decide(*found, flag, value)
@@ -139,51 +147,64 @@ def _left(layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
     return None
 
 
-def _listed_all(are_flagged: bool) -> Callable[[Any], _Listed | None]:
+def _listed_all(loop: Loop) -> Listing:
     """The layers of a list, or of what goes through one or a dict, as they are now; None of anything else, which may do
-    more when it is asked for the next."""
+    more when it is asked for the next, and where the test cannot be made, or the loop calls some layer in another way."""
+    has_flag = loop.flag is not None
 
-    def listed(iterable: Any) -> _Listed | None:
+    def listed(iterable: Any, test: Test | None = None) -> _Listed | None:
         kind = type(iterable)
-        if kind is list:
+        if loop.key:
+            layers = [layer for _, layer in iterable] if kind in ITEMS else None
+        elif kind is list:
             layers = iterable
         elif kind in VIEWS:
             layers = list(iterable)
         elif kind in ITERATORS:
             layers = list(copy.copy(iterable))
         else:
+            layers = None
+        if layers is None:
             return None
-        return _Listed(layers, (True,) * len(layers) if are_flagged else ())
+        if test is None:
+            return _Listed(layers, (True,) * len(layers) if has_flag else ())
+        return _tested(layers, test, layers, has_flag)
 
     return listed
 
 
-def _listed_items(loop: Loop) -> Callable[[Any], _Listed | None]:
+def _tested(layers: list[Any], test: Test, given: Iterable[Any], has_flag: bool) -> _Listed | None:
+    """The layers, with the test of what is `given` for each; None where it raises, or where it is true of one that the loop
+    calls in another way than with a flag."""
+    try:
+        flagged = tuple([bool(test(one)) for one in given])
+    except Exception:  # the loop will raise it where it stands
+        return None
+    if not any(flagged):
+        return _Listed(layers, ())
+    return _Listed(layers, flagged) if has_flag else None
+
+
+def _listed_items(loop: Loop) -> Listing:
     """The same of a dict's items; None where the loop calls some layer neither with its value alone nor with a flag."""
     is_other = None if loop.other is None else _function_of(loop.key, loop.other)
     are_all, has_flag = loop.other is None and loop.flag is not None, loop.flag is not None
 
-    def listed(iterable: Any) -> _Listed | None:
+    def listed(iterable: Any, test: Test | None = None) -> _Listed | None:
         if type(iterable) not in ITEMS:
             return None
         layers = [layer for _, layer in iterable]
         if is_other is None:
             return _Listed(layers, (True,) * len(layers) if are_all else ())
-        try:
-            flagged = tuple([bool(is_other(key)) for key, _ in iterable])
-        except Exception:  # the loop will raise it where it stands
-            return None
-        if not any(flagged):
-            return _Listed(layers, ())
-        return _Listed(layers, flagged) if has_flag else None
+        return _tested(layers, is_other, [key for key, _ in iterable], has_flag)
 
     return listed
 
 
-def _function_of(name: str, expression: ast.expr) -> Callable[[Any], Any]:
+def _function_of(name: str, expression: ast.expr) -> Test:
     arguments = ast.arguments([], [ast.arg(name)], None, [], [], None, [])
     function = ast.Expression(ast.Lambda(arguments, copy.deepcopy(expression)))
-    made: Callable[[Any], Any] = eval(compile(ast.fix_missing_locations(function), "<test of a key>", "eval"), {})
+    made: Test = eval(compile(ast.fix_missing_locations(function), "<test of a key>", "eval"), {})
     return made
 
 
