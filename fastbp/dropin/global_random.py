@@ -20,22 +20,24 @@ WORDS = 625  # 624 of the state, and how many of them have been used
 
 def uniform(shape: tuple[int, ...], kernels: Any) -> Any:
     """np.random.rand(*shape): the same numbers, and the same state afterwards. kernels: a backend's."""
-    generator = _generator()
-    state = None if generator is None or np.random.rand is not RAND else _state(generator)
-    if generator is None or state is None:
+    generator, state = _drawn_from()
+    if state is None:
         return np.random.rand(*shape)
     with generator.lock:
         draws = kernels.random_doubles(state, math.prod(shape))
     return draws.reshape(shape)
 
 
-def saved_state() -> Callable[[], None]:
-    """What brings the global generator back to the state that it is in now."""
+def saved_state() -> Callable[[], None] | None:
+    """What brings the global generator back to the state that it is in now; None where the numbers come from elsewhere."""
+    _, state = _drawn_from()
+    return None if state is None else functools.partial(np.copyto, state, state.copy())
+
+
+def _drawn_from() -> tuple[Any, Any]:
+    """The global generator and its state, None where np.random.rand draws from something else."""
     generator = _generator()
-    state = None if generator is None else _state(generator)
-    if state is None:
-        return functools.partial(np.random.set_state, np.random.get_state())
-    return functools.partial(np.copyto, state, state.copy())
+    return generator, None if generator is None or np.random.rand is not RAND else _state(generator)
 
 
 def _generator() -> Any:

@@ -161,7 +161,7 @@ class Stack:
         return [*masks, None]
 
     def _drawn(self, ratios: tuple[Any, ...], count: int, weights: tuple[Any, ...]) -> Drawn | None:
-        """What is kept of so many rows; None where the ratios are not ordinary ones."""
+        """What is kept of so many rows; None where the ratios are not ordinary ones, or somebody's own generator draws."""
         if not ratios:
             return NOTHING_DRAWN
         drops = list[Any]()
@@ -172,7 +172,8 @@ class Stack:
             drops.append(None if dropped is None else (None, scale))
         if not any(one is not None and one.draws for one in self._dropped):
             return Drawn(drops, NOTHING_DRAWN.undo)
-        undo = saved_state()
+        if (undo := saved_state()) is None:
+            return None
         for place, (dropped, ratio, W) in enumerate(zip(self._dropped, ratios, weights, strict=True)):
             if dropped is not None and dropped.draws:
                 drops[place] = uniform((count, W.shape[1]), kernels) > ratio, drops[place][1]
