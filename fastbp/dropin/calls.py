@@ -48,7 +48,7 @@ class _Beginning:
     LOST = -0.02
     # Of SECONDS: how much work there may be until a network's next loop through its layers, which kernels wait for if a
     # script has such loops. In the middle of one, each layer by itself would need kernels, which the loops that follow
-    # have no use for: a first run of ch06/batch_norm_test compiled for 17 s.
+    # have no use for: a first run of MultiLayerNetExtend with batch normalisation compiles 6.3 s so, and 10.4 otherwise.
     OVERDUE = 3.0
 
     def __init__(self) -> None:

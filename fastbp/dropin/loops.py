@@ -62,7 +62,7 @@ def _is_read_outside(node: ast.AST, name: str) -> bool:
     """Whether a variable is read anywhere but in loops that set it, and after statements that do."""
     if isinstance(node, ast.Name):
         return node.id == name
-    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
+    if isinstance(node, ast.Assign) and _sets(node, name):
         return _is_read_outside(node.value, name)
     setting: list[ast.For | ast.comprehension] = (
         [node] if isinstance(node, ast.For) else getattr(node, "generators", [])
@@ -82,11 +82,13 @@ def _is_read_in(block: list[ast.AST], name: str) -> bool:
     for statement in block:
         if _is_read_outside(statement, name):
             return True
-        if isinstance(statement, ast.Assign) and any(
-            isinstance(one, ast.Name) and one.id == name for one in statement.targets
-        ):
+        if isinstance(statement, ast.Assign) and _sets(statement, name):
             return False
     return False
+
+
+def _sets(statement: ast.Assign, name: str) -> bool:
+    return any(isinstance(one, ast.Name) and one.id == name for one in statement.targets)
 
 
 def _is_known(flag: Flag | None, names: set[str]) -> bool:

@@ -182,9 +182,9 @@ class Stack:
     def _drops(self, dropped: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
         """Of each layer, as kernels take it; None where a mask does not fit the input of the layer after it."""
         drops = list[Any]()
+        if not dropped:
+            return drops
         for settings, given, following in itertools.zip_longest(self._dropped, dropped, inputs[1:]):
-            if not dropped:
-                break
             if settings is None:
                 drops.append(None)
                 continue
