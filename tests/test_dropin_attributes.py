@@ -322,6 +322,46 @@ def test_flags_of_the_module_count_as_they_are(both, capsys):
     assert taken(counts, "Affine.forward") == taken(counts, "Affine.backward") == 4
 
 
+def test_a_number_of_the_module_counts_as_it_is(both):
+    """It is looked at in each call: somebody may set another one."""
+    source = STATIC.replace("class SoftmaxWithLoss", "EPSILON = 1e-3\n\n\nclass SoftmaxWithLoss").replace(
+        "1e-7", "EPSILON"
+    )
+    plain, fast, counts = both(source)
+    layers, x, t = (
+        [module.SoftmaxWithLoss() for module in (plain, fast)],
+        10 * normal(9, 4),
+        np.eye(4)[np.arange(9) % 4],
+    )
+    for calls in (1, 2, 2):
+        assert_layers_agree(layers, [("forward", x, t)])
+        assert taken(counts, "SoftmaxWithLoss.forward") == calls
+        if calls == 2:
+            plain.EPSILON = fast.EPSILON = 1e-2
+
+
+STATIC_RELU = """
+import numpy as np
+
+
+class Relu:
+    @staticmethod
+    def forward(x):
+        return np.maximum(x, 0)
+
+    @classmethod
+    def backward(cls, dout):
+        return cls.forward(dout)
+"""
+
+
+def test_a_layer_of_static_methods_is_left(both):
+    plain, fast, counts = both(STATIC_RELU)
+    assert_layers_agree([plain.Relu(), fast.Relu()], [("forward", normal(9, 4)), ("backward", normal(9, 4))])
+    assert_same(fast.Relu.forward(normal(9, 4)), plain.Relu.forward(normal(9, 4)), "forward")
+    assert not counts
+
+
 @pytest.mark.parametrize("flag", ["np.array(False)", "0", "None", "[]"])
 def test_what_is_no_flag_of_the_module_is_left(both, flag):
     plain, fast, counts = both(DEBUGGED.replace("CHECKS = True", f"CHECKS = {flag}"))

@@ -8,9 +8,11 @@ from dropin_cases import assert_same
 from stack_cases import LAYERS, NETWORK, OTHER_LAYERS, RNG, compiled, made_of, steps
 
 STRICT = LAYERS.replace("x <= 0", "x < 0")
+COPYING = "out = x.copy()\n        out[self.mask] = 0\n        return out"
+IN_PLACE = LAYERS.replace(COPYING, "x[self.mask] = 0\n        return x")
 
 
-@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS, STRICT])
+@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS, STRICT, IN_PLACE])
 @pytest.mark.parametrize(("kinds", "widths"), [("ARA", (60, 30, 10)), ("ASARA", (20, 30, 15, 4)), ("AA", (9, 5, 7))])
 def test_a_stack_leaves_what_its_layers_would(both, layers, kinds, widths):
     plain, fast, counts = both(layers + NETWORK)
@@ -19,6 +21,17 @@ def test_a_stack_leaves_what_its_layers_would(both, layers, kinds, widths):
     assert compiled(counts, "Network.predict: layers") == 5  # tried or not: all are known before the first call
     assert compiled(counts, "Network.gradient: layers") == 5
     assert not any(compiled(counts, name) for name in counts if name.endswith((".forward", ".backward")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("+ self.b\n", "+ self.b\n        self.out = out\n"), ("(x <= 0)\n", "(x <= 0)\n        self.x = x\n")],
+)
+def test_a_relu_that_changes_what_somebody_has_kept_runs_by_itself(both, old, new):
+    plain, fast, counts = both(IN_PLACE.replace(old, new) + NETWORK)
+    steps([made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)], [RNG.standard_normal((30, 30))])
+    assert not compiled(counts, "Network.predict: layers")
+    assert compiled(counts, "Relu.forward") == 4
 
 
 NOISY = """
@@ -240,7 +253,6 @@ def test_other_loops_are_left(both, name):
 
 OTHER_CLASSES = {
     "an activation of another kind": ("x <= 0", "x <= 0.1"),
-    "one that changes its input": ("out = x.copy()\n        out[self.mask] = 0", "x[self.mask] = 0\n        out = x"),
     "a layer that prints": (
         "out = np.dot(self.x, self.W) + self.b",
         "out = np.dot(self.x, self.W) + self.b; print(end='')",

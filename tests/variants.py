@@ -163,6 +163,10 @@ REWRITINGS = [
     ("Pooling", (r"self.x, self.arg_max = x,", "self.shape, self.arg_max = x.shape,"), (r"self\.x\.shape", "self.shape")),
     ("Pooling", (r"def backward\(self, dout\):\n", "def backward(self, dout):\n        try:\n            dout = dout.transpose(0, 1, 2, 3)\n        except ValueError:\n            dout = dout.reshape(len(dout), -1)\n")),
     ("Relu", ("        self.mask = None", "        self.mask, self.mask_value = None, 0"), (r"(?<!d)out\[self.mask\] = 0", "out[self.mask] = self.mask_value")),
+    ("Relu", (r"out = x.copy\(\)\n        out\[self.mask\] = 0\n        return out", "x[self.mask] = 0\n        return x")),
+    ("Relu", (r"out = x.copy\(\)\n        out\[self.mask\] = 0\n        return out", "x[self.mask] = 0\n        return x.copy()")),
+    ("SoftmaxWithLoss", (r"    rows = y.shape\[0\]\n", "    if type(y) != np.ndarray:\n        y = np.array(y)\n    rows = y.shape[0]\n")),
+    ("SoftmaxWithLoss", (r"def softmax", "EPSILON = 1e-6\n\n\ndef softmax"), ("1e-7", "EPSILON")),
 ]  # fmt: skip
 
 # What is wrong, or something else.
@@ -172,6 +176,7 @@ FAULTS = [
     ("Relu", (r"out\[self.mask\] = 0", "out[self.mask] *= 0.01")), ("Relu", (r"dout\[self.mask\] = 0", "dout[~self.mask] = 0")),
     ("Relu", ("return out", "return np.minimum(out, 6)")), ("Relu", ("return dout", "return 2 * dout")),
     ("Relu", ("return out", "return np.minimum(out, 1e5)")), ("Relu", ("return out", "return out.astype(np.float16)")),
+    ("Relu", (r"out = x.copy\(\)\n        out\[self.mask\] = 0\n        return out", "x[x < -1] = 0\n        return x")),
     ("Relu", ("return dout", "return np.clip(dout, -1e6, 1e6)")),
     ("Sigmoid", (r"1 \+ np.exp\(-x\)", "1 + np.exp(x)")), ("Sigmoid", (r"1 / \(1", "1 / (2")),
     ("Sigmoid", (r"1.0 - self.out", "1.0 + self.out")), ("Sigmoid", (r"dout \* \(1.0 - self.out\)", "(1.0 - self.out)")),

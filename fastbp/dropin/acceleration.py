@@ -281,6 +281,8 @@ def _not_to_be_tried(made: type) -> str | None:
     for name in LAYER:
         if name not in vars(made):
             return f"a subclass of {made.__bases__[0].__name__}, whose {name} it inherits"
+        if not isinstance(vars(made)[name], FunctionType):
+            return f"its {name} is a {type(vars(made)[name]).__name__}, no method"
         if not isinstance(own := inspect.unwrap(vars(made)[name]), FunctionType) or function_node(own) is None:
             return f"the code of its {name} is not there to be read"
     special = ("__setattr__", "__getattribute__", "__getattr__", "__getstate__")

@@ -293,7 +293,10 @@ FAMILIES = (
     ),
     Family(
         "Relu", ("relu",), ("x",),
-        lambda _: [methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME],
+        lambda _: [
+            methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME, methods.RELU_IN_PLACE,
+            methods.RELU_STRICT_IN_PLACE,
+        ],
         _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
         has_rivals=True, keeps=ALL,
     ),

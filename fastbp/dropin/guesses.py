@@ -56,7 +56,8 @@ class Guess:
 
     @property
     def chosen(self) -> tuple[tuple[str, str], ...]:
-        return tuple((target, found[0]) for target, found in self.sets.items())
+        """What is set to what. An argument that the operation itself changes is as it is to be."""
+        return tuple((target, found[0]) for target, found in self.sets.items() if target != f"{found[0]}[...]")
 
 
 def _given_by(operation: Operation, expressions: list[str]) -> list[str]:
@@ -71,7 +72,8 @@ def _by_how_much(result: Any, values: Values) -> str:
     if np.shape(result) != np.shape(out):
         return f" (of shape {np.shape(result)}, not {np.shape(out)})"
     with np.errstate(all="ignore"):
-        return f" (by up to {np.nanmax(np.abs(np.asarray(result) - out)):.1e})"
+        most = np.nanmax(np.abs(np.asarray(result) - out))
+    return f" (by up to {most:.1e})" if most else ", or the same in another array: its argument's, or a new one"
 
 
 def snapshot(values: Values, paths: Any) -> Values:

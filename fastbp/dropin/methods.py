@@ -46,8 +46,9 @@ class Operation(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What must be as it was when a form was tried: the class of the object, the functions that its code calls and the flags
-    that it asks, each with the dict and the name where it is found, and the names of its own methods that it calls."""
+    """What must be as it was when a form was tried: the class of the object, the functions that its code calls, the flags
+    and the numbers that it reads, each with the dict and the name where it is found, and the names of the own methods
+    that it calls."""
 
     made: type
     helpers: tuple[tuple[Mapping[str, Any], str, Any], ...]
@@ -116,6 +117,8 @@ RELU = Operation("relu_forward", ("x",), ("out", "mask"), (), *_NUMBERS_OF_X)
 RELU_OF_TAME = RELU._replace(name="relu_forward_of_tame")
 RELU_STRICT = RELU._replace(name="relu_forward_strict")
 RELU_STRICT_OF_TAME = RELU._replace(name="relu_forward_strict_of_tame")
+RELU_IN_PLACE = RELU._replace(name="relu_forward_in_place")
+RELU_STRICT_IN_PLACE = RELU._replace(name="relu_forward_strict_in_place")
 RELU_BACKWARD = Operation("relu_backward", ("dout", "mask"), ("dx",), (), *_NUMBERS_OF_DOUT)
 RELU_BACKWARD_IN_PLACE = RELU_BACKWARD._replace(name="relu_backward_in_place")
 RELU_BACKWARD_OF_TAME = RELU_BACKWARD._replace(name="relu_backward_of_tame")

@@ -130,6 +130,19 @@ def relu_forward_strict(x: Any) -> Any:
     return relu_forward(x, True)
 
 
+def relu_forward_in_place(x: Any, strict: bool = False) -> Any:
+    """-> x itself, changed, and the mask; of NaN and infinities layers make this or that."""
+    if not (is_floating(x) and x.ndim and x.flags.writeable and is_tame(x)):
+        return PASS
+    out, mask = relu_forward(x, strict)
+    np.copyto(x, out)
+    return x, mask
+
+
+def relu_forward_strict_in_place(x: Any) -> Any:
+    return relu_forward_in_place(x, True)
+
+
 def relu_backward_in_place(dout: Any, mask: Any) -> Any:
     """-> dout itself, changed."""
     return _relu_backward(dout, mask, dout) if getattr(dout, "flags", None) and dout.flags.writeable else PASS

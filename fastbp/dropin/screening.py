@@ -32,7 +32,7 @@ NUMPY = frozenset(
 RANDOM = {f"random.{name}" for name in ("rand", "random", "random_sample", "uniform", "binomial", "randn", "normal")}
 BUILTINS = {
     "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
-    "slice", "sum", "tuple", "zip",
+    "slice", "sum", "tuple", "type", "zip",
 }  # fmt: skip
 EXCEPTIONS = {"ValueError", "IndexError", "AttributeError", "Exception"}  # what NumPy raises of shapes
 OF_ARRAYS = frozenset(
@@ -64,7 +64,7 @@ class NotPlain(Exception):
 
 
 class Helper(NamedTuple):
-    """A function or a flag, with the names of a module or a class and the one where it was found."""
+    """A function, a flag or a number, with the names of a module or a class and the one where it was found."""
 
     module: Mapping[str, Any]
     name: str
@@ -297,7 +297,15 @@ class _Walk:
             raise self.fail(node, "hands NumPy itself on")
         if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
             return
+        if type(value) in (int, float):
+            self.constant(node.id, value)
+            return
         raise self.fail(node, f"reads the global variable {node.id}")
+
+    def constant(self, name: str, value: float) -> None:
+        """A number of the module, EPSILON, say: that it stays the same is seen to in each call, as for helpers."""
+        self.found.numbers.setdefault(value)
+        self.found.helpers.append(Helper(self.function_seen.__globals__, name, value))
 
     def attribute(self, node: ast.Attribute) -> None:
         if (name := self.numpy_name(node)) is not None:
@@ -376,6 +384,8 @@ class _Walk:
 
     def helper(self, function: Any, call: ast.Call) -> None:
         own = getattr(function, "__wrapped__", function)
+        if not isinstance(own, FunctionType):
+            raise self.fail(call, f"calls {ast.unparse(call.func)}, whose code is not there to be read")
         self.function(own, is_method=False, given=self.given_to(own, call, is_method=False))
 
     def module_function(self, function: ast.Attribute) -> Helper | None:

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator
 
 SHAPES = {"ndim", "shape", "size", "dtype"}
+_OF_SHAPES = {".ndim", ".shape", ".size"}
 
 
 def expressions(node: ast.AST) -> Iterator[ast.expr]:
@@ -67,7 +68,7 @@ def is_shape(node: ast.expr, names: set[str]) -> bool:
 
 def _is_shape_by_numpy(node: ast.expr) -> bool:
     """np.ndim(x), np.shape(x) or np.size(x)."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.ndim", "np.shape", "np.size")
+    return isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("numpy").removeprefix("np") in _OF_SHAPES
 
 
 def is_of_shapes(node: ast.expr, names: set[str], settings: frozenset[str]) -> bool:
@@ -87,6 +88,8 @@ def _is_comparison_of_shapes(node: ast.Compare, names: set[str], settings: froze
     sides = [node.left, *node.comparators]
     if any(isinstance(side, ast.Constant) and side.value is None for side in sides):
         return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
+    if any(_is_type(side) for side in sides):
+        return all(_is_type(side) or isinstance(side, ast.Name | ast.Attribute) for side in sides)
     if not all(is_shape(side, names) or _is_flag(side) for side in sides):
         return False
     if any(_is_dimensions(side) for side in sides):
@@ -114,12 +117,17 @@ def is_equation(node: ast.expr, names: set[str]) -> bool:
     )
 
 
+def _is_type(node: ast.expr) -> bool:
+    """type(x): as with isinstance, whatever is tried, and whatever kernels take, is a plain array."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "type" and len(node.args) == 1
+
+
 def _is_dimensions(node: ast.expr) -> bool:
     """x.ndim, np.ndim(x) or len(x.shape)."""
     text = ast.unparse(node)
     if isinstance(node, ast.Attribute):
         return node.attr == "ndim"
-    return text.startswith("np.ndim(") or (text.startswith("len(") and text.endswith(".shape)"))
+    return text.startswith(("np.ndim(", "numpy.ndim(")) or (text.startswith("len(") and text.endswith(".shape)"))
 
 
 def _is_size(node: ast.expr) -> bool:

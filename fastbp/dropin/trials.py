@@ -61,14 +61,9 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
 
     own: its forward and backward, as they were defined.
     """
-    try:
-        screened = screen(type(layer), own["forward"])
-    except NotPlain as error:
-        return _left(f"forward: {error}")
-    try:
-        backward: Screened | NotPlain = screen(type(layer), own["backward"])
-    except NotPlain as error:
-        backward = error
+    screened, backward = (_screened(type(layer), own[name]) for name in ("forward", "backward"))
+    if isinstance(screened, NotPlain):
+        return _left(f"forward: {screened}")
     both = [one for one in (screened, backward) if isinstance(one, Screened)]
     sets = _names(path for one in both for path in one.sets)
     if (name := not_plain(layer, sets | _names(path for one in both for path in one.reads))) is not None:
@@ -85,6 +80,16 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
         )
         keep(name, verdict)
     return verdict._replace(forms=verdict.forms.only_for(tried))
+
+
+def _screened(made: type, method: FunctionType) -> Screened | NotPlain:
+    """What a method touches, or why it is left: what else somebody's code may be is not ours to foresee either."""
+    try:
+        return screen(made, method)
+    except NotPlain as error:
+        return error
+    except Exception as error:
+        return NotPlain(f"looking into it raised {type(error).__name__}: {error}")
 
 
 def _undisturbed(made: type, subjects: list[Subject], screened: Screened, backward: Screened | NotPlain) -> Verdict:

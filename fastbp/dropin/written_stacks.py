@@ -23,7 +23,8 @@ from .writing import COMPUTES, numbered, of_tried_object, required_beside
 AFFINE, NORM, RELU, SIGMOID, DROPOUT, ACTIVATION = "identity", "norm", "relu", "sigmoid", "dropout", "activation"
 KINDS = {
     "affine_forward": AFFINE, "relu_forward": RELU, "relu_forward_of_tame": RELU, "sigmoid_forward": SIGMOID,
-    "relu_forward_strict": RELU, "relu_forward_strict_of_tame": RELU,
+    "relu_forward_strict": RELU, "relu_forward_strict_of_tame": RELU, "relu_forward_in_place": RELU,
+    "relu_forward_strict_in_place": RELU,
     "affine_backward": AFFINE, "relu_backward": RELU, "relu_backward_in_place": RELU, "relu_backward_of_tame": RELU,
     "sigmoid_backward": SIGMOID, "normalization_forward": NORM, "normalization_apply": NORM, "normalization_gradient": NORM,
     "dropout_forward": DROPOUT, "dropout_forward_inverted": DROPOUT, "dropout_apply": DROPOUT,
@@ -108,8 +109,9 @@ def _layers(
         if not _may_follow(kind, before, name) or any(map(COMPUTES.search, form.reads)) or not _is_plain(form, name):
             raise NotAStack
         values = {word for _, value in form.sets for word in names_in(value)}
-        if kind == DROPOUT and ("out" in given or "x" in values):
-            raise NotAStack  # what was before dropout is not kept
+        changes_x = kind == DROPOUT or form.operation.name.endswith("in_place")
+        if name == "forward" and changes_x and ("out" in given or "x" in values):
+            raise NotAStack  # what was before dropout is not kept, what is changed in place was the layer's before
         given = values
         if kind == AFFINE and name == "forward":
             affine += 1
