@@ -8,11 +8,14 @@ from dropin_cases import assert_same
 from stack_cases import LAYERS, NETWORK, OTHER_LAYERS, RNG, compiled, made_of, steps
 
 STRICT = LAYERS.replace("x <= 0", "x < 0")
+MEANS = LAYERS.replace("np.dot(self.x.T, dout)", "np.dot(self.x.T, dout) / dout.shape[0]").replace(
+    "np.sum(dout", "np.mean(dout"
+)
 COPYING = "out = x.copy()\n        out[self.mask] = 0\n        return out"
 IN_PLACE = LAYERS.replace(COPYING, "x[self.mask] = 0\n        return x")
 
 
-@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS, STRICT, IN_PLACE])
+@pytest.mark.parametrize("layers", [LAYERS, OTHER_LAYERS, STRICT, IN_PLACE, MEANS])
 @pytest.mark.parametrize(("kinds", "widths"), [("ARA", (60, 30, 10)), ("ASARA", (20, 30, 15, 4)), ("AA", (9, 5, 7))])
 def test_a_stack_leaves_what_its_layers_would(both, layers, kinds, widths):
     plain, fast, counts = both(layers + NETWORK)

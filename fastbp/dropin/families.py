@@ -289,7 +289,7 @@ FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
         _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
-        formulas=("x if x.ndim == 2 else rows",), keeps=1,
+        formulas=("x if x.ndim == 2 else rows", *methods.MEANS), keeps=1,
     ),
     Family(
         "Relu", ("relu",), ("x",),

@@ -110,6 +110,7 @@ AFFINE_BACKWARD = Operation(
     "affine_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW", "db"), (),
     "len(rows) * W.size", "LEAST_PRODUCT",
 )  # fmt: skip
+MEANS = ("dW / len(dout)", "db / len(dout)", "(db / len(dout)).reshape(1, -1)")  # what some keep: means over the rows
 PRODUCT = Operation("product_forward", ("x", "W"), ("out", "rows"), (), AFFINE.work, AFFINE.least)
 PRODUCT_BACKWARD = AFFINE_BACKWARD._replace(name="product_backward", outputs=("dx", "dW"))
 _NUMBERS_OF_X, _NUMBERS_OF_DOUT = ("x.size", "LEAST_ELEMENTWISE"), ("dout.size", "LEAST_ELEMENTWISE")

@@ -158,9 +158,9 @@ def _form_for(forms: tuple[Form, ...], method: Any, flag: bool | None, keyword: 
 def _is_plain(form: Form, name: str) -> bool:
     """Whether the method gives its result alone, and sets nothing that has another value in a stack, which does not make
     the gradients between layers one by one."""
-    values = {word for _, value in form.sets for word in names_in(value)}
     if name == "forward":
         return form.returns == "out" and form.reads[0] == "x"
+    values = {word for _, value in form.sets for word in names_in(_in_stack(value))}
     return form.returns == "dx" and form.reads[0] == "dout" and values.isdisjoint({"dx", "dout"})
 
 
@@ -308,7 +308,12 @@ def _each(role: str, layers: list[_Layer]) -> str:
 
 
 def _settings(layer: _Layer) -> list[str]:
-    return [f"{target} = {COMPUTED.get(value, value)}" for target, value in layer.form.sets]
+    return [f"{target} = {_in_stack(value)}" for target, value in layer.form.sets]
+
+
+def _in_stack(value: str) -> str:
+    """An expression of a form, of what there is in a stack: not of the gradients between layers."""
+    return COMPUTED.get(value, value).replace("len(dout)", "len(rows)")
 
 
 def _of_layer(layer: _Layer, lines: list[str], names: dict[str, Any]) -> list[str]:
