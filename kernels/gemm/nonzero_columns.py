@@ -27,17 +27,21 @@ import numpy as np
 from ..runtime.arrays import workspace
 from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES
-from ..runtime.simd import broadcast, load_scalar, noinline, store_scalar
+from ..runtime.simd import broadcast, lanes, load_scalar, noinline, store_scalar
 from ..runtime.vectors import (
     FOUND_AT_ONCE,
     add_scaled,
     append_set_bits,
+    eight,
+    four,
     load_vectors,
     nonzero_bits,
+    seven,
+    six,
     store_vectors,
 )
 from .matrices import Span
-from .nonzeros import Numbers, Strip, copy_in, copy_out, strips_of, with_vectors
+from .nonzeros import Numbers, Strip, copy_in, copy_out, strips_of
 
 BLOCK = 56  # columns of x whose lists are made together
 BATCH = 128  # rows of x, by eights: so many numbers, of a byte each, a list has space for
@@ -111,7 +115,7 @@ def weights_gradient(dW, product, bounds, thread, buffers):
             for left, _, step in strips_of(columns, dW):
                 strip = Strip(buffers.strips, rows * left + low * step, step)
                 out = Strip(sums.array, sums.start + BLOCK * left, step)
-                with_vectors(add_columns, strip, out, strip, batch, (lists, lengths), (top, count), low == 0)
+                add_columns(out, strip, batch, (lists, lengths), (top, count), low == 0)
         for left, high, step in strips_of(columns, dW):
             strip = Strip(sums.array, sums.start + BLOCK * left, step)
             copy_out(Span(dW, top * columns + left), columns, strip, count, high)
@@ -160,9 +164,22 @@ def exchange_bits(bits, shift, mask):
 
 
 @device
-def add_columns(sums, strip, x, found, columns, is_first, like):
-    """sums[k] (+)= the numbers of column k of x times the strip's rows. found: lists, lengths; columns: first, count; like:
-    as many vectors as a row of the strips has."""
+def add_columns(sums, strip, x, found, columns, is_first):
+    """sums[k] (+)= the numbers of column k of x times the strip's rows. found: lists, lengths; columns: first, count."""
+    vectors = strip.step // lanes(strip.array)
+    if vectors == 8:
+        add_columns_of(sums, strip, x, found, columns, is_first, eight(strip.array))
+    elif vectors == 7:
+        add_columns_of(sums, strip, x, found, columns, is_first, seven(strip.array))
+    elif vectors == 6:
+        add_columns_of(sums, strip, x, found, columns, is_first, six(strip.array))
+    else:
+        add_columns_of(sums, strip, x, found, columns, is_first, four(strip.array))
+
+
+@device
+def add_columns_of(sums, strip, x, found, columns, is_first, like):
+    """like: as many vectors as a row of the strips has."""
     noinline()
     (lists, lengths), (top, count) = found, columns
     for k in range(count):

@@ -160,8 +160,7 @@ def multiply_rows(out, x, W, bias, sizes, scratch, places):
             zero += copy_in(block, Span(W, top * columns + left), columns, count, high)
             if zero != 0:  # the result will not do: of a network that has diverged, all W are NaN
                 return zero
-            numbers = Numbers(x.array, x.bits, x.start + top, x.depth)
-            with_vectors(add_block, block, sums, block, numbers, (rows, count), places)
+            add_block(sums, block, Numbers(x.array, x.bits, x.start + top, x.depth), (rows, count), places)
         copy_out(Span(out.array, out.start + left), columns, sums, rows, high)
     return zero
 
@@ -210,24 +209,23 @@ def copy_out(target, columns, strip, rows, high):
 
 
 @device
-def with_vectors(function, strip, *arguments):
-    """function(*arguments, vectors): as many, all 0, as a row of the strip has, for which there is code; see `strips_of`."""
-    count, like = strip.step // lanes(strip.array), strip.array
-    if count == 8:
-        function(*arguments, eight(like))
-    elif count == 7:
-        function(*arguments, seven(like))
-    elif count == 6:
-        function(*arguments, six(like))
+def add_block(sums, block, x, sizes, places):
+    """sums += x @ block. sizes: rows of x, rows of the block."""
+    (rows, count), vectors = sizes, sums.step // lanes(sums.array)
+    if vectors == 8:
+        add_block_of(sums, block, x, rows, count, places, eight(block.array))
+    elif vectors == 7:
+        add_block_of(sums, block, x, rows, count, places, seven(block.array))
+    elif vectors == 6:
+        add_block_of(sums, block, x, rows, count, places, six(block.array))
     else:
-        function(*arguments, four(like))
+        add_block_of(sums, block, x, rows, count, places, four(block.array))
 
 
 @device
-def add_block(sums, block, x, sizes, places, like):
-    """sums += x @ block. sizes: rows of x, rows of the block; like: as many vectors as a row of the strips has."""
+def add_block_of(sums, block, x, rows, count, places, like):
+    """like: as many vectors as a row of the strips has."""
     noinline()
-    rows, count = sizes
     for r in range(rows):
         row, out = x.start + r * x.depth, sums.start + r * sums.step
         found = find_nonzeros(places, x.bits, row, count)
