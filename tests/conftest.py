@@ -35,6 +35,22 @@ def _default_backend(monkeypatch):
     fastbp.set_default_backend(None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_can_be_kept():
+    """Numba compiles a kernel anew in every process, and says nothing, where a function is handed to another in it."""
+    from fastbp.kernels.runtime.cache import KernelCache
+
+    save = KernelCache.save_overload
+
+    def save_checked(cache, signature, data):
+        assert not data.library.has_dynamic_globals, f"{cache._name} cannot be kept in the cache"
+        save(cache, signature, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KernelCache, "save_overload", save_checked)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _kernels_at_once(monkeypatch):
     """The drop-in does not wait until Numba's import repays."""

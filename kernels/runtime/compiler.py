@@ -44,7 +44,9 @@ def kernel(function=None, *, exact=False, stands_for=None):
 
 def device(function=None, *, exact=False):
     """Compile `function` into the kernels that call it: a device function has no entry from Python, no cache file, and is
-    not optimised by itself (see `_DeviceCompiler`). LLVM decides whether it is inlined; `simd.noinline` forbids it."""
+    not optimised by itself (see `_DeviceCompiler`). LLVM decides whether it is inlined; `simd.noinline` forbids it.
+
+    It may not be handed to another one as an argument: Numba keeps no kernel in which that happens."""
     if function is None:
         return partial(device, exact=exact)
     options = _options(function, exact)
