@@ -35,7 +35,7 @@ from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .recognition import class_version, digest, function_node, function_version
-from .stacking import note
+from .stacking import goes_through_layers, note
 from .writing import can_stand_alone, lazy_attributes, written
 
 LAYER = ("forward", "backward")
@@ -184,6 +184,7 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         return made
     own = vars(made)
     is_layer = any(method in own for method in LAYER) and all(hasattr(made, method) for method in LAYER)
+    is_layer = is_layer and not any(goes_through_layers(own.get(method)) for method in LAYER)
     if is_layer:
         _consider_class(made, body)
     elif isinstance(own.get("update"), FunctionType):

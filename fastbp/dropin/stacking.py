@@ -22,6 +22,7 @@ import copy
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from . import calls
 from .arguments import PASS, Method
 from .loops import Loop, loops_in
 from .methods import Form
+from .recognition import function_node
 from .stacks import MOST_LAYERS
 from .writing import Waste
 from .written_stacks import Accelerated, NotAStack, Written, written_stack
@@ -60,6 +62,14 @@ def _accelerated_of(made: type) -> Accelerated | None:
 def _are_decided(classes: Iterable[Accelerated | None]) -> bool:
     """Whether it is known, of those that are patched, what their methods are: by their text, if nothing has tried them."""
     return all(one is None or one.is_decided or one.is_decided_by_text() for one in classes)
+
+
+def goes_through_layers(method: Any) -> bool:
+    """Whether a method has such a loop: its class is a network, even if the method is called forward or backward."""
+    if not isinstance(method, FunctionType) or {"forward", "backward"}.isdisjoint(method.__code__.co_names):
+        return False
+    node = function_node(method)
+    return node is not None and any(True for _ in loops_in(node))
 
 
 def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[str, Any]:
