@@ -145,6 +145,11 @@ def expect_kernels(names: Sequence[str], is_at_it: Callable[[], bool]) -> None:
     _runtime("cache").expect_kernels(names, is_at_it)
 
 
+def new_tuning() -> Any:
+    """What finds out, by the time from call to call, which of two ways to take: see kernels/runtime/tuning.py."""
+    return _runtime("tuning").Tuning()
+
+
 def compile_pool() -> None:
     """Compile what the kernels' threads do between calls."""
     _runtime("threads").compile_pool()

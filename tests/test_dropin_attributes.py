@@ -340,6 +340,36 @@ def test_a_number_of_the_module_counts_as_it_is(both):
             plain.EPSILON = fast.EPSILON = 1e-2
 
 
+IN_PLACE = """
+import numpy as np
+
+
+class Linear:
+    def __init__(self, W, b):
+        self.w, self.b = W, b
+        self.grad_w, self.grad_b = np.zeros_like(W), np.zeros_like(b)
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.w + self.b
+
+    def backward(self, dout):
+        self.grad_w[...] = self.x.T @ dout
+        self.grad_b[...] = dout.sum(axis=0)
+        return dout @ self.w.T
+"""
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (150, 100), (600, 400)])
+def test_gradients_are_written_into_large_arrays_too(both, shape):
+    plain, fast, counts = both(IN_PLACE)
+    layers = [module.Linear(normal(*shape), normal(shape[1])) for module in (plain, fast)]
+    gradient = layers[1].grad_w
+    assert_layers_agree(layers, [("forward", normal(9, shape[0])), ("backward", normal(9, shape[1]))] * 2)
+    assert taken(counts, "Linear.forward") == taken(counts, "Linear.backward") == 2
+    assert layers[1].grad_w is gradient
+
+
 STATIC_RELU = """
 import numpy as np
 

@@ -337,6 +337,33 @@ def test_small_arrays_cost_nothing_after_many_calls(both, monkeypatch):
     assert fast.Rule.update is fused
 
 
+class EverySecond:
+    """Sends every second call the second way."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def next_call(self):
+        self.calls += 1
+        return self.calls % 2 == 0
+
+
+@pytest.mark.parametrize("name", ["bias corrected", "momentum", "gradient descent"])
+def test_statements_and_programs_in_turn_give_the_same_bits(both, name, monkeypatch):
+    from fastbp.dropin import fusing
+
+    monkeypatch.setattr(fusing, "SCALE", 1)
+    monkeypatch.setattr(fusing, "new_tuning", EverySecond)
+    plain, fast, counts = both(RULES[name])
+    optimizers, params = [module.Rule() for module in (plain, fast)], [arrays(1), arrays(1)]
+    for step in range(6):
+        for optimizer, own in zip(optimizers, params, strict=True):
+            optimizer.update(own, arrays(2 + step))
+    assert_equal(*reversed(params), "params")
+    (count,) = counts.values()
+    assert count.passed == count.calls // 2
+
+
 PLACES = ("p[k]", "g[k]", "self.a[k]", "x", "y")
 NUMBERS = ("self.lr", "2", "0.5", "n", "(1 - self.lr)")
 

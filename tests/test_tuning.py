@@ -34,7 +34,7 @@ def test_what_takes_less_time_is_held(clock, alone, shared, expected):
     assert sum(tried) == TRIED // 2
     assert tried[:CALLS] == [False] * CALLS
     assert [call(of) for _ in range(HELD)] == [expected] * HELD
-    assert of.shares is expected
+    assert of.is_second is expected
 
 
 def test_it_is_tried_again(clock):

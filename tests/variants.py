@@ -230,6 +230,7 @@ OTHERS = [
     ("Relu", ("        return out", "        return out if x.max() < 100 else x")),
     ("Relu", ("        return out", "        return out + 0 * np.random.rand()")),
     ("Relu", ("        return out", "        global last\n        last = out\n        return out")),
+    ("Affine", (r"        self.dW = np.dot", "        if self.dW is not None:\n            self.dW *= 0\n        self.dW = np.dot")),
     ("Sigmoid", ("        return self.out", "        return self.out if x.shape[0] != 17 else x")),
     ("Sigmoid", (r"= sigmoid\(x\)", "= (lambda v: sigmoid(v))(x)")),
     ("Affine", ("        return np.dot", "        self.seen = self.seen + len(x)\n        return np.dot")),

@@ -37,7 +37,8 @@ class Family(NamedTuple):
     is_exact: whether small numbers of forward's result count as large ones do: somebody may take their logarithm.
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
-    keeps: how many of the first argument's dimensions the result has, from the first on.
+    keeps: how many of the first argument's dimensions the result has, from the first on. alone: a condition under which
+    forward is taken where backward is left.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Family(NamedTuple):
     restrictions: tuple[Restriction, ...] = (NONE,)
     has_rivals: bool = False
     keeps: int = 0
+    alone: str = ""
 
     def forward(self, numbers: Iterable[float]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -289,7 +291,7 @@ FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
         _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
-        formulas=("x if x.ndim == 2 else rows", *methods.MEANS), keeps=1,
+        formulas=("x if x.ndim == 2 else rows", *methods.MEANS), keeps=1, alone=methods.OF_OTHER_DTYPE,
     ),
     Family(
         "Relu", ("relu",), ("x",),

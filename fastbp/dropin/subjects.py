@@ -77,14 +77,16 @@ class Subject:
         return conditions
 
     def copy(self, binding: dict[str, str], flag: bool | None) -> Any:
+        """With what the method sets, but nothing large of it other than arrays of the weights' shapes, which may be written
+        into."""
         double = object.__new__(type(self.layer))
+        parts = (evaluate(attribute_of(path), {"self": self.layer}) for path in binding.values())
+        shapes = {value.shape for value in parts if isinstance(value, np.ndarray)}
         for name, value in vars(self.layer).items():
-            is_large = isinstance(value, np.ndarray) and value.size > LARGE
+            is_large = isinstance(value, np.ndarray) and value.size > LARGE and value.shape not in shapes
             if not name.startswith(OURS):
                 vars(double)[name] = None if is_large and name in self.sets else copied(value)
         if self.is_small:
-            parts = (evaluate(attribute_of(path), {"self": self.layer}) for path in binding.values())
-            shapes = {value.shape for value in parts if isinstance(value, np.ndarray)}
             vars(double).update({name: shrunk(value, shapes) for name, value in vars(double).items()})
         if self.flag:
             vars(double)[self.flag] = flag

@@ -163,7 +163,8 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
                         raise Differs(str(backward))
                     return Verdict(Forms(forms, _try_backward(subject, trial, backward, forms)), how, "")
                 except Differs as error:
-                    left.append(Verdict(Forms(forms, ()), how, f"backward: {error}"))
+                    alone = tuple(form.only_where(family.alone) for form in forms)
+                    left.append(Verdict(Forms(alone, ()), how, f"backward: {error}"))
             if left and not family.has_rivals:
                 return left[0]
     if left:

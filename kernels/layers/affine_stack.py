@@ -54,7 +54,7 @@ INPUTS, DXS, DOUTS, DWS, DBS = range(3, 8)
 LEAST_SHARED, PARALLEL_THRESHOLD = 1_000_000, 20_000_000
 LINE = 2 * MOST_LAYERS  # numbers of a thread's own, whole cache lines of them
 MOST_KEPT = 16  # of as many numbers of rows
-_tuning = Tuning()
+_tuning = Tuning()  # of one thread or of all
 _PLACE = np.dtype(np.int32)
 _BITS = {size: np.dtype(f"i{size}") for size in (1, 4, 8)}
 
@@ -167,7 +167,7 @@ class AffineStack:
         """How many threads a call has; is_first: of a step, which is a forward and a backward, or a forward alone."""
         work = rows * self._products
         if LEAST_SHARED <= work < PARALLEL_THRESHOLD and threads_for(work, 0) > 1:
-            return threads_for(work, 0) if (_tuning.next_call() if is_first else _tuning.shares) else 1
+            return threads_for(work, 0) if (_tuning.next_call() if is_first else _tuning.is_second) else 1
         return threads_for(work, PARALLEL_THRESHOLD)
 
     def _prepared(self, rows, threads):
