@@ -231,6 +231,35 @@ def test_terms_are_those_of_each_part_of_a_list_whatever_is_written_into_it(kept
         assert (layer.grads[1] == dout.sum(axis=0) + faulty).all()
 
 
+@pytest.mark.parametrize("faulty", [0, 1e-6])
+def test_what_is_written_into_an_attribute_is_written_once_and_compared(faulty):
+    """The gradient is an attribute and an entry of a list; the user's own way must not have written into the layer's own."""
+
+    class Affine:
+        def __init__(self):
+            self.W, self.x, self.dW = np.ones((3, 2)), np.arange(12.0).reshape(4, 3), np.zeros((3, 2))
+            self.grads = [self.dW]
+
+        def backward(self, dout):
+            self.dW += self.x.T @ dout
+            return dout @ self.W.T
+
+    def fast(layer, dout):
+        result = Affine.backward(layer, dout)
+        layer.dW += faulty
+        return result
+
+    layer, dout = Affine(), np.ones((4, 2))
+    audited = Auditor()("Affine.backward", fast, Affine.backward)
+    if faulty:
+        with pytest.raises(DifferenceFound, match=r"dW\[0, 0\] is .*18.0.* by your code, .*18.000001.* by fastbp"):
+            audited(layer, dout)
+    else:
+        audited(layer, dout)
+        assert layer.grads[0] is layer.dW
+        assert (layer.dW == layer.x.T @ dout).all()
+
+
 CONFIDENT = """
 import numpy as np
 

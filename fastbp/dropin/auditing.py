@@ -16,6 +16,7 @@ from .arguments import PASS, Method, is_computed
 from .lazy import OURS, LazyColumns
 from .rounding import Terms, largest, layer_name, parts_of, terms_of
 
+LARGEST = 1 << 26  # bytes of an array that is an attribute, and copied
 TOLERANCES = {8: 1e-10, 4: 1e-4, 2: 1e-2}  # by the size of a number, of the terms that were summed (see `rounding`)
 
 
@@ -201,26 +202,33 @@ def _is_nan(array: Any) -> Any:
 def _copy(argument: Any, doubles: dict[int, Any] | None = None) -> Any:
     """What the user's code may change without anybody noticing: a copy of an array, a layer with the same attributes.
 
-    doubles: of the layers that were met before, by their ids: a network may have one twice.
+    doubles: of the layers and arrays that were met before, by their ids: a network may have a layer twice, and a layer its
+    gradient as `self.dW` and in a list.
     """
     doubles = {} if doubles is None else doubles
+    if id(argument) in doubles:
+        return doubles[id(argument)]
     if isinstance(argument, np.ndarray):
-        return argument.copy(order="K")
+        doubles[id(argument)] = array = argument.copy(order="K")
+        return array
     if type(argument) is dict:
         return {key: _copy(value, doubles) for key, value in argument.items()}
     if type(argument) in (list, tuple):
         return type(argument)(_copy(one, doubles) for one in argument)
-    if id(argument) in doubles:
-        return doubles[id(argument)]
     if hasattr(argument, "__dict__") and not isinstance(argument, type):
         doubles[id(argument)] = double = object.__new__(type(argument))
         attributes = {
-            name: _copy(value, doubles) if type(value) in (dict, list, tuple) else value
+            name: _copy(value, doubles) if type(value) in (dict, list, tuple) or _is_small(value) else value
             for name, value in vars(argument).items()
         }
         double.__dict__.update(attributes)
         return double
     return argument
+
+
+def _is_small(value: Any) -> bool:
+    """Whether an attribute is an array that code may write into: not 60,000 images, say, which a layer has kept."""
+    return isinstance(value, np.ndarray) and value.nbytes <= LARGEST
 
 
 def _layers_in(argument: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
