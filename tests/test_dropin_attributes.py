@@ -398,3 +398,96 @@ def test_what_is_no_flag_of_the_module_is_left(both, flag):
     layers = [module.Affine(np.ones((4, 3)), np.ones(3)) for module in (plain, fast)]
     assert_layers_agree(layers, [("forward", normal(9, 4)), ("backward", normal(9, 3))])
     assert taken(counts, "Affine.forward") == 0
+
+
+NAMED = """
+import numpy as np
+
+
+class Activation:
+    def __init__(self, name):
+        self.name = name
+
+    def forward(self, x):
+        self.input = x
+        self.output = self.of(x, self.name)
+        return self.output
+
+    def of(self, x, name):
+        if name in ("relu", "rectifier"):
+            return np.maximum(0.0, x)
+        return 1.0 / (1.0 + np.exp(-x))
+
+    def backward(self, grad_output):
+        if self.name == "relu" or self.name == "rectifier":
+            return grad_output * (self.input > 0)
+        s = self.output
+        return grad_output * s * (1.0 - s)
+
+
+class Loss:
+    def __init__(self, reduction):
+        self.reduction = reduction
+
+    def forward(self, x, y):
+        prob = np.exp(x - np.max(x, axis=1, keepdims=True))
+        prob = prob / np.sum(prob, axis=1, keepdims=True)
+        loss = -np.sum(y * np.log(prob + 1e-8))
+        if self.reduction == "mean":
+            loss /= len(x)
+        self.cache = prob, y
+        return loss
+
+    def backward(self):
+        prob, y = self.cache
+        dx = prob - y
+        if self.reduction == "mean":
+            dx /= prob.shape[0]
+        self.cache = None
+        return dx
+"""
+
+
+@pytest.mark.parametrize(("name", "other"), [("relu", "sigmoid"), ("sigmoid", "relu")])
+def test_what_a_text_chooses_is_accelerated_where_it_is_the_same_text(both, name, other):
+    """The objects of a class may be of several kinds: the first that is called is tried."""
+    plain, fast, counts = both(NAMED)
+    pairs = [[module.Activation(one) for module in (plain, fast)] for one in (name, other)]
+    for layers in (*pairs, *pairs):
+        assert_layers_agree(layers, [("forward", normal(9, 4)), ("backward", normal(9, 4))])
+    assert taken(counts, "Activation.forward") == taken(counts, "Activation.backward") == 2
+    for layer in pairs[0]:
+        layer.name = other
+    assert_layers_agree(pairs[0], [("forward", normal(9, 4)), ("backward", normal(9, 4))])
+    assert taken(counts, "Activation.forward") == 2
+
+
+@pytest.mark.parametrize(("reduction", "calls"), [("mean", 2), ("sum", 0)])
+def test_a_loss_with_a_choice_of_reduction_that_forgets_what_it_kept(both, reduction, calls):
+    """The sum of losses is known, its gradient is not."""
+    plain, fast, counts = both(NAMED)
+    layers, y = [module.Loss(reduction) for module in (plain, fast)], np.eye(4)[np.arange(9) % 4]
+    assert_layers_agree(layers, [("forward", normal(9, 4), y), ("backward",)] * 2)
+    assert (taken(counts, "Loss.forward"), taken(counts, "Loss.backward")) == (2, calls)
+
+
+KEEPS_BOTH = """
+import numpy as np
+
+
+class ReLU:
+    def forward(self, x):
+        self.input = x
+        self.output = np.maximum(0.0, x)
+        return self.output
+
+    def backward(self, dout):
+        out = self.output
+        return dout * (self.input > 0)
+"""
+
+
+def test_what_keeps_its_input_and_its_output_may_read_either(both):
+    plain, fast, counts = both(KEEPS_BOTH)
+    assert_layers_agree([plain.ReLU(), fast.ReLU()], [("forward", normal(9, 4)), ("backward", normal(9, 4))])
+    assert taken(counts, "ReLU.backward") == 1

@@ -90,6 +90,8 @@ def _is_comparison_of_shapes(node: ast.Compare, names: set[str], settings: froze
         return all(isinstance(side, ast.Constant | ast.Name | ast.Attribute) for side in sides)
     if any(_is_type(side) for side in sides):
         return all(_is_type(side) or isinstance(side, ast.Name | ast.Attribute) for side in sides)
+    if any(map(_is_text, sides)):  # of an attribute, which must stay what it was when tried
+        return all(_is_text(side) or _is_setting(side, settings) for side in sides)
     if not all(is_shape(side, names) or _is_flag(side) for side in sides):
         return False
     if any(_is_dimensions(side) for side in sides):
@@ -120,6 +122,18 @@ def is_equation(node: ast.expr, names: set[str]) -> bool:
 def _is_type(node: ast.expr) -> bool:
     """type(x): as with isinstance, whatever is tried, and whatever kernels take, is a plain array."""
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "type" and len(node.args) == 1
+
+
+def _is_text(node: ast.expr) -> bool:
+    """A text, or a tuple of such: "relu", or ("relu", "sigmoid")."""
+    if isinstance(node, ast.Tuple | ast.List):
+        return bool(node.elts) and all(map(_is_text, node.elts))
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_setting(node: ast.expr, settings: frozenset[str]) -> bool:
+    """An attribute, or a parameter that is given one."""
+    return (_is_flag(node) and not _is_size(node)) or (isinstance(node, ast.Name) and node.id in settings)
 
 
 def _is_dimensions(node: ast.expr) -> bool:

@@ -254,6 +254,8 @@ def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tu
     difference = Differs("no kernel takes what it takes")
     flag = trial.flags[0]
     for operation in subject.family.backward(trial.operation):
+        if "dout" in operation.inputs and not subject.parameters["backward"]:
+            continue
         try:
             for proposed in _propose_backward(subject, trial, operation, screened, forms):
                 try:
@@ -336,7 +338,7 @@ def _find_reads(
     """
     for role in operation.inputs:
         if role not in reads:
-            paths = [*screened.reads, *trial.kept]
+            paths = list(dict.fromkeys([*screened.reads, *trial.kept]))
             reads[role] = _fixed_reads(role, trial) or [
                 *_possible_reads(paths),
                 *_derived(role, paths, reads, screened),

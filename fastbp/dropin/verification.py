@@ -37,10 +37,11 @@ def verified(
             dout = subject.family.draw_dout(rng, place, out)
             given = [subject.douts(copied(dout), place) for _ in layers]
         is_exact = subject.family.is_exact and name == "forward"
+        kind = _kind(form, subject, given[0], layers[0], binding)  # before the call, which may forget what it reads
         difference, taken = _both(subject.own[name], fast, layers, given, place, is_exact)
         if not taken:
             continue
-        kinds.setdefault(_kind(form, subject, given[0], layers[0], binding), []).append(not difference)
+        kinds.setdefault(kind, []).append(not difference)
         reason = difference or reason
     right = frozenset(kind for kind, agrees in kinds.items() if all(agrees) and len(agrees) > 1)
     if not right or (form.measured != ("t",) and not any(_is_usual(kind[0], subject, name, binding) for kind in right)):
