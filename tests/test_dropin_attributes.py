@@ -491,3 +491,34 @@ def test_what_keeps_its_input_and_its_output_may_read_either(both):
     plain, fast, counts = both(KEEPS_BOTH)
     assert_layers_agree([plain.ReLU(), fast.ReLU()], [("forward", normal(9, 4)), ("backward", normal(9, 4))])
     assert taken(counts, "ReLU.backward") == 1
+
+
+MULTIPLIES = """
+import numpy as np
+
+
+class Loss:
+    def forward(self, x, t):
+        self.t, self.y = t, np.exp(x - x.max(axis=1, keepdims=True))
+        self.y = self.y / self.y.sum(axis=1, keepdims=True)
+        labels = t.argmax(axis=1) if t.size == self.y.size else t
+        return -np.sum(np.log(self.y[np.arange(len(x)), labels] + 1e-7)) / len(x)
+
+    def backward(self, dout=1):
+        if self.t.size == self.y.size:
+            dx = (self.y - self.t) / len(self.t)
+        else:
+            dx = self.y.copy()
+            dx[np.arange(len(self.t)), self.t] -= 1
+            dx /= len(self.t)
+        return dx * dout
+"""
+
+
+def test_a_loss_that_multiplies_with_what_it_is_given(both):
+    plain, fast, counts = both(MULTIPLIES)
+    layers, labels = [module.Loss() for module in (plain, fast)], np.arange(9) % 4
+    for t in (labels, labels.astype(np.uint8), np.eye(4)[labels], np.eye(4, dtype=int)[labels]):
+        for dout in ((), (1,), (1.0,), (2.5,)):
+            assert_layers_agree(layers, [("forward", normal(9, 4), t), ("backward", *dout)])
+    assert taken(counts, "Loss.backward") == 12  # 2.5 is for its own method

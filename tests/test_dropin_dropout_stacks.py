@@ -66,6 +66,13 @@ BY_CLASS = {
             x = layer.forward(x, train_flg) if isinstance(layer, Dropout) or isinstance(layer, N) else layer.forward(x)
 """.replace("N)", "BatchNormalization)"),
 }
+TEST = '"D" in key or "B" in key'
+BY_TEXT = (
+    'key.startswith(("D", "B"))',
+    're.search("^[DB]", key) is not None',
+    'key[:1] in ["D", "B"] and len(key) > 1',
+    'key.lower().rstrip("0123456789") not in ("a", "r")',
+)
 OTHERWISE = """for layer in self.layers.values():
             if isinstance(layer, Relu):
                 x = abs(layer.forward(-x))
@@ -74,10 +81,10 @@ OTHERWISE = """for layer in self.layers.values():
 """
 
 
-@pytest.mark.parametrize("name", BY_CLASS)
-def test_flags_by_the_class_of_a_layer(both, name):
+@pytest.mark.parametrize("loop", [*BY_CLASS.values(), *(BY_KEY.replace(TEST, one) for one in BY_TEXT)])
+def test_flags_by_the_class_or_the_key_of_a_layer(both, loop):
     assert BY_KEY in FLAGGED
-    plain, fast, counts = both(BOOK + FLAGGED.replace(BY_KEY, BY_CLASS[name]))
+    plain, fast, counts = both("import re\n" + BOOK + FLAGGED.replace(BY_KEY, loop))
     networks = [made_of(one, "ARDANRDA", (30, 20, 10, 5)) for one in (fast, plain)]
     steps(networks, [RNG.standard_normal((40, 30))])
     for flag in (False, True):
@@ -86,6 +93,15 @@ def test_flags_by_the_class_of_a_layer(both, name):
         assert drawn == expected
     assert compiled(counts, "Network.predict: layers") == 6
     assert compiled(counts, "Network.gradient: layers") == 4
+
+
+def test_what_a_test_of_the_key_does_beside_is_done_once(both):
+    loop = BY_KEY.replace(TEST, f"seen.append(key) or {TEST}")
+    plain, fast, counts = both("seen = []\n" + BOOK + FLAGGED.replace(BY_KEY, loop))
+    for module in (plain, fast):
+        made_of(module, "ARDA", (30, 20, 10)).predict(np.ones((40, 30)))
+        assert module.seen == ["A0", "R1", "D2", "A3"]
+    assert not compiled(counts, "Network.predict: layers")
 
 
 def test_layers_of_a_class_that_are_called_otherwise(both):

@@ -6,6 +6,9 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+OF_TEXT = {"startswith", "endswith", "find", "count", "lower", "upper", "split", "rstrip", "strip", "isdigit"}
+SEARCHES = {"search", "match", "fullmatch"}  # of the module re
+
 
 class Flag(NamedTuple):
     """What a layer is called with beside its value, as the book's MultiLayerNetExtend tells its dropout whether it trains: a
@@ -172,8 +175,26 @@ def _is_of_class(test: ast.expr, layer: str) -> bool:
 
 
 def _is_of_key(test: ast.expr, key: str) -> bool:
-    """Whether a test is of the key and constants alone, and calls nothing: `"Dropout" in key or key == "BatchNorm1"`."""
-    simple = (ast.BoolOp, ast.boolop, ast.Compare, ast.cmpop, ast.UnaryOp, ast.Not, ast.Constant, ast.Name, ast.Load)
-    return all(
-        isinstance(part, simple) and (not isinstance(part, ast.Name) or part.id == key) for part in ast.walk(test)
-    )
+    """Whether a test is of the key, a text, and constants alone: `"Dropout" in key or key.startswith("BatchNorm")`."""
+    match test:
+        case ast.Name(id=name):
+            return name == key
+        case ast.Constant():
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=name), args=parts, keywords=[]) if key != "re":
+            return name in SEARCHES and all(_is_of_key(one, key) for one in parts)
+        case ast.Call(func=ast.Attribute(value=text, attr=name), args=parts, keywords=[]):
+            return name in OF_TEXT and all(_is_of_key(one, key) for one in (text, *parts))
+        case ast.Call(func=ast.Name(id="len"), args=[text], keywords=[]):
+            return _is_of_key(text, key)
+        case (
+            ast.BoolOp()
+            | ast.Compare()
+            | ast.UnaryOp(op=ast.Not())
+            | ast.Tuple()
+            | ast.List()
+            | ast.Subscript()
+            | ast.Slice()
+        ):
+            return all(_is_of_key(one, key) for one in ast.iter_child_nodes(test) if isinstance(one, ast.expr))
+    return False

@@ -77,9 +77,8 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
     made: dict[str, Any] = {}
     for loop in list(loops_in(node)):
         name = f"{NAME}{len(made)}"
-        listed = _listed_items(loop) if loop.key and not loop.by_class else _listed_all(loop)
         stacked = _Stacked(loop.method, "" if loop.flag is None else loop.flag.keyword)
-        made[name] = _wrapped(stacked, listed, f"{owner}.{node.name}: layers", wrap)
+        made[name] = _wrapped(stacked, _listing(loop), f"{owner}.{node.name}: layers", wrap)
         place = node.body.index(loop.statement)
         node.body[place : place + 1] = _call(loop, name)
     return made
@@ -88,8 +87,8 @@ def stack_loops(node: ast.FunctionDef, owner: str, wrap: calls.Wrapper) -> dict[
 def _call(loop: Loop, name: str) -> list[ast.stmt]:
     """What the loop goes through; a call; and the loop, where the call gives nothing."""
     flag = "" if loop.flag is None else f", {ast.unparse(loop.flag.value)}"
-    if loop.by_class and loop.other is not None:
-        flag = f"{flag or ', None'}, lambda {loop.layer}: {ast.unparse(loop.other)}"
+    if loop.other is not None:
+        flag = f"{flag or ', None'}, lambda {loop.layer if loop.by_class else loop.key}: {ast.unparse(loop.other)}"
     source = f"""
 {LAYERS} = {ast.unparse(loop.statement.iter)}
 {VALUE} = {name}({LAYERS}, {loop.value}{flag})
@@ -157,15 +156,16 @@ def _left(layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
     return None
 
 
-def _listed_all(loop: Loop) -> Listing:
+def _listing(loop: Loop) -> Listing:
     """The layers of a list, or of what goes through one or a dict, as they are now; None of anything else, which may do
     more when it is asked for the next, and where the test cannot be made, or the loop calls some layer in another way."""
     has_flag = loop.flag is not None
 
     def listed(iterable: Any, test: Test | None = None) -> _Listed | None:
-        kind = type(iterable)
+        kind, keys = type(iterable), list[Any]()
         if loop.key:
             layers = [layer for _, layer in iterable] if kind in ITEMS else None
+            keys = [key for key, _ in iterable] if kind in ITEMS and not loop.by_class else keys
         elif kind is list:
             layers = iterable
         elif kind in VIEWS:
@@ -178,7 +178,9 @@ def _listed_all(loop: Loop) -> Listing:
             return None
         if test is None:
             return _Listed(layers, (True,) * len(layers) if has_flag else ())
-        return _tested(layers, test, layers, has_flag)
+        if any(type(one) is not str for one in keys):
+            return None
+        return _tested(layers, test, layers if loop.by_class else keys, has_flag)
 
     return listed
 
@@ -193,29 +195,6 @@ def _tested(layers: list[Any], test: Test, given: Iterable[Any], has_flag: bool)
     if not any(flagged):
         return _Listed(layers, ())
     return _Listed(layers, flagged) if has_flag else None
-
-
-def _listed_items(loop: Loop) -> Listing:
-    """The same of a dict's items; None where the loop calls some layer neither with its value alone nor with a flag."""
-    is_other = None if loop.other is None else _function_of(loop.key, loop.other)
-    are_all, has_flag = loop.other is None and loop.flag is not None, loop.flag is not None
-
-    def listed(iterable: Any, test: Test | None = None) -> _Listed | None:
-        if type(iterable) not in ITEMS:
-            return None
-        layers = [layer for _, layer in iterable]
-        if is_other is None:
-            return _Listed(layers, (True,) * len(layers) if are_all else ())
-        return _tested(layers, is_other, [key for key, _ in iterable], has_flag)
-
-    return listed
-
-
-def _function_of(name: str, expression: ast.expr) -> Test:
-    arguments = ast.arguments([], [ast.arg(name)], None, [], [], None, [])
-    function = ast.Expression(ast.Lambda(arguments, copy.deepcopy(expression)))
-    made: Test = eval(compile(ast.fix_missing_locations(function), "<test of a key>", "eval"), {})
-    return made
 
 
 def _used_up(iterable: Any, result: Any) -> Any:

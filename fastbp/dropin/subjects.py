@@ -118,13 +118,13 @@ class Subject:
     def _beside_arrays(self) -> list[inspect.Parameter]:
         return self.parameters["forward"][len(self.family.arguments) :]
 
-    def douts(self, dout: Any, place: int) -> list[Any]:
-        """backward's arguments: none at times, where dout has a default."""
+    def douts(self, dout: Any) -> list[Any]:
+        """backward's arguments: none for 1, where dout has a default."""
         parameters = self.parameters["backward"]
         if not parameters:
             return []
         has_default = parameters[0].default is not parameters[0].empty
-        return [] if has_default and place % 3 == 0 and not isinstance(dout, np.ndarray) else [dout]
+        return [] if has_default and type(dout) is int else [dout]
 
     def flags(self) -> tuple[bool | None, ...]:
         """The values of a parameter beside the arrays; (None,) where there is none. Raises Differs if it is no flag."""

@@ -300,7 +300,7 @@ def _propose_backward(
         before = snapshot({"self": layer}, screened.sets)
         dout = subject.family.draw_dout(rng, place, out)
         mine = dout.copy() if isinstance(dout, np.ndarray) else dout
-        result = call(backward, layer, *subject.douts(mine, place))
+        result = call(backward, layer, *subject.douts(mine))
         if isinstance(result, Exception):
             continue
         known = {**known, "dout": dout.copy() if isinstance(dout, np.ndarray) else dout}

@@ -35,7 +35,7 @@ def verified(
             if isinstance(out, Exception):
                 continue
             dout = subject.family.draw_dout(rng, place, out)
-            given = [subject.douts(copied(dout), place) for _ in layers]
+            given = [subject.douts(copied(dout)) for _ in layers]
         is_exact = subject.family.is_exact and name == "forward"
         kind = _kind(form, subject, given[0], layers[0], binding)  # before the call, which may forget what it reads
         difference, taken = _both(subject.own[name], fast, layers, given, place, is_exact)
