@@ -518,7 +518,8 @@ class Loss:
 def test_a_loss_that_multiplies_with_what_it_is_given(both):
     plain, fast, counts = both(MULTIPLIES)
     layers, labels = [module.Loss() for module in (plain, fast)], np.arange(9) % 4
-    for t in (labels, labels.astype(np.uint8), np.eye(4)[labels], np.eye(4, dtype=int)[labels]):
+    whole = np.eye(4)[labels]
+    for t in (labels, labels.astype(np.uint8), whole, whole.astype(int), whole.astype(np.float32)):
         for dout in ((), (1,), (1.0,), (2.5,)):
             assert_layers_agree(layers, [("forward", normal(9, 4), t), ("backward", *dout)])
-    assert taken(counts, "Loss.backward") == 12  # 2.5 is for its own method
+    assert taken(counts, "Loss.backward") == 15  # 2.5 is for its own method

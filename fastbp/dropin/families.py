@@ -103,7 +103,7 @@ class Family(NamedTuple):
     def draw_dout(self, rng: Any, place: int, out: Any) -> Any:
         """A gradient of forward's result; for a loss, what it is multiplied with."""
         if np.ndim(out) == 0:
-            return (1, 1.0, 2.5)[(place + place // 12) % 3]  # each of them with each kind of labels
+            return (1, 1.0, 2.5)[place % 3]  # each of them with each of seven kinds of labels
         return _input(rng, out.shape, place + place // len(SCALES), out.dtype)
 
 
@@ -212,7 +212,7 @@ def _draw_dropout(rng: Any, place: int, current: Values, arguments: tuple[Any, .
 
 
 def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    dtype, labels_kind, time = _of_kinds(place, _FLOATS, range(6))
+    dtype, labels_kind, time = _of_kinds(place, _FLOATS, range(7))
     classes = arguments[0].shape[-1] if arguments[0].ndim == 2 else 3
     count = BATCHES[place % 5] + (place % 5 == 1) * (time % 2)
     labels = rng.integers(0, classes, count)
@@ -222,7 +222,10 @@ def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, .
     if time % 3 == 1:  # soft labels, and rows without one
         one_hot = 0.9 * one_hot + 0.1 * rng.random((count, classes))
         whole[count // 2] = 0
-    t = (labels, one_hot, whole.astype(int), whole.astype(np.uint8), labels.astype(np.uint8), whole.astype(bool))
+    t = (
+        labels, one_hot, whole.astype(int), whole.astype(np.uint8), labels.astype(np.uint8), whole.astype(bool),
+        one_hot.astype(np.float32),
+    )  # fmt: skip
     return {"x": _numbers(rng, (count, classes), (1.0, 30.0, 3000.0)[time % 3], dtype), "t": t[labels_kind]}
 
 
