@@ -23,6 +23,7 @@ from stack_cases import (
 from fastbp.dropin import normalized_stacks
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor, DifferenceFound
+from fastbp.dropin.stacks import MOST_LAYERS
 
 BOOK, OTHER = LAYERS + NORMALIZATION, OTHER_LAYERS + OTHER_NORMALIZATION
 LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"
@@ -215,3 +216,16 @@ def test_an_audit_compares_every_layer(tmp_path, monkeypatch):
     monkeypatch.setattr(normalized_stacks.NormalizedStack, "forward", wrong)
     with pytest.raises(DifferenceFound, match=r"Network.predict: layers, call 4: layers\[1\].running_mean\[3\] is"):
         network.predict(x)
+
+
+@pytest.mark.parametrize(("affine", "are_taken"), [(MOST_LAYERS, True), (MOST_LAYERS + 1, False)])
+@pytest.mark.parametrize("block", ["AR", "ANR"])
+def test_the_deepest_network(both, block, affine, are_taken):
+    plain, fast, counts = both(BOOK + NETWORK)
+    networks = [made_of(one, block * (affine - 1) + "A", (20,) * (affine + 1)) for one in (fast, plain)]
+    for network in networks:
+        for layer in network.layers.values():
+            if hasattr(layer, "W"):
+                layer.W /= 4
+    steps(networks, [RNG.standard_normal((40, 20))], count=3)
+    assert (compiled(counts, "Network.gradient: layers") > 0) == are_taken

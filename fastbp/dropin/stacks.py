@@ -31,7 +31,7 @@ from .arguments import (
 from .global_random import saved_state, uniform
 from .operations import kernels
 
-MOST_LAYERS = 8  # affine ones
+MOST_LAYERS = 16  # affine ones
 MOST_KERNELS = 16  # of networks of other sizes, that are kept
 MOST_ROWS = 4096  # backward: of more, Python's part is small, and single layers need less workspace
 LARGEST_SCALE = 1e6  # that what dropout keeps is multiplied with: numbers that are TAME stay far from overflow

@@ -45,7 +45,7 @@ from .activations import CODES, IDENTITY, RELU
 from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
-MOST_LAYERS = 8  # affine ones
+MOST_LAYERS = 16  # affine ones
 STRICT_RELU = -1  # code of "strict relu", whose mask is z < 0
 # The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first three are the same.
 WEIGHTS, MASKS, KEEPS, ZS, OUTS, BIASES = range(6)
