@@ -36,6 +36,7 @@ from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .recognition import class_version, digest, function_node, function_version
 from .stacking import goes_through_layers, note
+from .tried_functions import TriedFunction
 from .writing import can_stand_alone, lazy_attributes, written
 
 LAYER = ("forward", "backward")
@@ -487,6 +488,10 @@ def _consider_function(function: FunctionType, name: str) -> None:
     version = function_version(function)
     found = Found(function.__code__.co_filename, function.__code__.co_firstlineno, name, version, version is not None)
     _state.found.append(found)
+    if version is None and not _state.only_known:
+        found.reason = NOT_TRIED
+        function.__globals__[name] = _state.wrap(name, TriedFunction(name, function, found), function)
+        return
     if version is None or version.kind not in FUNCTIONS:
         found.accelerated, found.reason = False, "not the book's code"
         return

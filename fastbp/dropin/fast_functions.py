@@ -12,11 +12,18 @@ from typing import Any
 
 from .arguments import FLOAT, PASS, Method, as_float, is_array, is_count
 from .operations import is_tame, kernels
+from .trying import trying
 
 
 def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:
     images = as_float(input_data)
-    if images is None or images.ndim != 4 or not images.size or not _is_window(filter_h, filter_w, stride, pad):
+    if (
+        trying.now
+        or images is None
+        or images.ndim != 4
+        or not images.size
+        or not _is_window(filter_h, filter_w, stride, pad)
+    ):
         return PASS
     if images.shape[2] + 2 * pad < filter_h or images.shape[3] + 2 * pad < filter_w:
         return PASS
@@ -24,7 +31,7 @@ def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: 
 
 
 def col2im(col: Any, input_shape: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:
-    if not is_array(col) or not col.size or not _is_window(filter_h, filter_w, stride, pad):
+    if trying.now or not is_array(col) or not col.size or not _is_window(filter_h, filter_w, stride, pad):
         return PASS
     if type(input_shape) is not tuple or len(input_shape) != 4 or not is_count(*input_shape, at_least=1):
         return PASS

@@ -18,6 +18,7 @@ from .families import FAMILIES, Family
 from .methods import Operation
 from .screening import NotPlain, Screened, screen
 from .subjects import FIRST_ROWS, LARGE, attribute_name, copied, first_rows, numbers_of, of_first_rows
+from .trying import trying
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
@@ -53,7 +54,7 @@ def result_of_copy(layer: Any, arguments: tuple[Any, ...], forward: FunctionType
     """
     state = np.random.get_state()
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with trying, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return forward(_double(layer, screen(type(layer), forward)), *arguments)
     except Exception as error:

@@ -30,7 +30,7 @@ def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     if hasattr(fast, "forms_of_layers"):
         return _of_layers(fast.method, fast.forms_of_layers(*arguments), arguments)
     with np.errstate(all="ignore"):
-        if fast is fast_functions.col2im:
+        if fast is fast_functions.col2im or getattr(fast, "adds", False):
             return _of_products(own, arguments)
         return _of_forms(getattr(fast, "forms", ()), own, arguments)
 

@@ -99,6 +99,14 @@ def screen(made: type, method: FunctionType) -> Screened:
     return found
 
 
+def screen_function(function: FunctionType) -> Screened:
+    """Look through a function of arrays, of whose parameters the others are settings or shapes. Raises NotPlain."""
+    found = Screened()
+    rest = frozenset(function.__code__.co_varnames[1 : function.__code__.co_argcount])
+    _Walk(found, object, set()).function(function, is_method=False, given=_Given(rest, rest))
+    return found
+
+
 class _Walk:
     """Goes through the functions, one after the other."""
 

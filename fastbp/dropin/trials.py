@@ -42,6 +42,7 @@ from .subjects import (
     same,
     small,
 )
+from .trying import trying
 from .verification import verified
 
 HOPELESS = 9  # inputs that an operation has agreed for none of
@@ -96,7 +97,7 @@ def _undisturbed(made: type, subjects: list[Subject], screened: Screened, backwa
     """The verdict, with the global random state as it was before, and without a warning."""
     state = np.random.get_state()
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with trying, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return _try_families(made, subjects, screened, backward)
     finally:

@@ -1,0 +1,18 @@
+"""Whether somebody's code is being tried, in this thread: that needs no kernel, compiles none, and does not count."""
+
+from __future__ import annotations
+
+import threading
+
+
+class _Trying(threading.local):
+    now = False
+
+    def __enter__(self) -> None:
+        self.now = True
+
+    def __exit__(self, *error: object) -> None:
+        self.now = False
+
+
+trying = _Trying()
