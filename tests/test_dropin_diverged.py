@@ -7,10 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
-from dropin_cases import run, write
-from stack_cases import LAYERS
+from dropin_cases import assert_same, define, run, write
+from stack_cases import LAYERS, NETWORK, NORMALIZATION, assert_same_state, made_of
 
-from fastbp.dropin import operations
+from fastbp.dropin import calls, operations, stacking
+from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.arguments import WASTED
 
 ROWS, DEPTH, COLUMNS = 40, 300, 50
@@ -92,9 +93,82 @@ def test_a_script_goes_on_with_kernels_and_warns_as_python_does(tmp_path):
     plain = run(tmp_path, script)
     done = run(tmp_path, "-m", "fastbp", "run", "--json", str(report), script, env={"FASTBP_LEAST_WORK": "1"})
     assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
-    calls = json.loads(report.read_text())["calls"]
+    counts = json.loads(report.read_text())["calls"]
     for name in ("Affine.forward", "Affine.backward"):
-        assert calls[name]["calls"] == 30
-        assert calls[name]["passed"] == 0
+        assert counts[name]["calls"] == 30
+        assert counts[name]["passed"] == 0
     audit = run(tmp_path, "-m", "fastbp", "audit", script, env={"FASTBP_LEAST_WORK": "1"})
     assert audit.returncode == 0, audit.stderr
+
+
+BOOK = LAYERS + NORMALIZATION + NETWORK
+X = np.random.default_rng(5).standard_normal((40, 30))
+
+
+def diverged(both, kinds="ARA"):
+    """Two networks, accelerated and plain, of one step and with infinite weights then; and the counts of calls."""
+    plain, fast, counts = both(BOOK)
+    networks = [made_of(module, kinds, (30, 20, 10)) for module in (fast, plain)]
+    both_step(networks)
+    for network in networks:
+        network.layers["0"].W[0] = np.inf
+    return networks, counts
+
+
+def both_step(networks):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = [network.predict(X) for network in networks]
+        for network in networks:
+            network.gradient(np.ones((40, 10)))
+    assert_same(*results, "scores")
+    assert_same_state(*networks)
+
+
+@pytest.mark.parametrize("kinds", ["ARA", "ANRA"])
+def test_a_loop_that_has_diverged_is_the_layers_own(both, kinds, monkeypatch):
+    """Until there are many: kernels for single layers are compiled then."""
+    monkeypatch.setattr(stacking, "MOST_DIVERGED", 3)
+    networks, counts = diverged(both, kinds)
+    for step in range(1, 6):
+        both_step(networks)
+        assert counts["Network.predict: layers"].passed == step
+        assert counts["Affine.forward"].calls == 2 * max(0, step - 3)
+
+
+@pytest.mark.parametrize("wrap", [calls.Counter(), calls.plain])
+def test_what_is_put_there_later_counts(wrap, tmp_path):
+    """On one object, or in the class."""
+    start_accelerating(wrap)
+    fast = define(BOOK, tmp_path)
+    stop_accelerating()
+    networks, _ = diverged(lambda source: (define(source, tmp_path), fast, None))
+    for _ in range(20):
+        both_step(networks)
+
+    def tripled(x):
+        return 3 * x[:, :20]
+
+    for network in networks:
+        network.layers["0"].forward = tripled
+    both_step(networks)
+    for network in networks:
+        del network.layers["0"].forward
+        type(network.layers["1"]).forward = lambda self, x: np.full(x.shape, 5.0)
+    both_step(networks)
+
+
+def test_other_layers_of_the_same_method(both):
+    networks, _ = diverged(both)
+    both_step(networks)
+
+    class Doubling:
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, dout):
+            return 2 * dout
+
+    for network in networks:
+        network.layers["1"] = Doubling()
+    both_step(networks)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .ahead import ahead
-from .arguments import FLOAT, INPUTS, LARGEST_EXPONENT, PASS, TAME, fits, is_array, no_gradient
+from .arguments import FLOAT, INPUTS, LARGEST_EXPONENT, PASS, TAME, WASTED, fits, is_array, no_gradient
 from .operations import kernels
 from .stacks import Dropped, Stack, is_matrix, is_worth_it
 
@@ -60,7 +60,7 @@ class NormalizedStack(Stack):
         zs, ys, outs, masks, kept, sizes = known.kernel.forward(rows, weights, biases, drawn.drops, given)
         if not self._are_tame(sizes[0], sizes[1], given):
             drawn.undo()
-            return PASS  # NumPy may warn
+            return WASTED
         kept = [
             None if norm is None else (*(one or NOTHING_KEPT), *norm[2:4])
             for one, norm in zip(kept, given, strict=True)
@@ -104,7 +104,7 @@ class NormalizedStack(Stack):
         results = known.kernel.backward(dout, inputs, weights, masks, needs_dx, drops or None, given)
         dx, dWs, dbs, dnorms, largest = results
         if not largest < TAME[FLOAT.itemsize]:
-            return PASS  # a mask may hide what is not finite
+            return WASTED  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs, dnorms
 
     def _kernel(self, widths: tuple[int, ...], dtype: Any) -> Any:

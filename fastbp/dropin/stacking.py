@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import calls
-from .arguments import PASS, Method
+from .arguments import PASS, WASTED, Method
 from .loops import Loop, loops_in
 from .methods import Form
 from .recognition import function_node
@@ -38,6 +38,10 @@ from .written_stacks import Accelerated, NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
 MOST_IN_BLOCK = 4  # layers: an affine one, its normalisation, its activation, dropout
+# Loops whose results are for NumPy to make, as a network has diverged, that the layers' own methods take: kernels for single
+# layers are compiled for more of them. Of the networks of the book's batch_norm_test.py some overflow after a while: a first
+# run compiles 5 s less so.
+MOST_DIVERGED = 1000
 NAME, VALUE, LAYERS = "_fastbp_stack", "_fastbp_value", "_fastbp_layers"
 _DICT, _ORDERED = dict[str, Any](), OrderedDict[str, Any]()
 VIEWS = frozenset([tuple, type(_DICT.values()), type(_ORDERED.values())])
@@ -125,7 +129,7 @@ def _wrapped(stacked: _Stacked, listed: Listing, name: str, wrap: calls.Wrapper)
     listed: gives the layers of what the loop goes through, by a test of these if the loop has one, or None.
     """
     if wrap is not calls.plain:
-        counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else _left)
+        counted = wrap(name, stacked, stacked.loop if hasattr(wrap, "watches") else stacked.left)
 
         def call_counted(iterable: Any, value: Any, flag: Any = None, test: Test | None = None) -> Any:
             found = listed(iterable, test)
@@ -147,13 +151,11 @@ def _wrapped(stacked: _Stacked, listed: Listing, name: str, wrap: calls.Wrapper)
             return None
         stacked.decide(*found, flag, value)
         result = stacked(found.layers, value, found.flagged, flag)
-        return None if result is PASS else _used_up(iterable, result)
+        if result is PASS:
+            result = stacked.left(found.layers, value, found.flagged, flag)
+        return _used_up(iterable, result)
 
     return call
-
-
-def _left(layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
-    return None
 
 
 def _listing(loop: Loop) -> Listing:
@@ -214,6 +216,7 @@ class _Stacked:
         self.method, self.keyword = method, keyword
         self._written: dict[Any, Written | None] = {}
         self._waste, self._looked_at = Waste(), set[Any]()
+        self._has_diverged, self._diverged = False, 0  # the last call, and how many loops were left for that
 
     def __call__(self, layers: Any, value: Any, flagged: tuple[bool, ...] = (), flag: Any = None) -> Any:
         if self._waste.calls and self._waste.is_likely():
@@ -222,8 +225,20 @@ class _Stacked:
         if written is None:
             return PASS
         result = written.function(layers, value)
-        self._waste.calls = self._waste.calls + 1 if result is PASS else 0
-        return result
+        self._has_diverged = result is WASTED
+        is_left = self._has_diverged or result is PASS
+        self._waste.calls = self._waste.calls + 1 if is_left else 0
+        return PASS if is_left else result
+
+    def left(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
+        """Of a loop that was passed on: what the layers' own methods give, if it has diverged; else None, and it runs."""
+        if not self._has_diverged or self._diverged >= MOST_DIVERGED or not self.takes(layers, flagged, flag):
+            return None
+        own = [one.own[self.method] for one in map(_accelerated_of, map(type, layers)) if one is not None]
+        if len(own) < len(layers) or any(self.method in vars(layer) for layer in layers):
+            return None
+        self._diverged += 1
+        return self._through([one.__get__(layer) for one, layer in zip(own, layers, strict=True)], value, flagged, flag)
 
     def begins_with(self, layers: Any, value: Any) -> bool:
         """Whether the kernels begin with this call, see `calls`."""
@@ -260,8 +275,11 @@ class _Stacked:
 
     def loop(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
         """The user's own way, for an audit."""
-        for place, layer in enumerate(layers):
-            method = getattr(layer, self.method)
+        return self._through([getattr(layer, self.method) for layer in layers], value, flagged, flag)
+
+    def _through(self, methods: list[Method], value: Any, flagged: Any, flag: Any) -> Any:
+        """What the last of the layers' methods gives."""
+        for place, method in enumerate(methods):
             if not (flagged and flagged[place]):
                 value = method(value)
             else:

@@ -1,7 +1,8 @@
 """What all layers of a stack do at once, on the compiled kernels: arrays in, arrays out, or PASS.
 
 A stack is affine layers, one after the other, with ReLU, sigmoid or nothing after each, and dropout after ReLU. As in
-`operations`, PASS is said of whatever the kernel is not made for, before anything is changed.
+`operations`, PASS is said of whatever the kernel is not made for, and WASTED of results of which NumPy may warn, before
+anything is changed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .arguments import (
     LEAST_PRODUCT,
     PASS,
     TAME,
+    WASTED,
     fits,
     is_array,
     is_factor,
@@ -106,7 +108,7 @@ class Stack:
         for size, name in zip(largest, self._activations, strict=True):
             if not size < tame or (name == "sigmoid" and size > exponent):
                 drawn.undo()
-                return PASS  # NumPy may warn
+                return WASTED
         return rows, zs, outs, masks, drawn.keeps
 
     def backward(
@@ -126,7 +128,7 @@ class Stack:
             return PASS
         dx, dWs, dbs, largest = known.kernel.backward(dout, inputs, weights, masks, needs_dx, drops or None)
         if not largest < TAME[weights[0].itemsize]:
-            return PASS  # a mask may hide what is not finite
+            return WASTED  # a mask may hide what is not finite
         return no_gradient(shapes[0]) if dx is None else dx.reshape(shapes[0]), dWs, dbs
 
     def _are_fitting(

@@ -3,7 +3,7 @@
     forward(layers, x)        read all parameters; one call of `Stack.forward`; set all attributes
     backward(layers, dout)    likewise
 
-As the methods that `written` makes, they return PASS where a condition is not met, and nothing has been set then.
+As the methods that `written` makes, they return PASS where a condition is not met, or WASTED, and nothing has been set then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from .arguments import PASS
+from .arguments import PASS, WASTED
 from .dropped_gradient import dropped
 from .methods import NAMES, RUNNING, TRAIN, Form, names_in
 from .normalized_stacks import BY_RUNNING, NormalizedStack
@@ -92,7 +92,7 @@ def written_stack(
     """
     layers = list(_layers(classes, name, flags, keyword))
     write = _forward if name == "forward" else _backward
-    names: dict[str, Any] = {"PASS": PASS, "dropped": dropped, **NAMES}
+    names: dict[str, Any] = {"PASS": PASS, "WASTED": WASTED, "dropped": dropped, **NAMES}
     exec("\n".join([f"def {name}(layers, value):", *(f"    {line}" for line in write(layers, names))]), names)
     methods = {made: accelerated.methods_of(name) for made, accelerated in classes}
     return Written(names[name], tuple(methods.items()), tuple(layer.form for layer in layers))
@@ -173,7 +173,7 @@ def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
     of_norms = _of(norms, ("gamma", "beta", "running_mean", "running_var", "momentum"), ", norms=")
     ratios = _of(dropouts, ("ratio",), ", ratios=")
     yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)}{ratios}{of_norms})"
-    yield f"if results is PASS: {PASS_ON}"
+    yield "if results is PASS or results is WASTED: return results"
     yield f"rows_0, zs, outs, masks, keeps{', ys, kept' if of_norms else ''} = results"
     for layer in layers:
         lines, number = [], layer.affine - 1
@@ -259,7 +259,7 @@ def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
     of_norms = _of(norms, ("gamma", "std", "xc", "xn", "count", "shape"), ", norms=")
     dropped = _of(dropouts, ("mask", "ratio"), ", dropped=")
     yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place}{dropped}{of_norms})"
-    yield f"if results is PASS: {PASS_ON}"
+    yield "if results is PASS or results is WASTED: return results"
     yield f"dx, dWs, dbs{', of_norms' if of_norms else ''} = results"
     for number, layer in zip(numbers, layers, strict=True):
         lines = {
@@ -323,7 +323,7 @@ def _of_layer(layer: _Layer, lines: list[str], names: dict[str, Any]) -> list[st
     return ast.unparse(_Placed(own - _SHARED, layer.place).visit(ast.parse("\n".join(lines)))).splitlines()
 
 
-_SHARED = {"PASS", "dropped", "stack", *NAMES}
+_SHARED = {"PASS", "WASTED", "dropped", "stack", *NAMES}
 
 
 class _Placed(ast.NodeTransformer):
