@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -82,8 +83,9 @@ def test_a_second_process_compiles_what_the_way_back_needs(tmp_path):
 
 def test_no_process_is_started_where_it_does_not_repay(monkeypatch, tmp_path):
     begun = []
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: begun.append(command) or FakeProcess())
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: begun.append(FakeProcess()) or begun[-1])
     monkeypatch.setattr(ahead, "kernel_cache", lambda: (tmp_path, "own"))
+    monkeypatch.setattr(ahead.atexit, "register", lambda *given: None)
     monkeypatch.setattr(cache, "_expected", {})
     (tmp_path / "own").mkdir()
     threads = 2
@@ -103,7 +105,7 @@ def test_no_process_is_started_where_it_does_not_repay(monkeypatch, tmp_path):
     with fastbp.use_backend("numpy"):
         assert begin() == 0
     assert begin() == 1  # once
-    assert begun[0][-3:] == ["affine_stack", "float64", "float32"]
+    assert begun[0].stdin.getvalue() == "affine_stack float64 float32\n"
     assert cache._expected.keys() == {"affine_stack._backward"}
     (tmp_path / "own" / "affine_stack._backward-0123.kernel").touch()
     assert begin() == 1  # compiled once already
@@ -120,8 +122,40 @@ def test_no_process_is_started_where_it_does_not_repay(monkeypatch, tmp_path):
 
 
 class FakeProcess:
+    def __init__(self):
+        self.stdin, self.has_ended = io.StringIO(), False
+
     def poll(self):
-        return 0
+        return 0 if self.has_ended else None
+
+
+def test_a_process_goes_on_with_the_next_piece_of_work(monkeypatch, tmp_path):
+    begun = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: begun.append(FakeProcess()) or begun[-1])
+    monkeypatch.setattr(ahead.atexit, "register", lambda *given: None)
+    monkeypatch.setattr(ahead, "kernel_cache", lambda: (tmp_path, "own"))
+    monkeypatch.setattr(ahead, "available_threads", lambda: 2)
+    monkeypatch.setattr(cache, "_expected", {})
+    (tmp_path / "own").mkdir()
+    one = ahead.Ahead()
+    one.is_wanted = True
+    one.compile_meanwhile("affine_stack", np.dtype(float), np.dtype(float))
+    one.compile_meanwhile("normalized_stack", np.dtype(float), np.dtype(float))
+    assert [process.stdin.getvalue().split() for process in begun] == [
+        ["affine_stack", "float64", "float64", "normalized_stack", "float64", "float64"]
+    ]
+    begun[0].has_ended = True
+    assert not any(is_at_it() for is_at_it in cache._expected.values())
+    one.compile_meanwhile("convolution", np.dtype(float))
+    assert [process.stdin.getvalue() for process in begun[1:]] == ["convolution float64\n"]
+
+
+@pytest.mark.slow
+def test_a_process_ends_where_a_kernel_cannot_be_kept(tmp_path):
+    """Nobody waits for it then, for as long as it would wait for more work."""
+    code = "from fastbp.dropin import ahead; ahead._is_compiled = lambda name: False; ahead.serve()"
+    done = run(tmp_path, "-c", code, env={"FASTBP_CACHE_DIR": "cache"}, input="affine_stack float32 float32\n")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_that_another_process_compiles_is_waited_for(tmp_path, monkeypatch):
