@@ -12,7 +12,7 @@ from dropin_cases import define
 
 import fastbp
 from fastbp.dropin import remembering, trials
-from fastbp.dropin.acceleration import LAYER
+from fastbp.dropin.patching import LAYER
 
 SOURCE = """
 import numpy as np

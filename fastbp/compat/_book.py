@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..dropin.acceleration import VERSION, fast_function, patch, patch_optimizer
 from ..dropin.dropped_gradient import dropping_first_gradient as drops_the_first
 from ..dropin.fast_functions import FUNCTIONS
 from ..dropin.fast_optimizers import RULES
 from ..dropin.known_versions import COMPAT, KnownVersion
+from ..dropin.patching import VERSION, fast_function, patch, patch_optimizer
 
 __all__ = ["accelerated", "drops_the_first"]
 

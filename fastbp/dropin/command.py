@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from . import expressions, operations
-from .acceleration import Found, start_accelerating
+from .acceleration import start_accelerating
 from .ahead import ahead
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain, script_is_over
 from .known_versions import COMPAT
 from .memory import keep_freed_memory
+from .patching import Found
 from .running import CannotRun, run_module, run_script
 
 RUN = "Run a script with the book's layers accelerated, wherever it defines or imports them; nothing in it is changed."

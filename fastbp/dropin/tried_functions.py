@@ -17,6 +17,7 @@ import numpy as np
 from .. import reference
 from .arguments import FLOAT, PASS, is_count
 from .fast_functions import FUNCTIONS
+from .patching import Found
 from .screening import NotPlain, screen_function
 from .subjects import copied, same
 from .trying import trying
@@ -47,7 +48,7 @@ FITTING: dict[Fits, str] = {_any: "", _without_rest: " without a rest", _of_stri
 class TriedFunction:
     """What is called in the place of a function; at its first call it is found out whether a kernel takes its calls."""
 
-    def __init__(self, name: str, function: FunctionType, found: Any):
+    def __init__(self, name: str, function: FunctionType, found: Found):
         self._name, self._own, self._found = name, function, found
         self._fitting: dict[np.dtype[Any], Fits] | None = None  # by dtype, the windows
         self._helpers: list[Any] = []

@@ -39,7 +39,7 @@ class NotAStack(Exception):
 
 
 class Accelerated(Protocol):
-    """A class whose methods are patched, see `acceleration`."""
+    """A class whose methods are patched, see `patching`."""
 
     own: Any
 
