@@ -241,6 +241,7 @@ FAULTS = [
     Fault("fastbp/dropin/tried_functions.py", "not same(given[0], arguments[0], exactly=True) or ", "", "dropin_functions -k something_else"),
     Fault("fastbp/dropin/stacking.py", " or not self.takes(layers, flagged, flag):", ":", "dropin_diverged -k put_there_later"),
     Fault("fastbp/dropin/stacking.py", "or any(self.method in vars(layer) for layer in layers)", "", "dropin_diverged -k put_there_later"),
+    Fault("fastbp/dropin/guesses.py", "{path: OLD.get(role, role) for", "{path: role for", "dropin_attributes -k any_formula"),
     Fault("fastbp/dropin/families.py", "(1, 1.0, 2.5)[place % 3]", "(1, 1.0, 2.5)[place % 2]", "dropin_attributes -k multiplies"),
     Fault("fastbp/dropin/trials.py", "paths = list(dict.fromkeys([*screened.reads, *trial.kept]))", "paths = [*screened.reads, *trial.kept]", "dropin_attributes -k keeps_its_input"),
     Fault("fastbp/dropin/verification.py", "kinds.setdefault(kind, []).append(not difference)", "kinds.setdefault(_kind(form, subject, given[0], layers[0], binding), []).append(not difference)", "dropin_attributes -k reduction"),

@@ -523,3 +523,46 @@ def test_a_loss_that_multiplies_with_what_it_is_given(both):
         for dout in ((), (1,), (1.0,), (2.5,)):
             assert_layers_agree(layers, [("forward", normal(9, 4), t), ("backward", *dout)])
     assert taken(counts, "Loss.backward") == 15  # 2.5 is for its own method
+
+
+MOVING = """
+import numpy as np
+
+
+class BatchNorm:
+    def __init__(self, gamma, beta):
+        self.gamma, self.beta, self.rate, self.mean, self.var = gamma, beta, 0.1, None, None
+
+    def forward(this, x, training=True):
+        if this.mean is None:
+            this.mean, this.var = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+        if training:
+            m, momentum = x.mean(axis=0), x.var(axis=0)
+            this.xc, this.std = x - m, np.sqrt(momentum + 1e-5)
+            this.xn = this.xc / this.std
+            FORMULAS
+            return this.gamma * this.xn + this.beta
+        return this.gamma * (x - this.mean) / np.sqrt(this.var + 1e-5) + this.beta
+
+    def backward(self, dout):
+        count = len(dout)
+        self.dbeta, self.dgamma = dout.sum(axis=0), (self.xn * dout).sum(axis=0)
+        dxn = self.gamma * dout
+        return (count * dxn - dxn.sum(axis=0) - self.xn * (dxn * self.xn).sum(axis=0)) / count / self.std
+"""
+FORMULAS = {
+    "a difference": "this.mean += this.rate * (m - this.mean); this.var = this.var - this.rate * (this.var - momentum)",
+    "a mistake": "this.mean = this.rate * this.mean * (1 - this.rate) * m; this.var = this.rate * this.var * momentum",
+    "other numbers": "this.mean = 0.2 * this.mean + 0.8 * m; this.var = 0.5 * (momentum + this.var)",
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_running_means_may_be_kept_by_any_formula(both, name):
+    formulas = FORMULAS[name].replace("this.mean += ", "this.mean = this.mean + ")
+    plain, fast, counts = both(MOVING.replace("FORMULAS", formulas))
+    layers = [module.BatchNorm(normal(4), normal(4)) for module in (plain, fast)]
+    calls = [("forward", normal(9, 4), True), ("backward", normal(9, 4)), ("forward", normal(7, 4), False)]
+    assert_layers_agree(layers, calls * 2)
+    assert taken(counts, "BatchNorm.forward") == 4
+    assert taken(counts, "BatchNorm.backward") == 2

@@ -71,6 +71,7 @@ BY_TEXT = (
     'key.startswith(("D", "B"))',
     're.search("^[DB]", key) is not None',
     'key[:1] in ["D", "B"] and len(key) > 1',
+    'not key[:-1] in ("A", "R")',
     'key.lower().rstrip("0123456789") not in ("a", "r")',
 )
 OTHERWISE = """for layer in self.layers.values():

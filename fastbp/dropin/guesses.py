@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,19 @@ from .methods import Operation, names_in
 from .subjects import Differs, Values, copied, evaluate, same
 
 MOST_TUPLES = 64  # ways of making the same tuple that are followed
+OF_ROWS = ("batch_mean", "batch_var", "std")  # what a normalisation's own formulas may call by names of their own
+OLD = {"running_mean": "old_mean", "running_var": "old_var"}
+MOST_VARIABLES = 2  # of such a formula
+ARITHMETIC = (
+    ast.BinOp,
+    ast.operator,
+    ast.UnaryOp,
+    ast.unaryop,
+    ast.Constant,
+    ast.Attribute,
+    ast.Name,
+    ast.expr_context,
+)
 
 
 class Guess:
@@ -143,3 +159,35 @@ def _expressions(values: Values, family: Family) -> list[str]:
             found += [f"{role}.reshape(1, -1, 1, 1)"] if values[role].ndim == 1 else []
             found += [f"~{role}"] if values[role].dtype == bool else []
     return found
+
+
+def own_formulas(formulas: list[tuple[ast.expr, str]], operation: Operation, binding: dict[str, str]) -> Iterator[str]:
+    """What a normalisation's own code makes of its attributes, as expressions of the operation: however it keeps its means.
+
+    formulas: expressions, with the name of the object in each. What their variables are is not known: all that they may be
+    is given.
+    """
+    if not set(OF_ROWS) <= set(operation.outputs):
+        return
+    roles = {path: OLD.get(role, role) for role, path in binding.items()}
+    for formula, me in formulas:
+        parts = list(ast.walk(formula))
+        variables = sorted({part.id for part in parts if isinstance(part, ast.Name)} - {me})
+        if all(isinstance(part, ARITHMETIC) for part in parts) and 0 < len(variables) <= MOST_VARIABLES:
+            for chosen in itertools.product(OF_ROWS, repeat=len(variables)):
+                in_roles = _InRoles(me, roles, dict(zip(variables, chosen, strict=True)))
+                yield ast.unparse(in_roles.visit(copy.deepcopy(formula)))
+
+
+class _InRoles(ast.NodeTransformer):
+    """Gives attributes and variables of an expression the names that the operation has for them."""
+
+    def __init__(self, me: str, roles: dict[str, str], variables: dict[str, str]):
+        self.me, self.roles, self.variables = me, roles, variables
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
+        path = f"self.{node.attr}" if ast.unparse(node.value) == self.me else ""
+        return ast.Name(self.roles.get(path, "unknown"), ast.Load())
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.variables[node.id], ast.Load())

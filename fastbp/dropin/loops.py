@@ -187,14 +187,6 @@ def _is_of_key(test: ast.expr, key: str) -> bool:
             return name in OF_TEXT and all(_is_of_key(one, key) for one in (text, *parts))
         case ast.Call(func=ast.Name(id="len"), args=[text], keywords=[]):
             return _is_of_key(text, key)
-        case (
-            ast.BoolOp()
-            | ast.Compare()
-            | ast.UnaryOp(op=ast.Not())
-            | ast.Tuple()
-            | ast.List()
-            | ast.Subscript()
-            | ast.Slice()
-        ):
+        case ast.BoolOp() | ast.Compare() | ast.UnaryOp() | ast.Tuple() | ast.List() | ast.Subscript() | ast.Slice():
             return all(_is_of_key(one, key) for one in ast.iter_child_nodes(test) if isinstance(one, ast.expr))
     return False

@@ -81,7 +81,8 @@ class _Given(NamedTuple):
 class Screened:
     """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers.
 
-    helpers: the functions it calls, where each was found; methods: the names of those of its own object.
+    helpers: the functions it calls, where each was found; methods: the names of those of its own object; formulas: what
+    attributes are assigned, with the name that the object has there.
     """
 
     def __init__(self) -> None:
@@ -90,6 +91,7 @@ class Screened:
         self.numbers: dict[float, None] = {}
         self.helpers: list[Helper] = []
         self.methods: set[str] = set()
+        self.formulas: list[tuple[ast.expr, str]] = []
 
 
 def screen(made: type, method: FunctionType) -> Screened:
@@ -178,6 +180,8 @@ class _Walk:
         targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
         if node.value is not None:
             self._unpacking(targets, node.value)
+            if isinstance(node, ast.Assign) and self.path(targets[0]) is not None:
+                self.found.formulas.append((node.value, self.me))
         for target in targets:
             self.target(target, read=isinstance(node, ast.AugAssign))
 

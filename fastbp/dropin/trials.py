@@ -20,7 +20,7 @@ import numpy as np
 
 from .arguments import PASS
 from .families import FAMILIES, WINDOW
-from .guesses import Guess, snapshot
+from .guesses import Guess, own_formulas, snapshot
 from .lazy import LAZY
 from .methods import KEPT_PATCHES, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
 from .remembering import digest, keep, recall
@@ -218,7 +218,8 @@ def _propose_forward(
     """What forward seems to do: which expressions its result and its attributes were equal to, every time."""
     own, function = subject.own["forward"], operation.function(on_numpy())
     layer, rng = subject.copy(binding, flag), np.random.default_rng(1)
-    guess = Guess(operation, subject.family)
+    formulas = dict.fromkeys([*subject.family.formulas, *own_formulas(screened.formulas, operation, binding)])
+    guess = Guess(operation, subject.family._replace(formulas=tuple(formulas)))
     for place in range(COUNT):
         if place == HOPELESS and not guess.seen:
             break
