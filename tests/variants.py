@@ -169,6 +169,7 @@ REWRITINGS = [
     ("Affine", (r"np.sum\(dout, axis=0\)", "np.mean(dout, axis=0, keepdims=True)")),
     ("SoftmaxWithLoss", (r"    rows = y.shape\[0\]\n", "    if type(y) != np.ndarray:\n        y = np.array(y)\n    rows = y.shape[0]\n")),
     ("SoftmaxWithLoss", (r"def softmax", "EPSILON = 1e-6\n\n\ndef softmax"), ("1e-7", "EPSILON")),
+    ("BatchNormalization", (r"\(1 - self.momentum\) \* mean", "self.momentum * mean")),  # a mistake, kept as it is
 ]  # fmt: skip
 
 # What is wrong, or something else.
@@ -203,7 +204,7 @@ FAULTS = [
     ("Dropout", (r"return dout \* self.mask", "return dout * ~self.mask")),
     ("BatchNormalization", (r"x.mean\(axis=0\)", "x.mean()")), ("BatchNormalization", (r"np.mean\(self.xc\*\*2, axis=0\)", "np.var(x, axis=0, ddof=1)")),
     ("BatchNormalization", (r"np.sqrt\(variance \+ 10e-7\)", "np.sqrt(variance) + 10e-7")), ("BatchNormalization", (r"self.gamma \* xn", "xn")),
-    ("BatchNormalization", (r"- np.sum\(dxc, axis=0\) / self.batch_size", "")), ("BatchNormalization", (r"\(1 - self.momentum\) \* mean", "self.momentum * mean")),
+    ("BatchNormalization", (r"- np.sum\(dxc, axis=0\) / self.batch_size", "")),
     ("BatchNormalization", (r"self.momentum \* self.running_var \+ \(1 - self.momentum\) \* variance", "np.maximum(self.running_var, variance)")),
     ("BatchNormalization", (r"0.5 \* dstd", "dstd")),
     ("Convolution", (r"\+ self.b", "")), ("Convolution", (r"np.sum\(rows, axis=0\)", "np.mean(rows, axis=0)")),

@@ -180,7 +180,7 @@ def _listing(loop: Loop) -> Listing:
             return None
         if test is None:
             return _Listed(layers, (True,) * len(layers) if has_flag else ())
-        if any(type(one) is not str for one in keys):
+        if any(type(one) not in (str, int) for one in keys):
             return None
         return _tested(layers, test, layers if loop.by_class else keys, has_flag)
 

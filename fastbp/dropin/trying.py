@@ -6,13 +6,13 @@ import threading
 
 
 class _Trying(threading.local):
-    now = False
+    now = 0  # how many trials this is within
 
     def __enter__(self) -> None:
-        self.now = True
+        self.now += 1
 
     def __exit__(self, *error: object) -> None:
-        self.now = False
+        self.now -= 1
 
 
 trying = _Trying()
