@@ -148,6 +148,7 @@ OTHERS = {
     "the images changed": (IM2COL, "    col = np", "    images[0] = 0\n    col = np"),
     "one size alone": (IM2COL, "    col = np", "    if fh == 7:\n        return 0\n    col = np"),
     "by the numbers": (IM2COL, "    col = np", "    if images.max() > 1e9:\n        return 0\n    col = np"),
+    "random numbers": (IM2COL, "    col = np", "    np.random.rand()\n    col = np"),
     "a mean": (COL2IM, "+= cols", "+= 0.5 * cols"),
     "the last one": (COL2IM, "+= cols", "= cols"),
     "a view": (STRIDES, ".reshape(-1, x.shape[1] * h * w).astype(float)", ""),
@@ -161,6 +162,13 @@ def test_what_gives_something_else_is_left(name, tmp_path):
     plain, fast, found, counts = both(source.replace(old, new), tmp_path)
     function = "col2im" if source is COL2IM else "im2col"
     given = (normal(98, 18), (2, 2, 7, 7), 3, 3, 1, 1) if source is COL2IM else (normal(2, 2, 7, 7), 3, 3, 1, 1)
+    np.random.seed(1)
+    getattr(fast, function)(*map(np.copy, given[:1]), *given[1:])
+    after = np.random.get_state()[1:3]
+    np.random.seed(1)
+    getattr(plain, function)(*map(np.copy, given[:1]), *given[1:])
+    assert_same(after[0], np.random.get_state()[1], "the random state")
+    assert after[1] == np.random.get_state()[2]
     for _ in range(2):
         assert_same(
             outcome(getattr(fast, function), *map(np.copy, given[:1]), *given[1:]),

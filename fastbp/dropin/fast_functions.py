@@ -22,7 +22,7 @@ def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: 
         or images is None
         or images.ndim != 4
         or not images.size
-        or not _is_window(filter_h, filter_w, stride, pad)
+        or not is_window(filter_h, filter_w, stride, pad)
     ):
         return PASS
     if images.shape[2] + 2 * pad < filter_h or images.shape[3] + 2 * pad < filter_w:
@@ -31,7 +31,7 @@ def im2col(input_data: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: 
 
 
 def col2im(col: Any, input_shape: Any, filter_h: Any, filter_w: Any, stride: Any = 1, pad: Any = 0) -> Any:
-    if trying.now or not is_array(col) or not col.size or not _is_window(filter_h, filter_w, stride, pad):
+    if trying.now or not is_array(col) or not col.size or not is_window(filter_h, filter_w, stride, pad):
         return PASS
     if type(input_shape) is not tuple or len(input_shape) != 4 or not is_count(*input_shape, at_least=1):
         return PASS
@@ -43,7 +43,7 @@ def col2im(col: Any, input_shape: Any, filter_h: Any, filter_w: Any, stride: Any
     return images if is_tame(images) else PASS  # NumPy may warn where it adds what is not finite
 
 
-def _is_window(filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> bool:
+def is_window(filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> bool:
     return is_count(filter_h, filter_w, stride, at_least=1) and is_count(pad, at_least=0)
 
 

@@ -7,7 +7,6 @@ none of Numba; it decides nothing but what is counted: where it is wrong, kernel
 
 from __future__ import annotations
 
-import warnings
 from types import FunctionType
 from typing import Any
 
@@ -18,7 +17,7 @@ from .families import FAMILIES, Family
 from .methods import Operation
 from .screening import NotPlain, Screened, screen
 from .subjects import FIRST_ROWS, LARGE, attribute_name, copied, first_rows, numbers_of, of_first_rows
-from .trying import trying
+from .trying import undisturbed
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
@@ -52,15 +51,11 @@ def result_of_copy(layer: Any, arguments: tuple[Any, ...], forward: FunctionType
 
     Raises NotMade where the method may do more than set attributes, or has failed, maybe with so few rows alone.
     """
-    state = np.random.get_state()
     try:
-        with trying, warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with undisturbed():
             return forward(_double(layer, screen(type(layer), forward)), *arguments)
     except Exception as error:
         raise NotMade from error
-    finally:
-        np.random.set_state(state)
 
 
 def _double(layer: Any, screened: Screened) -> Any:

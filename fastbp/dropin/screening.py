@@ -8,7 +8,7 @@ the numbers in an array, so that what was tried goes for all numbers.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -107,6 +107,16 @@ def screen_function(function: FunctionType) -> Screened:
     rest = frozenset(function.__code__.co_varnames[1 : function.__code__.co_argcount])
     _Walk(found, object, set()).function(function, is_method=False, given=_Given(rest, rest))
     return found
+
+
+def looked_into(look: Callable[..., Screened], *arguments: Any) -> Screened | NotPlain:
+    """What one of the two finds, or why the code is left: what else somebody's code may be is not ours to foresee either."""
+    try:
+        return look(*arguments)
+    except NotPlain as error:
+        return error
+    except Exception as error:
+        return NotPlain(f"looking into it raised {type(error).__name__}: {error}")
 
 
 class _Walk:

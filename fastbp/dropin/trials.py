@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from .guesses import Guess, own_formulas, snapshot
 from .lazy import LAZY
 from .methods import KEPT_PATCHES, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
 from .remembering import digest, keep, recall
-from .screening import NotPlain, Screened, screen
+from .screening import NotPlain, Screened, looked_into, screen
 from .subjects import (
     COUNT,
     MOST,
@@ -42,7 +41,7 @@ from .subjects import (
     same,
     small,
 )
-from .trying import trying
+from .trying import undisturbed
 from .verification import verified
 
 HOPELESS = 9  # inputs that an operation has agreed for none of
@@ -62,7 +61,7 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
 
     own: its forward and backward, as they were defined.
     """
-    screened, backward = (_screened(type(layer), own[name]) for name in ("forward", "backward"))
+    screened, backward = (looked_into(screen, type(layer), own[name]) for name in ("forward", "backward"))
     if isinstance(screened, NotPlain):
         return _left(f"forward: {screened}")
     both = [one for one in (screened, backward) if isinstance(one, Screened)]
@@ -76,32 +75,11 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     name = digest(made, layer, arguments, (*own.values(), *(one.function for one in helpers.values())))
     verdict: Verdict | None = recall(name)
     if verdict is None:
-        verdict = _undisturbed(
-            made, [Subject(own, layer, arguments, one, sets) for one in FAMILIES], screened, backward
-        )
+        subjects = [Subject(own, layer, arguments, one, sets) for one in FAMILIES]
+        with undisturbed():
+            verdict = _try_families(made, subjects, screened, backward)
         keep(name, verdict)
     return verdict._replace(forms=verdict.forms.only_for(tried))
-
-
-def _screened(made: type, method: FunctionType) -> Screened | NotPlain:
-    """What a method touches, or why it is left: what else somebody's code may be is not ours to foresee either."""
-    try:
-        return screen(made, method)
-    except NotPlain as error:
-        return error
-    except Exception as error:
-        return NotPlain(f"looking into it raised {type(error).__name__}: {error}")
-
-
-def _undisturbed(made: type, subjects: list[Subject], screened: Screened, backward: Screened | NotPlain) -> Verdict:
-    """The verdict, with the global random state as it was before, and without a warning."""
-    state = np.random.get_state()
-    try:
-        with trying, warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return _try_families(made, subjects, screened, backward)
-    finally:
-        np.random.set_state(state)
 
 
 def _left(reason: str) -> Verdict:

@@ -7,7 +7,6 @@ float64 alone, or for windows that leave no rest, or of stride 1, then for these
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -16,11 +15,11 @@ import numpy as np
 
 from .. import reference
 from .arguments import FLOAT, PASS, is_count
-from .fast_functions import FUNCTIONS
+from .fast_functions import FUNCTIONS, is_window
 from .patching import Found
-from .screening import NotPlain, screen_function
+from .screening import NotPlain, looked_into, screen_function
 from .subjects import copied, same
-from .trying import trying
+from .trying import trying, undisturbed
 
 COUNT = 24  # inputs
 DTYPES = {"im2col": (FLOAT, np.dtype(np.float32)), "col2im": (FLOAT,)}
@@ -75,12 +74,7 @@ class TriedFunction:
     def _takes(self, array: Any, images: Any, *window: Any) -> bool:
         """images: or their shape."""
         fits = (self._fitting or {}).get(array.dtype)
-        if (
-            fits is None
-            or len(window) < 4
-            or not is_count(*window[:3], at_least=1)
-            or not is_count(window[3], at_least=0)
-        ):
+        if fits is None or len(window) != 4 or not is_window(*window):
             return False
         shape = getattr(images, "shape", images)
         return type(shape) is tuple and len(shape) == 4 and is_count(*shape, at_least=0) and fits(shape, window)
@@ -91,14 +85,11 @@ class TriedFunction:
         if (code.co_argcount, code.co_kwonlyargcount) != (PARAMETERS[self._name], 0):
             found.reason = "it takes other arguments than the book's"
             return {}
-        try:
-            self._helpers = screen_function(self._own).helpers
-        except NotPlain as error:
-            found.reason = str(error)
+        screened = looked_into(screen_function, self._own)
+        if isinstance(screened, NotPlain):
+            found.reason = str(screened)
             return {}
-        except Exception as error:  # what else somebody's code may be is not ours to foresee
-            found.reason = f"looking into it raised {type(error).__name__}: {error}"
-            return {}
+        self._helpers = screened.helpers
         fitting = {one: fits for one in DTYPES[self._name] for fits in self._fits(one)}
         if fitting:
             windows = FITTING[fitting.get(FLOAT, _any)]
@@ -108,8 +99,7 @@ class TriedFunction:
 
     def _fits(self, dtype: np.dtype[Any]) -> list[Fits]:
         """The first of FITTING for which the function gives what the book's does, of inputs of a dtype; else none."""
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with undisturbed():
             return next(([fits] for fits in FITTING if _agrees(self._name, self._own, dtype, fits)), [])
 
 
@@ -117,10 +107,12 @@ def _agrees(name: str, own: FunctionType, dtype: np.dtype[Any], fits: Fits) -> b
     rng = np.random.default_rng(5)
     for place in range(COUNT):
         arguments, expected = _drawn(rng, place, name, dtype, fits)
-        given = tuple(map(copied, arguments))
+        given, before = tuple(map(copied, arguments)), np.random.get_state(legacy=True)[1:3]  # type: ignore[index]
         try:
             result = own(*given)
         except Exception:
+            return False
+        if not same(np.random.get_state(legacy=True)[1:3], before):  # type: ignore[index]
             return False
         if type(result) is not np.ndarray or np.may_share_memory(result, given[0]):
             return False
