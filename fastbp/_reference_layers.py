@@ -79,6 +79,23 @@ def tanh_backward(dout, out):
     return dout * (1 - out * out)
 
 
+def lstm_forward(of_x, of_h, c):
+    """of_x, of_h (N, 4 H): their sum is z; c (N, H) -> h_next, c_next, f, g, i, o, each (N, H)."""
+    z_f, z_g, z_i, z_o = np.split(of_x + of_h, 4, axis=1)
+    f, g, i, o = sigmoid_forward(z_f), np.tanh(z_g), sigmoid_forward(z_i), sigmoid_forward(z_o)
+    c_next = f * c + g * i
+    return o * np.tanh(c_next), c_next, f, g, i, o
+
+
+def lstm_backward(dh, dc, c, kept):
+    """dh, dc, c (N, H): gradients of h_next and c_next; kept: c_next, f, g, i, o -> dz (N, 4 H), dc (N, H), that of c."""
+    c_next, f, g, i, o = kept
+    squashed = np.tanh(c_next)
+    ds = dc + dh * o * (1 - squashed**2)
+    dz = ds * c * f * (1 - f), ds * i * (1 - g**2), ds * g * i * (1 - i), dh * squashed * o * (1 - o)
+    return np.hstack(dz), ds * f
+
+
 def leaky_relu_forward(x, slope):
     """x (any shape), slope -> out, mask, like x: out is slope * x where x <= 0, mask is True there. NaN passes."""
     mask = x <= 0

@@ -165,6 +165,12 @@ def _tanh(dtype: str) -> None:
     layer.backward(layer.forward(np.ones(2, dtype)))
 
 
+def _lstm(dtype: str) -> None:
+    kernels, of_gates, c = get_backend("numba")[1], np.ones((2, 8), dtype), np.ones((2, 2), dtype)
+    _, *kept = kernels.lstm_forward(of_gates, of_gates, c)
+    kernels.lstm_backward(c, c, c, tuple(kept))
+
+
 def _leaky_relu(dtype: str) -> None:
     layer = LeakyRelu(backend="numba")
     layer.backward(layer.forward(np.ones(2, dtype)))
@@ -212,6 +218,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
     "Tanh": _tanh,
+    "LSTM": _lstm,
     "LeakyRelu": _leaky_relu,
     "other activations": _activations,
     "losses of targets": _sigmoid_with_loss,

@@ -46,6 +46,7 @@ from .layers.dropout import dropout_backward, dropout_forward, seeded_dropout_fo
 from .layers.elementwise import run_program
 from .layers.im2col import col2im, im2col
 from .layers.leaky_relu import leaky_relu_backward, leaky_relu_forward
+from .layers.lstm import lstm_backward, lstm_forward
 from .layers.normalized_stack import normalized_stack
 from .layers.pooling import average_pooling_backward, average_pooling_forward, pooling_backward, pooling_forward
 from .layers.random_draws import random_doubles
@@ -81,6 +82,8 @@ __all__ = [
     "largest_magnitude",
     "leaky_relu_backward",
     "leaky_relu_forward",
+    "lstm_backward",
+    "lstm_forward",
     "normalized_stack",
     "optimizer_update",
     "pooling_backward",

@@ -273,7 +273,7 @@ FAULTS = [
     Fault("fastbp/dropin/trying.py", "        np.random.set_state(state)\n", "        pass\n", "dropin_prospects -k before"),
     Fault("fastbp/dropin/prospects.py", "None if is_large else copied(value)", "value", "dropin_prospects -k before"),
     Fault("fastbp/dropin/idling.py", "2 * self._wakes_at", "1 + self._wakes_at", "dropin_small_calls -k seldom"),
-    Fault("fastbp/dropin/operations.py", "dx = dx[:, :, pad:-pad, pad:-pad] if is_framed else dx", "dx = dx[:, :, :-2 * pad, :-2 * pad] if is_framed else dx", "dropin_images -k frame"),
+    Fault("fastbp/dropin/image_operations.py", "dx = dx[:, :, pad:-pad, pad:-pad] if is_framed else dx", "dx = dx[:, :, :-2 * pad, :-2 * pad] if is_framed else dx", "dropin_images -k frame"),
     Fault("fastbp/dropin/arguments.py", "x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])", "x.transpose(0, 3, 2, 1)).reshape(-1, x.shape[1])", "dropin_images -k channel"),
     Fault("fastbp/dropin/statements.py", "if any(_is_part(place, node)", "if False and any(_is_part(place, node)", "dropin_fusing"),
     Fault("fastbp/dropin/programs.py", "if last[one] == place and one >= inputs]", "if one >= inputs]", "dropin_fusing -k bits"),

@@ -18,13 +18,14 @@ from importlib.machinery import SourceFileLoader
 from types import FunctionType
 from typing import Any
 
-from . import calls, operations
+from . import calls
 from .dropped_gradient import dropping_first_gradient, layers_of_dropped
 from .expressions import with_kernels
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import UPDATES
 from .fusing import with_programs
 from .idling import Idling
+from .kernel_calls import kernels
 from .patching import (
     LAYER,
     NOT_TRIED,
@@ -90,7 +91,7 @@ def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Fo
         _state.only_known = only_known
         _state.depth += 1
         _state.wrap = wrap
-        vars(operations.kernels).clear()
+        vars(kernels).clear()
         builtins.__build_class__ = _make_class  # type: ignore[assignment]
         SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign, assignment]
     return _state.found

@@ -57,6 +57,12 @@ def _convolution(dtype: str) -> None:
     kernels.convolution_backward(images, images, np.ones((2, 2, 1, 1), dtype), 1, 0, False)
 
 
+def _lstm(dtype: str) -> None:
+    kernels, (c, h) = get_backend("numba")[1], np.ones((2, _ROWS, 128), dtype)
+    dz, _ = kernels.lstm_backward(h, h, c, (c, h, h, h, h))
+    kernels.affine_backward(dz, h, np.ones((128, 512), dtype))
+
+
 class _Work(NamedTuple):
     """What a helper does, and the kernels that it leaves in the cache."""
 
@@ -70,6 +76,7 @@ WORK = {
     "convolution": _Work(
         _convolution, ("affine._backward", "pooling._backward", "convolution._multiply_patches_transposed")
     ),
+    "lstm": _Work(_lstm, ("affine._backward", "lstm._backward")),
 }
 
 

@@ -24,6 +24,7 @@ Method = Callable[..., Any]
 # kernels for the rest of a network, whole scripts took longer.
 SCALE = float(os.environ.get("FASTBP_LEAST_WORK", "1"))
 LEAST_PRODUCT, LEAST_ELEMENTWISE, LEAST_NORMALIZATION = 262_144 * SCALE, 1_500 * SCALE, 2_500 * SCALE
+LEAST_CELL = 500_000 * SCALE  # multiplications
 LEAST_DROPOUT, LEAST_SOFTMAX = 3_000 * SCALE, 400 * SCALE
 
 # Kernels do not warn of overflow, division by zero or invalid operations. So where NumPy might, the user's own method runs.
@@ -84,6 +85,11 @@ _NOT_COMPUTED = np.array(np.nan)
 def no_gradient(shape: tuple[int, ...]) -> Any:
     """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
     return np.broadcast_to(_NOT_COMPUTED, shape)
+
+
+def without_bias(results: Any) -> Any:
+    """dx and dW, of a layer that has no bias."""
+    return results[:2] if isinstance(results, tuple) else results
 
 
 def is_computed(result: Any) -> bool:

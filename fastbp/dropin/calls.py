@@ -199,7 +199,9 @@ class _Signature:
         self.parameters, self.arguments = ", ".join(shown), ", ".join(names)
         self.positional = "".join(f"{name}, " for name in names)
         given = names[1] if len(names) > 1 else names[0] if names else "None"
-        self.given_may_be_large = f"type({given}) is not ndarray or {given}.size >= counted"
+        needed = [one.name for one in parameters[2:] if one.default is one.empty]
+        sizes = [f"{given}.size", *(f"getattr({name}, 'size', 0)" for name in needed)]
+        self.given_may_be_large = f"type({given}) is not ndarray or {' + '.join(sizes)} >= counted"
         self.given_is_huge = f"type({given}) is ndarray and {given}.size >= large"
 
 

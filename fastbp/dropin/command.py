@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import expressions, operations
+from . import expressions
 from .acceleration import start_accelerating
 from .ahead import ahead
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain, script_is_over
+from .kernel_calls import kernels
 from .known_versions import COMPAT
 from .memory import keep_freed_memory
 from .patching import Found
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     counter = Counter() if options.verbose or options.json else None
     found = start_accelerating(counter or plain, options.only_known)
-    operations.kernels.announces = ahead.is_wanted = True
+    kernels.announces = ahead.is_wanted = True
     keep_freed_memory()
     start = time.perf_counter()
     try:

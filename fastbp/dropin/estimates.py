@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, SCALE
+from .arguments import LEAST_CELL, LEAST_ELEMENTWISE, LEAST_PRODUCT, SCALE
 
 # Numbers in the array that is given. Measured and rejected: 6,000; evaluations of 1,000 rows of 16, after each ten steps of
 # 100, kept all calls of a tiny network looked at, and brought kernels to begin that saved nothing: 1.15 of Python's time.
@@ -18,6 +18,7 @@ CALL, NUMBER, PRODUCT = 5e-6, 2e-9, 6e-11
 PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backward": 4e-9}
 # Of a product of numbers that are not mostly zeros, of the dtype of the weights, a tenth counts: OpenBLAS is about as fast.
 DENSE, SAMPLES, LARGEST_DENSITY = 0.1, 512, 0.3
+CELL = 0.3  # likewise, of a step of a recurrent layer, with its gates: kernels take half of NumPy's time
 LEAST_EXPECTED = 1_000_000  # numbers that are given; a call of fewer is looked at when it is over
 # Of each number that a product must convert to the dtype of the weights: 376 MB, for 60,000 images, that are new memory.
 CONVERTED = 4e-9
@@ -29,6 +30,9 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
     0 for a call with so few numbers that it is left to NumPy.
     """
     given = arguments[1] if len(arguments) > 1 else arguments[0] if arguments else None
+    are_arrays = len(arguments) > 2 and all(isinstance(one, np.ndarray) for one in arguments[1:3])
+    if are_arrays and (matrices := matrices_of_cell(arguments[0])):
+        return _cell(name, given, matrices)
     numbers = _size(result) + _size(given)
     if numbers < LEAST_ELEMENTWISE:
         return 0.0
@@ -39,6 +43,13 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
     if rows * weights.size < LEAST_PRODUCT:
         return 0.0
     return CALL + NUMBER * numbers + _product(name, given, weights, rows)
+
+
+def _cell(name: str, given: Any, matrices: list[Any]) -> float:
+    """A step of a recurrent layer, which has a product with each of the matrices."""
+    products = given.shape[0] * sum(one.size for one in matrices) if given.ndim else 0
+    seconds = CELL * PRODUCT * products * (2 if name == "backward" else 1)
+    return CALL + seconds if products >= LEAST_CELL else 0.0
 
 
 def expected_seconds(layer: Any, x: Any) -> float:
@@ -98,6 +109,15 @@ def _weights(layer: Any) -> Any:
         parameters = getattr(layer, "params", None)
         weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume
     return weights if isinstance(weights, np.ndarray) and weights.ndim in (2, 4) and weights.size else None
+
+
+def matrices_of_cell(layer: Any) -> list[Any]:
+    """The two matrices of a recurrent layer, for x and for what it has given before; none if it is something else."""
+    parameters = getattr(layer, "params", None) or [getattr(layer, name, None) for name in ("Wx", "Wh")]
+    if type(parameters) is not list:
+        return []
+    matrices = [one for one in parameters if isinstance(one, np.ndarray) and one.ndim == 2 and one.size]
+    return matrices if len(matrices) == 2 and matrices[0].shape[1] == matrices[1].shape[1] else []
 
 
 def _size(value: Any) -> int:

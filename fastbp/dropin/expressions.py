@@ -25,7 +25,7 @@ from . import calls
 from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, are_mixed, is_array
 from .estimates import seconds_of_product
 from .idling import Idling
-from .operations import is_silent, is_tame, kernels
+from .kernel_calls import is_silent, is_tame, kernels
 from .recognition import function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops

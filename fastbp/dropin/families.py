@@ -15,6 +15,7 @@ from .methods import Operation
 from .restrictions import NONE, OF_CONVOLUTION, OF_NORMALIZATION, OF_POOLING, Restriction
 
 Values = dict[str, Any]
+Shape = tuple[int, ...]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
 WINDOW = ("pool_h", "pool_w", "stride", "pad")  # the settings of a window, in the order in which operations take them
 SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
@@ -22,10 +23,30 @@ BATCHES = (2, 1, 3, 70, 5)
 NAMES = {
     "gamma": ("gam", "scale", "weight"), "beta": ("bet", "shift", "bias"), "running_mean": ("mean", "mu", "avg"),
     "running_var": ("var", "sig", "std"), "momentum": ("mom", "decay", "rho"), "W": ("w", "kernel", "filter"), "b": ("b",),
+    "Wx": ("wx", "params[0]"), "Wh": ("wh", "params[1]"),
 }  # fmt: skip
+MATRICES = ("W", "Wx", "Wh")
 MOST_CHOICES, MOST_BINDINGS = 4096, 24
 ALL = 64  # dimensions, as many as an array may have
 WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
+
+
+def small(shape: Shape) -> Shape:
+    """A smaller shape: long sides are 8 to 14, those that were equal still are."""
+    return tuple(side if side <= 16 else 8 + 2 * (side % 4) for side in shape)
+
+
+def _small_shapes(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    return {role: small(shape) for role, shape in shapes.items()}
+
+
+def _small_cells(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    """Of weights Wx (D, 4 H), Wh (H, 4 H) and b (4 H,)."""
+    (inputs, _), (units, columns) = shapes["Wx"], shapes["Wh"]
+    if columns != 4 * units:
+        return _small_shapes(shapes)
+    inputs, units = small((inputs, units))
+    return {"Wx": (inputs, 4 * units), "Wh": (units, 4 * units), "b": (4 * units,)}
 
 
 class Family(NamedTuple):
@@ -38,7 +59,8 @@ class Family(NamedTuple):
     measured: what must be of a dtype and of dimensions that were tried. restrictions: under which it is tried, one after
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
     keeps: how many of the first argument's dimensions the result has, from the first on. alone: a condition under which
-    forward is taken where backward is left.
+    forward is taken where backward is left. gradients: the arrays that backward takes, those of forward's results.
+    smaller: the shapes of fewer weights, of those that a real layer's have.
     """
 
     name: str
@@ -58,6 +80,8 @@ class Family(NamedTuple):
     has_rivals: bool = False
     keeps: int = 0
     alone: str = ""
+    gradients: tuple[str, ...] = ("dout",)
+    smaller: Callable[[dict[str, Shape]], dict[str, Shape]] = _small_shapes
 
     def forward(self, numbers: Iterable[float]) -> list[Operation]:
         return self.operations([number for number in numbers if 0 < number < 0.1])
@@ -73,7 +97,8 @@ class Family(NamedTuple):
     def may_give(self, result: Any, arguments: tuple[Any, ...]) -> bool:
         """Whether a result may be its, by its shape."""
         first = next(one for one in arguments if isinstance(one, np.ndarray))
-        return not self.keeps or np.shape(result)[: self.keeps] == first.shape[: self.keeps]
+        results = result if isinstance(result, tuple) and len(result) == len(self.gradients) else (result,)
+        return not self.keeps or all(np.shape(one)[: self.keeps] == first.shape[: self.keeps] for one in results)
 
     def bindings(self, operation: Operation, layer: Any, reads: list[str]) -> Iterator[dict[str, str]]:
         """Every way in which attributes may be what the operation takes; the one of its own names alone, if it is there."""
@@ -100,11 +125,16 @@ class Family(NamedTuple):
             found["rows_shape"] = known["rows"].shape
         return {**found, "window": tuple(known[one] for one in WINDOW if one in known)}
 
-    def draw_dout(self, rng: Any, place: int, out: Any) -> Any:
-        """A gradient of forward's result; for a loss, what it is multiplied with."""
+    def draw_gradients(self, rng: Any, place: int, out: Any) -> Values:
+        """Gradients of forward's results; for a loss, what it is multiplied with."""
         if np.ndim(out) == 0:
-            return (1, 1.0, 2.5)[place % 3]  # each of them with each of seven kinds of labels
-        return _input(rng, out.shape, place + place // len(SCALES), out.dtype)
+            return {"dout": (1, 1.0, 2.5)[place % 3]}  # each of them with each of seven kinds of labels
+        outs = out if isinstance(out, tuple) else (out,)
+        drawn = {
+            name: _input(rng, one.shape, place + place // len(SCALES), one.dtype)
+            for name, one in zip(self.gradients, outs, strict=True)
+        }
+        return {**drawn, "dc": 0} if "dc" in drawn and place % 4 == 1 else drawn  # of the last step nothing comes after
 
 
 def _strangeness(role: str, path: str) -> int:
@@ -141,13 +171,14 @@ def _views(role: str, value: Any) -> Iterator[str]:
     elif value is None:
         yield from [""] if role in ("running_mean", "running_var") else []
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        if role == "W" and value.ndim in (2, 4):
-            yield ""
+        if role in MATRICES:
+            if value.ndim == 2 or (value.ndim == 4 and role == "W"):
+                yield ""
             if value.ndim == 2:
                 yield ".T"
-        elif role != "W" and value.ndim == 1:
+        elif value.ndim == 1:
             yield ""
-        elif role != "W" and value.ndim in (2, 4) and value.size == max(value.shape):
+        elif value.ndim in (2, 4) and value.size == max(value.shape):
             yield ".reshape(-1)"
 
 
@@ -275,6 +306,29 @@ def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, .
     return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": pad}
 
 
+_OF_CELLS = (  # dtypes of weights, x, h and c
+    (np.float32, np.float32, np.float32, np.float32), (np.float64, np.float64, np.float64, np.float64),
+    (np.float64, np.float32, np.float32, np.float32), (np.float64, np.float32, np.float64, np.float64),
+    (np.float64, np.float64, np.float32, np.float32),
+)  # fmt: skip
+
+
+def _draw_cell(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    (of_weights, *of_inputs), time = _of_kinds(place, _OF_CELLS)
+    (inputs, columns), units, count = current["Wx"].shape, len(current["Wh"]), BATCHES[time % 5]
+    shapes = {"Wx": (inputs, columns), "Wh": (units, columns), "b": (columns,)}
+    drawn = {role: _numbers(rng, shape, (0.3, 0.1)[time % 2], of_weights) for role, shape in shapes.items()}
+    sizes = {"x": inputs, "h": units, "c": units}
+    scale = (1.0, 3.0, 1e-3)[time % 3]
+    return {
+        **drawn,
+        **{
+            role: _numbers(rng, (count, size), scale, dtype)
+            for (role, size), dtype in zip(sizes.items(), of_inputs, strict=True)
+        },
+    }
+
+
 def _softmaxes(numbers: list[float]) -> list[Operation]:
     found = [methods.SOFTMAX]
     for epsilon in (0.0, *numbers):
@@ -342,5 +396,10 @@ FAMILIES = (
     Family(
         "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, _draw_pooling,
         formulas=tuple(LAZY), ndims=(4,), restrictions=OF_POOLING, keeps=2,
+    ),
+    Family(
+        "LSTM", ("lstm",), ("x", "h", "c"), lambda _: [methods.LSTM], _always(methods.LSTM_BACKWARD), _draw_cell,
+        ("x", "h", "c", "Wx"), ndims=(2,), measured_backward=("dh", "x", "h", "c", "Wx"), keeps=1,
+        gradients=("dh", "dc"), smaller=_small_cells,
     ),
 )  # fmt: skip

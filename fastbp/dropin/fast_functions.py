@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from .arguments import FLOAT, PASS, Method, as_float, is_array, is_count
-from .operations import is_tame, kernels
+from .kernel_calls import is_tame, kernels
 from .trying import trying
 
 

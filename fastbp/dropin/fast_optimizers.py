@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import FLOAT, PASS, SCALE, TAME, Method, is_array
-from .operations import kernels
+from .kernel_calls import kernels
 
 EPSILON = 1e-7  # the book's
 # Of all parameters; below, NumPy takes less time. Of SGD, NumPy makes two passes of one array as fast as a call.

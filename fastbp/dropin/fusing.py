@@ -19,7 +19,7 @@ from ..backends import new_tuning
 from . import calls
 from .arguments import FLOAT, PASS, SCALE
 from .idling import Idling, NeverIdling
-from .operations import kernels
+from .kernel_calls import kernels
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
 from .recompiling import LOOKING, is_installed, recompiled

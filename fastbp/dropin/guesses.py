@@ -47,8 +47,7 @@ class Guess:
     def see(self, kind: Any, result: Any, before: Values, after: Values, values: Values, theirs: Values) -> None:
         if kind in self.differ:
             return
-        known = self.results or _given_by(self.operation, _expressions(values, self.family))
-        results = _matching(known, result, values, theirs, self.family)
+        results = _given_by(self.operation, _matching(self.results or None, result, values, theirs, self.family))
         if not results and result is not None:  # most operations differ here
             self.differ[kind] = Differs(f"gives other numbers{_by_how_much(result, values)}", 1)
             return

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import operations
+from . import image_operations, operations, recurrent_operations
 from .arguments import Method, Rows
 from .known_versions import CHANNELS, NO_EPSILON
 from .lazy import LAZY, PATCHES
 
+OPERATIONS = operations, image_operations, recurrent_operations
 NEEDS_DX = "self is not dropped.layer"
 TRAIN = "train"  # a parameter that is a flag, whatever the script calls it
 KEPT_PATCHES = f"vars(self).get({LAZY[PATCHES][1]!r})"
@@ -27,7 +29,7 @@ NAMES = {"np": np, "by_channel": Rows(True).of, "as_images": Rows(True).back}
 
 
 class Operation(NamedTuple):
-    """A function of `operations` by its name, what it takes, and what it gives; `settings` if the name makes it.
+    """A function of OPERATIONS by its name, what it takes, and what it gives; `settings` if the name makes it.
 
     work: an expression of its inputs; where it is below the number of that name in `arguments`, `least`, NumPy takes less
     time.
@@ -40,8 +42,8 @@ class Operation(NamedTuple):
     work: str = ""
     least: str = ""
 
-    def function(self, module: Any = operations) -> Method:
-        named: Method = getattr(module, self.name)
+    def function(self, modules: tuple[ModuleType, ...] = OPERATIONS) -> Method:
+        named: Method = next(getattr(one, self.name) for one in modules if hasattr(one, self.name))
         return named(*self.settings) if self.settings else named
 
 
@@ -166,6 +168,14 @@ CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
 )
 POOLING = Operation("pooling", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"), (None, False))
 POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "shape", "arg_max", "window"), ("dx",), (False, False))
+_CELL = ("h_next", "c_next", "f", "g", "i", "o")
+LSTM = Operation(
+    "lstm_forward", ("x", "h", "c", "Wx", "Wh", "b"), _CELL, (), "len(x) * (Wx.size + Wh.size)", "LEAST_CELL"
+)
+LSTM_BACKWARD = Operation(
+    "lstm_backward", ("dh", "dc", "x", "h", "c", *_CELL[1:], "Wx", "Wh"),
+    ("dx", "dh_prev", "dc_prev", "dWx", "dWh", "db"), (), LSTM.work, LSTM.least,
+)  # fmt: skip
 FRAMES = (None, 0.0, -np.inf)  # what poolings put around images; None: nothing, whatever `pad` is
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .ahead import ahead
 from .arguments import FLOAT, INPUTS, LARGEST_EXPONENT, PASS, TAME, WASTED, fits, is_array, no_gradient
-from .operations import kernels
+from .kernel_calls import kernels
 from .stacks import Dropped, Stack, is_matrix, is_worth_it
 
 BY_RUNNING = object()  # in the place of a momentum: a prediction normalises by running means and variances

@@ -13,6 +13,7 @@ import numpy as np
 from . import calls
 from .ahead import ahead
 from .arguments import FLOAT
+from .estimates import matrices_of_cell
 from .fast_functions import FUNCTIONS
 from .fast_optimizers import Rule, updating
 from .idling import Idling
@@ -159,6 +160,8 @@ class _Patched:
     def _choose(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         if arguments and getattr(arguments[0], "ndim", 0) == 4:  # images: there are convolutions before or after it
             ahead.compile_meanwhile("convolution", FLOAT)
+        if len(arguments) > 2 and (matrices := matrices_of_cell(layer)):
+            ahead.compile_meanwhile("lstm", matrices[0].dtype)
         forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
         if not forms.forward and (self.only_known or not_to_be_tried(self.made)):
             self.found.accelerated, self.found.reason = False, reason

@@ -88,7 +88,9 @@ def _is_like(
     if not isinstance(results, tuple) or result is None:
         return isinstance(results, tuple) or results is WASTED
     of_all_rows = family.has_flag  # random, or of the statistics of all rows: its shape can be alike, no more
-    return any(_are_alike(one, result, of_all_rows) for one in results if isinstance(one, np.ndarray | np.generic))
+    found = [one for one in results if isinstance(one, np.ndarray | np.generic)]
+    wanted = result if isinstance(result, tuple) else (result,)
+    return all(any(_are_alike(one, part, of_all_rows) for one in found) for part in wanted)
 
 
 def _are_alike(some: Any, all_: Any, in_shape_alone: bool) -> bool:

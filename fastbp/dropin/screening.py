@@ -26,7 +26,8 @@ NUMPY = frozenset(
     maximum mean min minimum moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like
     outer pad pi power prod ravel reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std
     subtract sum swapaxes take tanh tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros
-    zeros_like lib stride_tricks as_strided sliding_window_view at ndarray intp float_ float int cosh
+    zeros_like lib stride_tricks as_strided sliding_window_view at ndarray intp float_ float int cosh split hsplit
+    array_split
     """.split()  # noqa: SIM905
 )
 RANDOM = {f"random.{name}" for name in ("rand", "random", "random_sample", "uniform", "binomial", "randn", "normal")}

@@ -31,7 +31,7 @@ from .arguments import (
     no_gradient,
 )
 from .global_random import saved_state, uniform
-from .operations import kernels
+from .kernel_calls import kernels
 
 MOST_LAYERS = 16  # affine ones
 MOST_KERNELS = 16  # of networks of other sizes, that are kept

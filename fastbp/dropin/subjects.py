@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .. import reference
-from . import operations
-from .families import Family
+from . import kernel_calls
+from .families import Family, Shape
 from .lazy import OURS
-from .methods import NAMES, Operation
+from .methods import NAMES, OPERATIONS, Operation
 from .restrictions import NONE
 from .screening import Screened
 
@@ -56,6 +56,13 @@ class Subject:
         values = (evaluate(path, {"self": self.layer}) for path in binding.values())
         return [value for value in values if isinstance(value, np.ndarray)]
 
+    def small_shapes(self, binding: dict[str, str]) -> dict[Shape, Shape]:
+        """Those of the arrays that the operation takes from attributes, and those that copies with fewer weights have."""
+        parts = {role: evaluate(attribute_of(path), {"self": self.layer}) for role, path in binding.items()}
+        shapes = {role: value.shape for role, value in parts.items() if isinstance(value, np.ndarray)}
+        smaller = self.family.smaller(shapes)
+        return {shape: smaller[role] for role, shape in shapes.items()}
+
     def find_flag(self, reads: Iterable[str]) -> None:
         """The attribute that says whether the network trains, if no parameter does: one that nothing here sets."""
         names = [path.removeprefix("self.") for path in reads]
@@ -80,8 +87,7 @@ class Subject:
         """With what the method sets, but nothing large of it other than arrays of the weights' shapes, which may be written
         into."""
         double = object.__new__(type(self.layer))
-        parts = (evaluate(attribute_of(path), {"self": self.layer}) for path in binding.values())
-        shapes = {value.shape for value in parts if isinstance(value, np.ndarray)}
+        shapes = self.small_shapes(binding)
         for name, value in vars(self.layer).items():
             is_large = isinstance(value, np.ndarray) and value.size > LARGE and value.shape not in shapes
             if not name.startswith(OURS):
@@ -118,13 +124,13 @@ class Subject:
     def _beside_arrays(self) -> list[inspect.Parameter]:
         return self.parameters["forward"][len(self.family.arguments) :]
 
-    def douts(self, dout: Any) -> list[Any]:
+    def gradients(self, drawn: Values) -> list[Any]:
         """backward's arguments: none for 1, where dout has a default."""
-        parameters = self.parameters["backward"]
+        parameters, given = self.parameters["backward"], list(drawn.values())
         if not parameters:
             return []
         has_default = parameters[0].default is not parameters[0].empty
-        return [] if has_default and type(dout) is int else [dout]
+        return [] if has_default and len(given) == 1 and type(given[0]) is int else given
 
     def flags(self) -> tuple[bool | None, ...]:
         """The values of a parameter beside the arrays; (None,) where there is none. Raises Differs if it is no flag."""
@@ -197,15 +203,10 @@ def is_constant(value: Any) -> bool:
     return type(value) in (int, bool, str) or (type(value) is float and math.isfinite(value))
 
 
-def small(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A smaller shape: long sides are 8 to 14, those that were equal still are."""
-    return tuple(side if side <= 16 else 8 + 2 * (side % 4) for side in shape)
-
-
-def shrunk(value: Any, shapes: set[tuple[int, ...]]) -> Any:
+def shrunk(value: Any, shapes: dict[Shape, Shape]) -> Any:
     """A copy's attribute, with arrays of these shapes made smaller."""
     if isinstance(value, np.ndarray) and value.shape in shapes:
-        return np.resize(value, small(value.shape))
+        return np.resize(value, shapes[value.shape])
     if type(value) in (list, tuple):
         return type(value)(shrunk(one, shapes) for one in value)
     return {key: shrunk(one, shapes) for key, one in value.items()} if type(value) is dict else value
@@ -220,15 +221,24 @@ def copied(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def on_numpy() -> ModuleType:
+def on_numpy() -> tuple[ModuleType, ...]:
     """The operations once more, on the NumPy backend: nothing is compiled for a trial."""
-    spec = importlib.util.find_spec(operations.__name__)
+    calls = _once_more(kernel_calls, {})
+    vars(calls)["kernels"] = reference
+    return tuple(_once_more(one, vars(calls)) for one in OPERATIONS)
+
+
+def _once_more(module: ModuleType, replaced: Values) -> ModuleType:
+    """A module that is executed a second time, with other things in the place of those that it imports of kernel_calls."""
+    spec = importlib.util.find_spec(module.__name__)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module)["kernels"] = reference
-    return module
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+    for name, value in vars(kernel_calls).items():
+        if name in replaced and vars(double).get(name) is value:
+            vars(double)[name] = replaced[name]
+    return double
 
 
 def attribute_of(path: str) -> str:

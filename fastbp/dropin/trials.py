@@ -33,13 +33,13 @@ from .subjects import (
     attribute_name,
     attribute_of,
     call,
+    copied,
     evaluate,
     not_plain,
     numbers_of,
     of_first_rows,
     on_numpy,
     same,
-    small,
 )
 from .trying import undisturbed
 from .verification import verified
@@ -124,7 +124,9 @@ def _try_family(subject: Subject, forward: Screened, backward: Screened | NotPla
             if of_first_rows(family, operation, binding, subject.layer, subject.arguments) is PASS:
                 continue  # where it raises, a trial will say what is wrong
             weights = subject.weights(binding)
-            sizes = [True] if all(one.shape == small(one.shape) for one in weights) else [True, False]
+            sizes = (
+                [True] if all(shape == less for shape, less in subject.small_shapes(binding).items()) else [True, False]
+            )
             if sum(one.size for one in weights) > MOST:
                 sizes = [True]  # its weights fewer: that some layers do not take
             before = len(left)
@@ -234,7 +236,8 @@ def _try_backward(subject: Subject, trial: _Trial, screened: Screened, forms: tu
     difference = Differs("no kernel takes what it takes")
     flag = trial.flags[0]
     for operation in subject.family.backward(trial.operation):
-        if "dout" in operation.inputs and not subject.parameters["backward"]:
+        takes = [name for name in subject.family.gradients if name in operation.inputs]
+        if len(subject.parameters["backward"]) < len(takes):
             continue
         try:
             for proposed in _propose_backward(subject, trial, operation, screened, forms):
@@ -271,23 +274,24 @@ def _propose_backward(
             out = known.get("out", known.get("loss"))
         known.update(subject.family.more(known))
         kind, read_until_now = kind_of(*drawn.values(), out), {role: list(found) for role, found in reads.items()}
+        outs = out if isinstance(out, tuple) else (out,)
+        here = {"self": layer, **dict(zip(subject.family.gradients, outs, strict=False))}
         try:
-            _find_reads(reads, operation, known, {"self": layer, "dout": out}, screened, trial)
+            _find_reads(reads, operation, known, here, screened, trial)
         except Differs as error:  # of images, say, which it does not take
             reads = read_until_now
             guess.differ.setdefault(kind, error)
             continue
         before = snapshot({"self": layer}, screened.sets)
-        dout = subject.family.draw_dout(rng, place, out)
-        mine = dout.copy() if isinstance(dout, np.ndarray) else dout
-        result = call(backward, layer, *subject.douts(mine))
+        gradients = subject.family.draw_gradients(rng, place, out)
+        mine = copied(gradients)
+        result = call(backward, layer, *subject.gradients(mine))
         if isinstance(result, Exception):
             continue
-        known = {**known, "dout": dout.copy() if isinstance(dout, np.ndarray) else dout}
-        values = _backward_values(operation, function, known)
+        values = _backward_values(operation, function, known, copied(gradients))
         if values is None:
             continue
-        theirs = {"dout": mine} if isinstance(dout, np.ndarray) else {}
+        theirs = {name: one for name, one in mine.items() if isinstance(one, np.ndarray)}
         guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
     guess.must_agree("backward")
     constant = subject.constant(_unexplained(screened, reads, guess.sets, forms, trial), "backward")
@@ -300,13 +304,14 @@ def _propose_backward(
         yield form.only_where(subject.restriction.backward, *constant)
 
 
-def _backward_values(operation: Operation, function: Any, known: Values) -> Values | None:
+def _backward_values(operation: Operation, function: Any, known: Values, gradients: Values) -> Values | None:
+    known = {**known, **gradients}
     if any(role not in known for role in operation.inputs if role != "needs_dx"):
         return None
     results = function(*(True if role == "needs_dx" else known[role] for role in operation.inputs))
     if not isinstance(results, tuple):
         return None
-    return {"dout": known["dout"], **dict(zip(operation.outputs, results, strict=True))}
+    return {**gradients, **dict(zip(operation.outputs, results, strict=True))}
 
 
 def _find_reads(
@@ -314,17 +319,17 @@ def _find_reads(
 ) -> None:
     """Find where backward finds what the operation takes: an attribute that has had its value every time.
 
-    here: the object, and an array that has the shape of dout.
+    here: the object, and arrays that have the shapes of the gradients.
     """
     for role in operation.inputs:
         if role not in reads:
             paths = list(dict.fromkeys([*screened.reads, *trial.kept]))
-            reads[role] = _fixed_reads(role, trial) or [
+            reads[role] = ([role] if role in here else _fixed_reads(role, trial)) or [
                 *_possible_reads(paths),
                 *_derived(role, paths, reads, screened),
             ]
             reads[role] += _OF_DOUT.get(role, ())
-        if len(reads[role]) == 1 and role in ("dout", "needs_dx", "patches", "window", *trial.binding):
+        if len(reads[role]) == 1 and role in (*here, "needs_dx", "patches", "window", *trial.binding):
             continue
         wanted = [known[one] for one in (role, *_ALSO.get(role, ())) if one in known]
         reads[role] = [one for one in reads[role] if any(same(evaluate(one, here), value) for value in wanted)]
@@ -337,8 +342,6 @@ _ALSO = {"t": ("labels",), "shape": ("rows_shape",)}  # what may stand for a rol
 
 
 def _fixed_reads(role: str, trial: _Trial) -> list[str]:
-    if role == "dout":
-        return ["dout"]
     if role == "window":
         return [f"({', '.join(trial.binding[one] for one in WINDOW if one in trial.binding)})"]
     if role in trial.binding:

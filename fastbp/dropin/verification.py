@@ -34,8 +34,8 @@ def verified(
             out = _forward(subject, before, layers, given, place)
             if isinstance(out, Exception):
                 continue
-            dout = subject.family.draw_dout(rng, place, out)
-            given = [subject.douts(copied(dout)) for _ in layers]
+            gradients = subject.family.draw_gradients(rng, place, out)
+            given = [subject.gradients(copied(gradients)) for _ in layers]
         is_exact = subject.family.is_exact and name == "forward"
         kind = _kind(form, subject, given[0], layers[0], binding)  # before the call, which may forget what it reads
         difference, taken = _both(subject.own[name], fast, layers, given, place, is_exact)
@@ -77,7 +77,8 @@ def _forward(subject: Subject, before: Method, layers: list[Any], given: list[li
 
 def _kind(form: Form, subject: Subject, given: list[Any], layer: Any, binding: dict[str, str]) -> tuple[Any, ...]:
     """The kind of what was tried: of the arguments, and of what is read from attributes."""
-    names = ("dout",) if "dout" in form.operation.inputs else subject.family.arguments
+    family = subject.family
+    names = family.gradients if set(family.gradients) & set(form.operation.inputs) else family.arguments
     arguments = dict(zip(names, given, strict=False))
     reads = {**binding, **dict(zip(form.operation.inputs, form.reads, strict=True))}
     read = (arguments[one] if one in arguments else evaluate(reads[one], {"self": layer}) for one in form.measured)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from . import arguments, operations
+from . import arguments
 from .arguments import PASS, WASTED, Method
 from .dropped_gradient import dropped
 from .idling import Idling, NeverIdling
 from .lazy import LAZY
-from .methods import NAMES, TRAIN, Form, Forms, Tried
+from .methods import NAMES, OPERATIONS, TRAIN, Form, Forms, Tried
 
+GIVEN = ("x", "t", "h", "c", "dout", "dh", "dc")  # what methods are given
 COMPUTES = re.compile(r"np\.|by_channel| [-+*/] ")  # of what is read: more than a look at an attribute
 
 
@@ -57,11 +58,11 @@ class Waste:
 
 
 def written(
-    own: FunctionType, forms: tuple[Form, ...], module: Any = operations, idling: Idling | None = None
+    own: FunctionType, forms: tuple[Form, ...], modules: Any = OPERATIONS, idling: Idling | None = None
 ) -> Method:
     """The method that takes the place of one of somebody's own: does what the forms say, or returns PASS.
 
-    module: where operations are, for a trial another one. A form with no kinds yet is for any. idling: what notes the
+    modules: where operations are, for a trial other ones. A form with no kinds yet is for any. idling: what notes the
     sizes of calls; with it the method stands alone: it runs `own` itself where it would return PASS, and has its parameters
     by name, so that it can be put into the class as it is.
     """
@@ -84,9 +85,9 @@ def written(
         lines += [f"    {line}" for line in of_tried_object(forms[0].tried, names, pass_on)]
         lines += [f"    {line}" for line in _of_tried_arguments(own, roles, names, pass_on)]
     for place, form in enumerate(forms):
-        names[f"operation{place}"] = form.operation.function(module)
+        names[f"operation{place}"] = form.operation.function(modules)
         names[f"kinds{place}"] = numbered(form.kinds)
-        names[f"least{place}"] = getattr(arguments, form.operation.least, 0) if module is operations else 0
+        names[f"least{place}"] = getattr(arguments, form.operation.least, 0) if modules is OPERATIONS else 0
         indent = "    "
         if form.train is not None:
             lines.append(f"    if {'' if form.train else 'not '}{form.flag}:")
@@ -169,7 +170,7 @@ def _parameters(own: FunctionType) -> tuple[list[str], list[str]]:
 
 def _roles(count: int, forms: tuple[Form, ...]) -> list[str]:
     """What a method's parameters are to the operation; `train` is a flag that is used."""
-    inputs = [role for role in ("x", "t", "dout") if any(role in form.reads for form in forms)]
+    inputs = [role for role in GIVEN if any(role in form.reads for form in forms)]
     rest = [f"unused{place}" for place in range(count - len(inputs))]
     if rest and any(form.train is not None and form.flag == TRAIN for form in forms):
         rest[0] = TRAIN
