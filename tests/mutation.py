@@ -255,7 +255,7 @@ FAULTS = [
     Fault("fastbp/dropin/expressions.py", "return out if is_tame(out) or is_silent(b, a) else PASS\n\n\ndef sum_of_squares", "return out\n\n\ndef sum_of_squares", "dropin_products -k stay"),
     Fault("fastbp/dropin/rounding.py", 'yield from parts_of(f"{name}[{key!r}]", part)', "yield from parts_of(name, part)", "dropin_audit -k each_part"),
     Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),
-    Fault("fastbp/dropin/families.py", "SCALES = (1.0, 1e60,", "SCALES = (1.0, 1.0,", "dropin_variants -k else"),
+    Fault("fastbp/dropin/drawing.py", "SCALES = (1.0, 1e60,", "SCALES = (1.0, 1.0,", "dropin_variants -k else"),
     Fault("fastbp/dropin/writing.py", "        return self.calls % self.AGAIN != 0", "        return False", "dropin_variants -k diverged"),
     Fault("fastbp/dropin/dropped_gradient.py", "for part in (*after, *inner)", "for part in ()", "dropin_networks -k gradient_of_their"),
     Fault("fastbp/dropin/fast_optimizers.py", "np.ascontiguousarray(one)", "one.T.reshape(one.shape)", "dropin_networks -k last_bit"),

@@ -19,6 +19,7 @@ PATCHES, POOLED = {"forward": 6e-9, "backward": 9e-9}, {"forward": 20e-9, "backw
 # Of a product of numbers that are not mostly zeros, of the dtype of the weights, a tenth counts: OpenBLAS is about as fast.
 DENSE, SAMPLES, LARGEST_DENSITY = 0.1, 512, 0.3
 CELL = 0.3  # likewise, of a step of a recurrent layer, with its gates: kernels take half of NumPy's time
+STEP = 3e-10  # and of each of its weights: an object is made for each step, with gradients, which are added up
 LEAST_EXPECTED = 1_000_000  # numbers that are given; a call of fewer is looked at when it is over
 # Of each number that a product must convert to the dtype of the weights: 376 MB, for 60,000 images, that are new memory.
 CONVERTED = 4e-9
@@ -47,8 +48,9 @@ def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> flo
 
 def _cell(name: str, given: Any, matrices: list[Any]) -> float:
     """A step of a recurrent layer, which has a product with each of the matrices."""
-    products = given.shape[0] * sum(one.size for one in matrices) if given.ndim else 0
-    seconds = CELL * PRODUCT * products * (2 if name == "backward" else 1)
+    weights = sum(one.size for one in matrices)
+    products = given.shape[0] * weights if given.ndim else 0
+    seconds = (CELL * PRODUCT * products + STEP * weights) * (2 if name == "backward" else 1)
     return CALL + seconds if products >= LEAST_CELL else 0.0
 
 

@@ -9,26 +9,39 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import methods
+from .cells import classes_of_steps
+from .drawing import (
+    SCALES,
+    Shape,
+    Values,
+    draw_affine,
+    draw_cell,
+    draw_convolution,
+    draw_dropout,
+    draw_elementwise,
+    draw_input,
+    draw_normalization,
+    draw_pooling,
+    draw_sequence,
+    draw_softmax,
+)
 from .label_losses import LOSSES
-from .lazy import LAZY
+from .lazy import GRADIENTS, PATCHES, PATCHES_AS_GIVEN, STEPS
 from .methods import Operation
 from .restrictions import NONE, OF_CONVOLUTION, OF_NORMALIZATION, OF_POOLING, Restriction
 
-Values = dict[str, Any]
-Shape = tuple[int, ...]
 Draw = Callable[[Any, int, Values, tuple[Any, ...]], Values]
 WINDOW = ("pool_h", "pool_w", "stride", "pad")  # the settings of a window, in the order in which operations take them
-SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
-BATCHES = (2, 1, 3, 70, 5)
 NAMES = {
     "gamma": ("gam", "scale", "weight"), "beta": ("bet", "shift", "bias"), "running_mean": ("mean", "mu", "avg"),
     "running_var": ("var", "sig", "std"), "momentum": ("mom", "decay", "rho"), "W": ("w", "kernel", "filter"), "b": ("b",),
-    "Wx": ("wx", "params[0]"), "Wh": ("wh", "params[1]"),
+    "h": ("h",), "c": ("c",), "Wx": ("wx", "params[0]"), "Wh": ("wh", "params[1]"),
 }  # fmt: skip
 MATRICES = ("W", "Wx", "Wh")
+STATES = ("h", "c")  # of a recurrent layer, a row for each of x
+OF_WINDOWS = (PATCHES, PATCHES_AS_GIVEN, GRADIENTS)
 MOST_CHOICES, MOST_BINDINGS = 4096, 24
 ALL = 64  # dimensions, as many as an array may have
-WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 
 
 def small(shape: Shape) -> Shape:
@@ -41,12 +54,12 @@ def _small_shapes(shapes: dict[str, Shape]) -> dict[str, Shape]:
 
 
 def _small_cells(shapes: dict[str, Shape]) -> dict[str, Shape]:
-    """Of weights Wx (D, 4 H), Wh (H, 4 H) and b (4 H,)."""
+    """Of weights Wx (D, 4 H), Wh (H, 4 H) and b (4 H,), and of h and c (N, H), which are drawn anew."""
     (inputs, _), (units, columns) = shapes["Wx"], shapes["Wh"]
     if columns != 4 * units:
         return _small_shapes(shapes)
     inputs, units = small((inputs, units))
-    return {"Wx": (inputs, 4 * units), "Wh": (units, 4 * units), "b": (4 * units,)}
+    return {**_small_shapes(shapes), "Wx": (inputs, 4 * units), "Wh": (units, 4 * units), "b": (4 * units,)}
 
 
 class Family(NamedTuple):
@@ -60,7 +73,8 @@ class Family(NamedTuple):
     the other. has_rivals: whether several operations may give forward's results, so that backward must tell them apart.
     keeps: how many of the first argument's dimensions the result has, from the first on. alone: a condition under which
     forward is taken where backward is left. gradients: the arrays that backward takes, those of forward's results.
-    smaller: the shapes of fewer weights, of those that a real layer's have.
+    of_gradients: their dtypes in turn, None: those of the results. smaller: the shapes of fewer weights, of those that a
+    real layer's have.
     """
 
     name: str
@@ -81,6 +95,7 @@ class Family(NamedTuple):
     keeps: int = 0
     alone: str = ""
     gradients: tuple[str, ...] = ("dout",)
+    of_gradients: tuple[Any, Any] = (None, None)
     smaller: Callable[[dict[str, Shape]], dict[str, Shape]] = _small_shapes
 
     def forward(self, numbers: Iterable[float]) -> list[Operation]:
@@ -131,7 +146,7 @@ class Family(NamedTuple):
             return {"dout": (1, 1.0, 2.5)[place % 3]}  # each of them with each of seven kinds of labels
         outs = out if isinstance(out, tuple) else (out,)
         drawn = {
-            name: _input(rng, one.shape, place + place // len(SCALES), one.dtype)
+            name: draw_input(rng, one.shape, place + place // len(SCALES), self.of_gradients[place % 2] or one.dtype)
             for name, one in zip(self.gradients, outs, strict=True)
         }
         return {**drawn, "dc": 0} if "dc" in drawn and place % 4 == 1 else drawn  # of the last step nothing comes after
@@ -158,20 +173,22 @@ def _paths(role: str, layer: Any, reads: list[str]) -> Iterator[str]:
         yield "None"
     elif role == "momentum":
         yield "0"
+    elif role == "cell":
+        yield from (f"cell_of(self, {name!r})" for name in classes_of_steps(layer))
 
 
 def _views(role: str, value: Any) -> Iterator[str]:
     """How a value may be read to be what a role is, if it can be at all."""
     if role in WINDOW:
-        if type(value) is int:
-            yield ""
+        yield from [""] if type(value) is int else []
     elif role in ("momentum", "ratio"):
-        if isinstance(value, float | int) and not isinstance(value, bool):
-            yield ""
+        yield from [""] if isinstance(value, float | int) and not isinstance(value, bool) else []
     elif value is None:
-        yield from [""] if role in ("running_mean", "running_var") else []
+        yield from [""] if role in ("running_mean", "running_var", *STATES) else []
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        if role in MATRICES:
+        if role in STATES:
+            yield from [""] if value.ndim == 2 else []
+        elif role in MATRICES:
             if value.ndim == 2 or (value.ndim == 4 and role == "W"):
                 yield ""
             if value.ndim == 2:
@@ -180,153 +197,6 @@ def _views(role: str, value: Any) -> Iterator[str]:
             yield ""
         elif value.ndim in (2, 4) and value.size == max(value.shape):
             yield ".reshape(-1)"
-
-
-def _numbers(rng: Any, shape: tuple[int, ...], scale: float, dtype: Any = np.float64) -> Any:
-    """Normal numbers, some of them 0; of large arrays, the same ones again and again, which takes less time."""
-    drawn = rng.standard_normal(min(1009, int(np.prod(shape)) or 1)) * scale
-    drawn[::7] = 0
-    with np.errstate(over="ignore", under="ignore"):
-        return np.resize(drawn, shape).astype(dtype)
-
-
-def _input(rng: Any, shape: tuple[int, ...], time: int, dtype: Any = np.float64) -> Any:
-    """Numbers of another scale each time; the third time, NaN, infinities and zeros are among them."""
-    if np.dtype(dtype).kind in "iu":
-        return rng.integers(0, 256, shape).astype(dtype)
-    scale = SCALES[time % len(SCALES)]
-    array = _numbers(rng, shape, min(scale, 1e12) if dtype == np.float32 else scale, dtype)
-    if time % 6 == 2 and array.size:
-        array.flat[rng.integers(0, array.size, len(WILD))] = WILD
-    return array
-
-
-def _of_kinds(place: int, *choices: Any) -> tuple[Any, ...]:
-    """One of each of the choices, every combination in turn, and the how manieth time it is."""
-    count = 1
-    chosen = []
-    for choice in choices:
-        chosen.append(choice[place // count % len(choice)])
-        count *= len(choice)
-    return (*chosen, place // count)
-
-
-_FLOATS = (np.float64, np.float32)
-_PAIRS = (
-    (np.float64, np.float64), (np.float64, np.float32), (np.float64, np.uint8), (np.float64, np.int64),
-    (np.float32, np.float32),
-)  # fmt: skip
-
-
-def _draw_affine(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    (of_weights, of_x), time = _of_kinds(place, _PAIRS)
-    (columns, outputs), count = current["W"].shape if np.ndim(current["W"]) == 2 else (1, 1), BATCHES[time % 5]
-    shape = (count, columns)
-    if time % 2:
-        fits = arguments[0].ndim > 2 and np.prod(arguments[0].shape[1:]) == columns
-        shape = (count, *(arguments[0].shape[1:] if fits else (columns, 1, 1)))
-    scale = (1.0, 1e4, 1e-3)[time % 3]
-    drawn = {"x": _input(rng, shape, time, of_x), "W": _numbers(rng, (columns, outputs), scale, of_weights)}
-    if "b" in current:
-        drawn["b"] = _numbers(rng, (outputs,), 10 * scale, of_weights)
-    return drawn
-
-
-def _elementwise(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    rest = {1: (), 2: (9,), 4: (2, 3, 4)}
-    dtype, ndim, time = _of_kinds(place, _FLOATS, (arguments[0].ndim, 4 if arguments[0].ndim == 2 else 2))
-    return {"x": _input(rng, (BATCHES[time % 5], *rest.get(ndim, (4,) * (ndim - 1))), time, dtype)}
-
-
-def _draw_dropout(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    return {**_elementwise(rng, place, current, arguments), "ratio": (0.5, 0.1, 1.0, 0.85, 0.0)[place % 5]}
-
-
-def _draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    dtype, labels_kind, time = _of_kinds(place, _FLOATS, range(7))
-    classes = arguments[0].shape[-1] if arguments[0].ndim == 2 else 3
-    count = BATCHES[place % 5] + (place % 5 == 1) * (time % 2)
-    labels = rng.integers(0, classes, count)
-    labels[0], labels[-1] = classes - 1, 0
-    one_hot = np.eye(classes)[labels]
-    whole = one_hot.copy()
-    if time % 3 == 1:  # soft labels, and rows without one
-        one_hot = 0.9 * one_hot + 0.1 * rng.random((count, classes))
-        whole[count // 2] = 0
-    t = (
-        labels, one_hot, whole.astype(int), whole.astype(np.uint8), labels.astype(np.uint8), whole.astype(bool),
-        one_hot.astype(np.float32),
-    )  # fmt: skip
-    return {"x": _numbers(rng, (count, classes), (1.0, 30.0, 3000.0)[time % 3], dtype), "t": t[labels_kind]}
-
-
-def _draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    columns = current["gamma"].size
-    shapes: list[tuple[int, ...]] = [(columns,)]
-    if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == columns:
-        shapes.append(arguments[0].shape[1:])
-    elif arguments[0].ndim == 4 and arguments[0].shape[1] == columns:
-        shapes.append((columns, 3, 2))
-    elif arguments[0].ndim == 4 and columns % 2 == 0:
-        shapes.append((2, columns // 2, 1))
-    rest, time = _of_kinds(place, shapes)
-    # Of two rows, dx is a sum that cancels to rounding.
-    x = _numbers(rng, (max(3, BATCHES[time % 5]), *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
-    if len(x) > 20:
-        x[0] *= 50  # one that is many standard deviations away
-    x = x + _numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
-    gamma, beta = (
-        _numbers(rng, (columns,), (1.0, 100.0)[time % 2]),
-        _numbers(rng, (columns,), (1.0, 100.0)[time // 2 % 2]),
-    )
-    drawn = {"x": x, "gamma": gamma, "beta": beta, "momentum": 0.9 - place / 50}
-    mean, variance = _numbers(rng, (columns,), 1), _numbers(rng, (columns,), 1) ** 2
-    if time % 4 == 0:
-        mean, variance = None, None
-    return {**drawn, "running_mean": mean, "running_var": variance}
-
-
-def _draw_convolution(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    dtype, time = _of_kinds(place, (np.float64, np.float32, np.uint8))
-    filters, channels, high, wide = current["W"].shape if np.ndim(current["W"]) == 4 else (1, 1, 1, 1)
-    x = _input(rng, (BATCHES[time % 3], channels, high + place % 4, wide + place * 3 % 5), time, dtype)
-    scale = (1.0, 1e4)[time % 2]
-    drawn = {"x": x, "W": _numbers(rng, (filters, channels, high, wide), scale)}
-    if "b" in current:
-        drawn["b"] = _numbers(rng, (filters,), scale)
-    return {**drawn, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
-
-
-def _draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    dtype, time = _of_kinds(place, _FLOATS)
-    high, wide, stride = 1 + time % 3, 1 + time // 2 % 4, 1 + place // 3 % 3
-    channels = arguments[0].shape[1] if arguments[0].ndim == 4 else 2
-    x = _input(rng, (BATCHES[time % 3], channels, high + place % 5, wide + place * 2 % 5), time, dtype)
-    pad = 1 + place % 2 if current["pad"] else 0  # with a frame or without: that is another operation
-    return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": pad}
-
-
-_OF_CELLS = (  # dtypes of weights, x, h and c
-    (np.float32, np.float32, np.float32, np.float32), (np.float64, np.float64, np.float64, np.float64),
-    (np.float64, np.float32, np.float32, np.float32), (np.float64, np.float32, np.float64, np.float64),
-    (np.float64, np.float64, np.float32, np.float32),
-)  # fmt: skip
-
-
-def _draw_cell(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
-    (of_weights, *of_inputs), time = _of_kinds(place, _OF_CELLS)
-    (inputs, columns), units, count = current["Wx"].shape, len(current["Wh"]), BATCHES[time % 5]
-    shapes = {"Wx": (inputs, columns), "Wh": (units, columns), "b": (columns,)}
-    drawn = {role: _numbers(rng, shape, (0.3, 0.1)[time % 2], of_weights) for role, shape in shapes.items()}
-    sizes = {"x": inputs, "h": units, "c": units}
-    scale = (1.0, 3.0, 1e-3)[time % 3]
-    return {
-        **drawn,
-        **{
-            role: _numbers(rng, (count, size), scale, dtype)
-            for (role, size), dtype in zip(sizes.items(), of_inputs, strict=True)
-        },
-    }
 
 
 def _softmaxes(numbers: list[float]) -> list[Operation]:
@@ -347,7 +217,7 @@ def _always(*operations: Operation) -> Callable[[Operation], tuple[Operation, ..
 FAMILIES = (
     Family(
         "Affine", ("affine", "linear", "dense", "full", "fc"), ("x",), lambda _: [methods.AFFINE, methods.PRODUCT],
-        _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), _draw_affine, ("x", "W"),
+        _always(methods.AFFINE_BACKWARD, methods.PRODUCT_BACKWARD), draw_affine, ("x", "W"),
         formulas=("x if x.ndim == 2 else rows", *methods.MEANS), keeps=1, alone=methods.OF_OTHER_DTYPE,
     ),
     Family(
@@ -356,31 +226,31 @@ FAMILIES = (
             methods.RELU, methods.RELU_OF_TAME, methods.RELU_STRICT, methods.RELU_STRICT_OF_TAME, methods.RELU_IN_PLACE,
             methods.RELU_STRICT_IN_PLACE,
         ],
-        _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), _elementwise,
+        _always(methods.RELU_BACKWARD_IN_PLACE, methods.RELU_BACKWARD, methods.RELU_BACKWARD_OF_TAME), draw_elementwise,
         has_rivals=True, keeps=ALL,
     ),
     Family(
-        "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], _always(methods.SIGMOID_BACKWARD), _elementwise,
+        "Sigmoid", ("sigmoid",), ("x",), lambda _: [methods.SIGMOID], _always(methods.SIGMOID_BACKWARD), draw_elementwise,
         is_exact=True, keeps=ALL,
     ),
     Family(
-        "Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], _always(methods.TANH_BACKWARD), _elementwise,
+        "Tanh", ("tanh",), ("x",), lambda _: [methods.TANH], _always(methods.TANH_BACKWARD), draw_elementwise,
         is_exact=True, keeps=ALL,
     ),
     Family(
         "SoftmaxWithLoss", ("softmax", "loss", "entropy"), ("x", "t"), _softmaxes,
-        _always(methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), _draw_softmax, ("x", "t"),
+        _always(methods.SOFTMAX_BACKWARD, methods.SOFTMAX_BACKWARD_TIMES), draw_softmax, ("x", "t"),
         formulas=("t if t.ndim == 1 else labels", "x - x.max(axis=1, keepdims=True)"), ndims=(2,), measured_backward=("t",),
     ),
     Family(
         "Dropout", ("drop",), ("x",), lambda _: [methods.DROPOUT, methods.DROPOUT_INVERTED],
-        _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), _draw_dropout,
+        _always(methods.DROPOUT_BACKWARD, methods.DROPOUT_BACKWARD_INVERTED), draw_dropout,
         formulas=("mask / (1 - ratio)",), has_flag=True, keeps=ALL,
         predicting=_always(methods.DROPOUT_APPLY, methods.DROPOUT_OFF),
     ),
     Family(
         "BatchNormalization", ("norm", "bn"), ("x",), _normalizations, methods.normalization_gradients,
-        _draw_normalization, formulas=(
+        draw_normalization, formulas=(
             *methods.RUNNING.values(), *methods.KEPT_BY_CHANNEL, "xc ** 2", "1 / std", "(1 / std).reshape(1, -1)",
             "(1 - momentum) * old_mean + momentum * batch_mean", "(1 - momentum) * old_var + momentum * batch_var",
             "momentum * old_var + (1 - momentum) * (batch_var * x.shape[0] / (x.shape[0] - 1))",
@@ -391,15 +261,21 @@ FAMILIES = (
     Family(
         "Convolution", ("conv",), ("x",), lambda _: [methods.CONVOLUTION, methods.CONVOLUTION_PLAIN],
         methods.convolution_gradients,
-        _draw_convolution, formulas=tuple(LAZY), ndims=(4,), restrictions=OF_CONVOLUTION, keeps=1,
+        draw_convolution, formulas=OF_WINDOWS, ndims=(4,), restrictions=OF_CONVOLUTION, keeps=1,
     ),
     Family(
-        "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, _draw_pooling,
-        formulas=tuple(LAZY), ndims=(4,), restrictions=OF_POOLING, keeps=2,
+        "Pooling", ("pool",), ("x",), lambda _: methods.poolings(), methods.pooling_gradients, draw_pooling,
+        formulas=OF_WINDOWS, ndims=(4,), restrictions=OF_POOLING, keeps=2,
     ),
     Family(
-        "LSTM", ("lstm",), ("x", "h", "c"), lambda _: [methods.LSTM], _always(methods.LSTM_BACKWARD), _draw_cell,
+        "TimeLSTM", ("timelstm",), ("x",), lambda _: [methods.time_lstm(dtype) for dtype in "fd"],
+        methods.time_lstm_gradients, draw_sequence, ("x", "Wx"), formulas=(STEPS,), has_flag=True, ndims=(3,),
+        predicting=methods.time_lstm_afresh, measured_backward=("dout", "Wx"), keeps=2,
+        of_gradients=(None, np.float64), smaller=_small_cells,
+    ),
+    Family(
+        "LSTM", ("lstm",), ("x", "h", "c"), lambda _: [methods.LSTM], _always(methods.LSTM_BACKWARD), draw_cell,
         ("x", "h", "c", "Wx"), ndims=(2,), measured_backward=("dh", "x", "h", "c", "Wx"), keeps=1,
-        gradients=("dh", "dc"), smaller=_small_cells,
+        gradients=("dh", "dc"), of_gradients=(None, np.float64), smaller=_small_cells,
     ),
 )  # fmt: skip

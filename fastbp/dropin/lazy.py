@@ -1,7 +1,8 @@
-"""Attributes that are made when somebody asks for them: the matrices of patches that a convolution or a pooling keeps.
+"""Attributes that are made when somebody asks for them: the matrices of patches that a convolution or a pooling keeps, and
+the objects of a recurrent layer's steps.
 
-They have 9 to 25 times as many numbers as the images, and hardly anybody looks at them. In their place an object keeps what
-they can be made of, under a name of its own that begins with `_fastbp`.
+The matrices have 9 to 25 times as many numbers as the images, and hardly anybody looks at them. In their place an object
+keeps what they can be made of, under a name of its own that begins with `_fastbp`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PATCHES, PATCHES_AS_GIVEN, GRADIENTS = "patches.col()", "patches.col_as_given()", "gradients.col()"
+STEPS = "steps.layers()"
 # An attribute's value: the operation's output that makes it, and where an object keeps that.
 LAZY = {
     PATCHES: ("patches", "_fastbp_patches"),
     PATCHES_AS_GIVEN: ("patches", "_fastbp_patches"),
     GRADIENTS: ("gradients", "_fastbp_gradients"),
+    STEPS: ("steps", "_fastbp_steps"),
 }
 OURS = "_fastbp"  # what the names of attributes begin with that no script sets
 

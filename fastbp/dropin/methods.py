@@ -15,17 +15,18 @@ import numpy as np
 
 from . import image_operations, operations, recurrent_operations
 from .arguments import Method, Rows
+from .cells import cell_of
 from .known_versions import CHANNELS, NO_EPSILON
-from .lazy import LAZY, PATCHES
+from .lazy import LAZY, PATCHES, STEPS
 
 OPERATIONS = operations, image_operations, recurrent_operations
 NEEDS_DX = "self is not dropped.layer"
 TRAIN = "train"  # a parameter that is a flag, whatever the script calls it
-KEPT_PATCHES = f"vars(self).get({LAZY[PATCHES][1]!r})"
+KEPT_PATCHES, KEPT_STEPS = (f"vars(self).get({LAZY[one][1]!r})" for one in (PATCHES, STEPS))
 
 
-# What the expressions of forms may call: images as rows of their channels, and rows as images again.
-NAMES = {"np": np, "by_channel": Rows(True).of, "as_images": Rows(True).back}
+# What the expressions of forms may call: images as rows of their channels, and rows as images again; the class of steps.
+NAMES = {"np": np, "by_channel": Rows(True).of, "as_images": Rows(True).back, "cell_of": cell_of}
 
 
 class Operation(NamedTuple):
@@ -176,6 +177,9 @@ LSTM_BACKWARD = Operation(
     "lstm_backward", ("dh", "dc", "x", "h", "c", *_CELL[1:], "Wx", "Wh"),
     ("dx", "dh_prev", "dc_prev", "dWx", "dWh", "db"), (), LSTM.work, LSTM.least,
 )  # fmt: skip
+TIME_LSTM_BACKWARD = Operation(
+    "time_lstm_gradient", ("dout", "steps", "Wx", "Wh"), ("dx", "dh", "dWx", "dWh", "db", "steps"), ("f",)
+)
 FRAMES = (None, 0.0, -np.inf)  # what poolings put around images; None: nothing, whatever `pad` is
 
 
@@ -192,6 +196,23 @@ def poolings() -> list[Operation]:
 def pooling_gradients(forward: Operation) -> tuple[Operation, ...]:
     gradient = POOLING_BACKWARD._replace(settings=(forward.settings[0] is not None, False))
     return gradient, kept_too(gradient, "gradients")
+
+
+def time_lstm(dtype: str, is_afresh: bool = False) -> Operation:
+    """dtype: of what it gives, whatever that of its weights is."""
+    outputs = ("out", "h_next", "c_next", "steps")
+    return Operation(
+        "time_lstm", (*LSTM.inputs, "cell"), outputs, (dtype, is_afresh), f"{LSTM.work} * x.shape[1]", LSTM.least
+    )
+
+
+def time_lstm_afresh(forward: Operation) -> tuple[Operation, ...]:
+    """Where each call begins with zeros for h and c."""
+    return (time_lstm(forward.settings[0], is_afresh=True),)
+
+
+def time_lstm_gradients(forward: Operation) -> tuple[Operation, ...]:
+    return (TIME_LSTM_BACKWARD._replace(settings=forward.settings[:1]),)
 
 
 def normalization(epsilon: float, by_channel: bool = False) -> Operation:

@@ -20,8 +20,8 @@ from .idling import Idling
 from .known_versions import KnownVersion
 from .lazy import make_lazy
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
+from .patched_classes import note
 from .recognition import function_node, function_version
-from .stacking import note
 from .writing import can_stand_alone, lazy_attributes, written
 
 LAYER = ("forward", "backward")

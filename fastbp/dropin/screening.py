@@ -8,7 +8,8 @@ the numbers in an array, so that what was tried goes for all numbers.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -83,10 +84,12 @@ class Screened:
     """What a method touches: `reads` and `sets`, expressions such as "self.W" or "self.params[0]"; its numbers.
 
     helpers: the functions it calls, where each was found; methods: the names of those of its own object; formulas: what
-    attributes are assigned, with the name that the object has there.
+    attributes are assigned, with the name that the object has there; made: the classes of which it makes objects, whose
+    methods it calls.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, made: Iterable[type] = ()) -> None:
+        self.made = dict.fromkeys(made)
         self.reads: dict[str, None] = {}
         self.sets: dict[str, None] = {}
         self.numbers: dict[float, None] = {}
@@ -95,9 +98,12 @@ class Screened:
         self.formulas: list[tuple[ast.expr, str]] = []
 
 
-def screen(made: type, method: FunctionType) -> Screened:
-    """Look through a method of an object of a class, and all that it calls. Raises NotPlain."""
-    found = Screened()
+def screen(made: type, method: FunctionType, of_steps: Iterable[type] = ()) -> Screened:
+    """Look through a method of an object of a class, and all that it calls. Raises NotPlain.
+
+    of_steps: classes of objects that another of its methods has made.
+    """
+    found = Screened(of_steps)
     _Walk(found, made, set()).function(method, is_method=True)
     return found
 
@@ -250,7 +256,7 @@ class _Walk:
                 self.found.reads.setdefault(path)
         elif isinstance(node, ast.Subscript):
             self.expression(node.slice)
-            base = self.path(node.value)
+            base = self.path(node.value) or self.list_of(node.value)
             if base is not None:
                 self.found.sets.setdefault(base)
                 self.found.reads.setdefault(base)
@@ -258,6 +264,13 @@ class _Walk:
                 self.expression(node.value)
         else:
             raise self.fail(node, f"assigns to {ast.unparse(node)}")
+
+    def list_of(self, node: ast.expr) -> str | None:
+        """self.name of self.name[i]: any of the list's arrays may be written into."""
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
+            self.expression(node.slice)
+            return self.path(node.value)
+        return None
 
     def path(self, node: ast.expr) -> str | None:
         """self.name, self.name[0] or self.name["W"], as it is read; None for anything else."""
@@ -335,7 +348,7 @@ class _Walk:
             if name not in NUMPY:
                 raise self.fail(node, f"uses np.{name}")
             return
-        if node.attr not in OF_ARRAYS:
+        if node.attr not in OF_ARRAYS and not self.is_of_step(node):
             raise self.fail(node, f"uses {ast.unparse(node)}")
         self.expression(node.value)
 
@@ -383,14 +396,7 @@ class _Walk:
             if name not in NUMPY and name not in RANDOM:
                 raise self.fail(function, f"calls np.{name}")
         elif isinstance(function, ast.Name):
-            if function.id in self.locals:
-                raise self.fail(function, f"calls {function.id}, which it was given")
-            value = self.function_seen.__globals__.get(function.id)
-            if isinstance(value, FunctionType):
-                self.found.helpers.append(Helper(self.function_seen.__globals__, function.id, value))
-                self.helper(value, call)
-            elif value is not None or function.id not in BUILTINS:
-                raise self.fail(function, f"calls {function.id}")
+            self.called_by_name(function, call)
         elif (path := self.path(function)) is not None:
             self.own_method(function, path.removeprefix("self."), call)
         elif isinstance(function, ast.Attribute):
@@ -399,11 +405,42 @@ class _Walk:
                 self.found.helpers.append(helper)
                 self.helper(helper.function, call)
                 return
-            if function.attr not in OF_ARRAYS:
+            if function.attr == "append" and self.found.made and (path := self.path(function.value)) is not None:
+                self.found.sets.setdefault(path)
+            elif function.attr not in OF_ARRAYS and not self.is_of_step(function):
                 raise self.fail(function, f"calls {ast.unparse(function)}")
             self.expression(function.value)
         else:
             raise self.fail(function, f"calls {ast.unparse(function)}")
+
+    def called_by_name(self, function: ast.Name, call: ast.Call) -> None:
+        if function.id in self.locals:
+            raise self.fail(function, f"calls {function.id}, which it was given")
+        value = self.function_seen.__globals__.get(function.id)
+        if isinstance(value, FunctionType):
+            self.found.helpers.append(Helper(self.function_seen.__globals__, function.id, value))
+            self.helper(value, call)
+        elif isinstance(value, type) and {"forward", "backward"} <= vars(value).keys():
+            self.object_of(value, function)
+        elif value is not None or function.id not in BUILTINS:
+            raise self.fail(function, f"calls {function.id}")
+
+    def object_of(self, made: type, called: ast.Name) -> None:
+        """An object of a class, whose methods must be plain, too."""
+        names = self.function_seen.__globals__
+        self.found.helpers.append(Helper(names, called.id, made))
+        if made not in self.found.made:
+            self.found.made[made] = None
+            for name in ("__init__", "forward", "backward"):
+                method = inspect.unwrap(vars(made).get(name, object.__init__))
+                if isinstance(method, FunctionType):
+                    self.found.helpers += screen(made, method).helpers
+                elif name != "__init__":
+                    raise self.fail(called, f"calls {called.id}, whose {name} is no function")
+
+    def is_of_step(self, node: ast.Attribute) -> bool:
+        """An attribute or a method of an object that the method has made, in a variable."""
+        return bool(self.found.made) and isinstance(node.value, ast.Name) and node.value.id in self.locals
 
     def helper(self, function: Any, call: ast.Call) -> None:
         own = getattr(function, "__wrapped__", function)

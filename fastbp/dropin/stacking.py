@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from types import FunctionType
@@ -31,10 +30,11 @@ from . import calls
 from .arguments import PASS, WASTED, Method
 from .loops import Loop, loops_in
 from .methods import Form
+from .patched_classes import Accelerated, accelerated_of
 from .recognition import function_node
 from .stacks import MOST_LAYERS
 from .writing import Waste
-from .written_stacks import Accelerated, NotAStack, Written, written_stack
+from .written_stacks import NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
 MOST_IN_BLOCK = 4  # layers: an affine one, its normalisation, its activation, dropout
@@ -49,18 +49,6 @@ ITEMS = frozenset([type(_DICT.items()), type(_ORDERED.items())])
 ITERATORS = frozenset(
     type(one) for one in (iter([]), reversed([]), reversed(()), reversed(_DICT.values()), reversed(_ORDERED.values()))
 )
-
-_accelerated: weakref.WeakKeyDictionary[type, weakref.ref[Accelerated]] = weakref.WeakKeyDictionary()
-
-
-def note(made: type, accelerated: Accelerated) -> None:
-    """That a class's methods are patched. They keep `accelerated`, and that keeps the class: here nothing may."""
-    _accelerated[made] = weakref.ref(accelerated)
-
-
-def _accelerated_of(made: type) -> Accelerated | None:
-    reference = _accelerated.get(made)
-    return None if reference is None else reference()
 
 
 def _are_decided(classes: Iterable[Accelerated | None]) -> bool:
@@ -234,7 +222,7 @@ class _Stacked:
         """Of a loop that was passed on: what the layers' own methods give, if it has diverged; else None, and it runs."""
         if not self._has_diverged or self._diverged >= MOST_DIVERGED or not self.takes(layers, flagged, flag):
             return None
-        own = [one.own[self.method] for one in map(_accelerated_of, map(type, layers)) if one is not None]
+        own = [one.own[self.method] for one in map(accelerated_of, map(type, layers)) if one is not None]
         if len(own) < len(layers) or any(self.method in vars(layer) for layer in layers):
             return None
         self._diverged += 1
@@ -244,7 +232,7 @@ class _Stacked:
         """Whether the kernels begin with this call, see `calls`."""
         if self.method != "forward" or not layers:
             return False
-        first = _accelerated_of(type(layers[0]))
+        first = accelerated_of(type(layers[0]))
         return first is not None and first.is_ours(layers[0], value) and calls.begins_with(layers[0], value)
 
     def decide(self, layers: Any, flagged: tuple[bool, ...], flag: Any, value: Any) -> None:
@@ -259,7 +247,7 @@ class _Stacked:
         if len(self._looked_at) >= MOST_KINDS:
             self._looked_at.clear()
         self._looked_at.add(classes)
-        accelerated = [one for one in map(_accelerated_of, classes) if one is not None]
+        accelerated = [one for one in map(accelerated_of, classes) if one is not None]
         if len(accelerated) < len(classes) or _are_decided(accelerated):
             return
         from .prospects import NotMade, first_rows, result_of_copy
@@ -304,7 +292,7 @@ class _Stacked:
             return None
         key = (classes, flagged, flag) if flagged else classes
         if key not in self._written:
-            accelerated = [_accelerated_of(one) for one in classes]
+            accelerated = [accelerated_of(one) for one in classes]
             if not _are_decided(accelerated):
                 return None
             if len(self._written) >= MOST_KINDS:  # a notebook may define its layers again and again

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import reference
 from . import kernel_calls
-from .families import Family, Shape
+from .families import STATES, Family, Shape
 from .lazy import OURS
 from .methods import NAMES, OPERATIONS, Operation
 from .restrictions import NONE
@@ -162,6 +162,7 @@ def of_first_rows(
     """What an operation makes of a layer's attributes and the first rows of a call's arrays; NotImplemented if it raises."""
     values = {role: evaluate(path, {"self": layer}) for role, path in binding.items()}
     arrays = [one for one in arguments if isinstance(one, np.ndarray)]
+    values.update({role: first_rows(values[role]) for role in STATES if isinstance(values.get(role), np.ndarray)})
     values.update({role: first_rows(one) for role, one in zip(family.arguments, arrays, strict=False)})
     try:
         return operation.function(on_numpy())(*(copied(values.get(role)) for role in operation.inputs))
@@ -180,17 +181,31 @@ def numbers_of(layer: Any, screened: Screened) -> list[float]:
     return [*screened.numbers, *(value for value in kept if type(value) is float)]
 
 
-def not_plain(layer: Any, names: set[str]) -> str | None:
-    """The first of the attributes that a copy would not have to itself, or that does more than hold a value; if any."""
+def not_plain(layer: Any, names: set[str], of_steps: Iterable[type] = ()) -> str | None:
+    """The first of the attributes that a copy would not have to itself, or that does more than hold a value; if any.
+
+    of_steps: classes of objects that may be in a list, which the layer makes anew.
+    """
+    plain = (*PLAIN, *of_steps)
     for name in sorted(names):
         shared = inspect.getattr_static(type(layer), name, None)
         value = vars(layer).get(name, shared)
         parts = value if type(value) in (list, tuple) else value.values() if type(value) is dict else [value]
         if not isinstance(shared, int | float | str | None) or not all(
-            type(part) in PLAIN or isinstance(part, np.generic) for part in parts
+            type(part) in plain or isinstance(part, np.generic) for part in parts
         ):
             return name
     return None
+
+
+def parts_of_lists(paths: Iterable[str], layer: Any) -> list[str]:
+    """The paths, and of a list of arrays that of each."""
+    found = []
+    for path in paths:
+        value = evaluate(path, {"self": layer})
+        is_list = type(value) is list and all(isinstance(one, np.ndarray) for one in value)
+        found += [f"{path}[{place}]" for place in range(len(value))] if is_list and value else [path]
+    return found
 
 
 def attribute_name(path: str) -> str:
@@ -293,7 +308,8 @@ def same(one: Any, other: Any, exactly: bool = False) -> bool:
         return bool(one == other) or (one != one and other != other) or abs(one - other) <= 1e-10 * abs(other)
     if one is None or isinstance(one, bool | int | str):
         return bool(one == other)
-    return one is other
+    is_layer = hasattr(type(one), "forward") and not isinstance(one, type)  # of a step in time
+    return one is other or (is_layer and same(vars(one), vars(other)))
 
 
 def _same_numbers(one: Any, other: Any, exactly: bool) -> bool:

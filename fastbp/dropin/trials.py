@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import PASS
+from .cells import decide_cells
 from .families import FAMILIES, WINDOW
 from .guesses import Guess, own_formulas, snapshot
 from .lazy import LAZY
-from .methods import KEPT_PATCHES, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
+from .methods import KEPT_PATCHES, KEPT_STEPS, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
 from .remembering import digest, keep, recall
 from .screening import NotPlain, Screened, looked_into, screen
 from .subjects import (
@@ -39,6 +40,7 @@ from .subjects import (
     numbers_of,
     of_first_rows,
     on_numpy,
+    parts_of_lists,
     same,
 )
 from .trying import undisturbed
@@ -61,12 +63,16 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
 
     own: its forward and backward, as they were defined.
     """
-    screened, backward = (looked_into(screen, type(layer), own[name]) for name in ("forward", "backward"))
+    screened = looked_into(screen, type(layer), own["forward"])
     if isinstance(screened, NotPlain):
         return _left(f"forward: {screened}")
+    backward = looked_into(screen, type(layer), own["backward"], screened.made)
+    if screened.made and arguments and getattr(arguments[0], "ndim", 0) == 3:
+        decide_cells(screened.made, layer, arguments[0])
     both = [one for one in (screened, backward) if isinstance(one, Screened)]
     sets = _names(path for one in both for path in one.sets)
-    if (name := not_plain(layer, sets | _names(path for one in both for path in one.reads))) is not None:
+    reads = _names(path for one in both for path in one.reads)
+    if (name := not_plain(layer, sets | reads, screened.made)) is not None:
         return _left(f"self.{name} is not a plain attribute of its own")
     helpers = {(id(one.module), one.name): one for screen_of in both for one in screen_of.helpers}
     tried = Tried(type(layer), tuple(helpers.values()), frozenset(name for one in both for name in one.methods))
@@ -178,7 +184,7 @@ def _try_forward(
             except Differs:
                 if not (family.has_flag and flag is False):
                     raise
-    unread = set(screened.reads) - set(map(attribute_of, binding.values()))
+    unread = set(parts_of_lists(screened.reads, subject.layer)) - set(map(attribute_of, binding.values()))
     explained = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
     constant = subject.constant(path for path in unread if not any(_covers(one, path) for one in explained))
     forms = [form.only_where(*constant) for form in forms]
@@ -206,7 +212,7 @@ def _propose_forward(
         drawn = subject.draw_into(rng, place, binding, [layer])
         given = subject.inputs(drawn, flag)
         changed = {"self": layer, **dict(zip(subject.family.arguments, given, strict=False))}
-        paths = [*subject.family.arguments, *screened.sets]
+        paths = [*subject.family.arguments, *parts_of_lists(screened.sets, layer)]
         before = snapshot(changed, paths)
         theirs = dict(zip(subject.family.arguments, given, strict=False))
         theirs.update({role: evaluate(path, {"self": layer}) for role, path in binding.items()})
@@ -282,7 +288,8 @@ def _propose_backward(
             reads = read_until_now
             guess.differ.setdefault(kind, error)
             continue
-        before = snapshot({"self": layer}, screened.sets)
+        sets = parts_of_lists(screened.sets, layer)
+        before = snapshot({"self": layer}, sets)
         gradients = subject.family.draw_gradients(rng, place, out)
         mine = copied(gradients)
         result = call(backward, layer, *subject.gradients(mine))
@@ -292,15 +299,17 @@ def _propose_backward(
         if values is None:
             continue
         theirs = {name: one for name, one in mine.items() if isinstance(one, np.ndarray)}
-        guess.see(kind, result, before, snapshot({"self": layer}, screened.sets), values, theirs)
+        guess.see(kind, result, before, snapshot({"self": layer}, sets), values, theirs)
     guess.must_agree("backward")
-    constant = subject.constant(_unexplained(screened, reads, guess.sets, forms, trial), "backward")
+    constant = subject.constant(_unexplained(subject, screened, reads, guess.sets, forms, trial), "backward")
+    again = tuple(one for one in forms[0].sets if LAZY.get(one[1], ("",))[0] in operation.outputs)
     if any("dx" in names_in(value) for _, value in guess.chosen):
         reads["needs_dx"] = ["True"]  # an attribute holds it: somebody may look
     elif guess.results[0] == "None":
         reads["needs_dx"] = ["False"]
     for expressions in itertools.islice(itertools.product(*(reads[role] for role in operation.inputs)), MOST_PLACES):
-        form = Form(operation, expressions, guess.chosen, guess.results[0], None, subject.family.measured_backward)
+        chosen = (*guess.chosen, *again)
+        form = Form(operation, expressions, chosen, guess.results[0], None, subject.family.measured_backward)
         yield form.only_where(subject.restriction.backward, *constant)
 
 
@@ -329,7 +338,7 @@ def _find_reads(
                 *_derived(role, paths, reads, screened),
             ]
             reads[role] += _OF_DOUT.get(role, ())
-        if len(reads[role]) == 1 and role in (*here, "needs_dx", "patches", "window", *trial.binding):
+        if len(reads[role]) == 1 and role in (*here, "needs_dx", "patches", "steps", "window", *trial.binding):
             continue
         wanted = [known[one] for one in (role, *_ALSO.get(role, ())) if one in known]
         reads[role] = [one for one in reads[role] if any(same(evaluate(one, here), value) for value in wanted)]
@@ -346,7 +355,7 @@ def _fixed_reads(role: str, trial: _Trial) -> list[str]:
         return [f"({', '.join(trial.binding[one] for one in WINDOW if one in trial.binding)})"]
     if role in trial.binding:
         return [trial.binding[role]]
-    return {"needs_dx": [NEEDS_DX], "patches": [KEPT_PATCHES]}.get(role, [])
+    return {"needs_dx": [NEEDS_DX], "patches": [KEPT_PATCHES], "steps": [KEPT_STEPS]}.get(role, [])
 
 
 def _possible_reads(paths: list[str]) -> list[str]:
@@ -371,7 +380,12 @@ def _derived(role: str, paths: list[str], reads: dict[str, list[str]], screened:
 
 
 def _unexplained(
-    screened: Screened, reads: dict[str, list[str]], sets: dict[str, list[str]], forms: tuple[Form, ...], trial: _Trial
+    subject: Subject,
+    screened: Screened,
+    reads: dict[str, list[str]],
+    sets: dict[str, list[str]],
+    forms: tuple[Form, ...],
+    trial: _Trial,
 ) -> list[str]:
     """What backward reads that forward does not set, that is no setting or parameter, and that backward does not set."""
     known = {target.removesuffix("[...]") for form in forms for target, _ in form.sets}
@@ -379,4 +393,5 @@ def _unexplained(
     known |= set(map(attribute_of, trial.binding.values()))
     text = " ".join(found[0] for found in reads.values())
     known |= set(re.findall(r"self\.\w+(?:\[[^\]]*\])*", text))
-    return [path for path in screened.reads if not any(_covers(one, path) for one in known)]
+    read = parts_of_lists(screened.reads, subject.layer)
+    return [path for path in read if not any(_covers(one, path) for one in known)]

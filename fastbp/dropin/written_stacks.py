@@ -11,12 +11,13 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from .arguments import PASS, WASTED
 from .dropped_gradient import dropped
 from .methods import NAMES, RUNNING, TRAIN, Form, names_in
 from .normalized_stacks import BY_RUNNING, NormalizedStack
+from .patched_classes import Accelerated
 from .stacks import MOST_LAYERS, Dropped, Stack
 from .writing import COMPUTES, numbered, of_tried_object, required_beside
 
@@ -36,31 +37,6 @@ PASS_ON = "return PASS"
 
 class NotAStack(Exception):
     """The layers are others, in another order, or do something beside."""
-
-
-class Accelerated(Protocol):
-    """A class whose methods are patched, see `patching`."""
-
-    own: Any
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether it is known what its methods are."""
-
-    def is_decided_by_text(self) -> bool:
-        """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
-
-    def decide(self, layer: Any, arguments: tuple[Any, ...]) -> Any:
-        """Find out what they are, for a call of forward."""
-
-    def is_ours(self, layer: Any, *arguments: Any) -> bool:
-        """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
-
-    def forms_of(self, name: str) -> tuple[Form, ...]:
-        """What the method of that name has been found to be; none where it is the class's own."""
-
-    def methods_of(self, name: str) -> tuple[Any, ...]:
-        """The functions that may stand in the class under that name."""
 
 
 class Written(NamedTuple):

@@ -1,0 +1,84 @@
+"""Layers that go through time, whose steps are objects of another class: that class, and what is kept of the objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .patched_classes import accelerated_of
+
+Settings = tuple[tuple[str, str], ...]
+
+
+class Cell(NamedTuple):
+    """The class of a step, and what its methods set, as expressions of an LSTM's inputs and outputs."""
+
+    made: type
+    forward: Settings
+    backward: Settings
+
+
+def cell_of(layer: Any, name: str) -> Cell | None:
+    """The class that a layer's forward calls by that name, if kernels take its forward and its backward."""
+    own = inspect.unwrap(vars(type(layer))["forward"])
+    made = own.__globals__.get(name)
+    accelerated = accelerated_of(made) if isinstance(made, type) else None
+    if accelerated is None or made is None:
+        return None
+    forms = [accelerated.forms_of(name) for name in ("forward", "backward")]
+    if [[one.operation.name for one in form] for form in forms] != [["lstm_forward"], ["lstm_backward"]]:
+        return None
+    if not all(vars(made).get(name) in accelerated.methods_of(name) for name in ("forward", "backward")):
+        return None  # somebody has put others there
+    return Cell(made, *(form[0].sets for form in forms))
+
+
+def classes_of_steps(layer: Any) -> list[str]:
+    """The names by which a layer's forward may call the classes of its steps."""
+    own = inspect.unwrap(vars(type(layer))["forward"])
+    return [name for name in own.__code__.co_names if isinstance(own.__globals__.get(name), type)]
+
+
+def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
+    """Find out what classes of steps are, by a step of the layer's first: it would come to it later."""
+    for made in classes:
+        accelerated = accelerated_of(made)
+        parameters = getattr(layer, "params", None) or [getattr(layer, name, None) for name in ("Wx", "Wh", "b")]
+        if accelerated is not None and not accelerated.is_decided and len(parameters) == 3:
+            state = np.zeros((len(x), len(parameters[1])), parameters[1].dtype)
+            accelerated.decide(made(*parameters), (x[:, 0], state, state.copy()))
+
+
+class Steps(NamedTuple):
+    """What a layer's forward leaves for its backward, in the place of the objects of its steps.
+
+    weights: Wx, Wh, b; made: of each step, what an LSTM takes and gives, but for x; gradients: likewise, of its backward.
+    """
+
+    cell: Cell
+    x: Any
+    weights: tuple[Any, ...]
+    made: list[dict[str, Any]]
+    gradients: list[dict[str, Any]]
+
+    def layers(self) -> list[Any]:
+        """The objects, as the layer itself would have made them."""
+        return [self._layer(time) for time in range(len(self.made))]
+
+    def _layer(self, time: int) -> Any:
+        x, (Wx, Wh, _) = self.x[:, time, :], self.weights
+        layer, values = self.cell.made(*self.weights), {"Wx": Wx, "Wh": Wh, "x": x, **self.made[time]}
+        _set(layer, self.cell.forward, values)
+        if self.gradients:
+            dz = self.gradients[time]["dz"]
+            products = {"dWx": np.dot(x.T, dz), "dWh": np.dot(values["h"].T, dz), "db": dz.sum(axis=0)}
+            _set(layer, self.cell.backward, {**values, **self.gradients[time], **products, "dx": np.dot(dz, Wx.T)})
+        return layer
+
+
+def _set(layer: Any, settings: Settings, values: dict[str, Any]) -> None:
+    for target, value in settings:
+        exec(f"{target} = {value}", {"np": np, "self": layer, **values})

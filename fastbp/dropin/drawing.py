@@ -1,0 +1,168 @@
+"""What layers are tried on: weights and inputs of several sizes and dtypes, numbers large and small, NaN and infinities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Values = dict[str, Any]
+Shape = tuple[int, ...]
+SCALES = (1.0, 1e60, 1.0, 20.0, 1e-4, 300.0)
+BATCHES = (2, 1, 3, 70, 5)
+WILD = (np.nan, np.inf, -np.inf, -0.0, 0.0)
+
+
+def numbers(rng: Any, shape: tuple[int, ...], scale: float, dtype: Any = np.float64) -> Any:
+    """Normal numbers, some of them 0; of large arrays, the same ones again and again, which takes less time."""
+    drawn = rng.standard_normal(min(1009, int(np.prod(shape)) or 1)) * scale
+    drawn[::7] = 0
+    with np.errstate(over="ignore", under="ignore"):
+        return np.resize(drawn, shape).astype(dtype)
+
+
+def draw_input(rng: Any, shape: tuple[int, ...], time: int, dtype: Any = np.float64) -> Any:
+    """Numbers of another scale each time; the third time, NaN, infinities and zeros are among them."""
+    if np.dtype(dtype).kind in "iu":
+        return rng.integers(0, 256, shape).astype(dtype)
+    scale = SCALES[time % len(SCALES)]
+    array = numbers(rng, shape, min(scale, 1e12) if dtype == np.float32 else scale, dtype)
+    if time % 6 == 2 and array.size:
+        array.flat[rng.integers(0, array.size, len(WILD))] = WILD
+    return array
+
+
+def of_kinds(place: int, *choices: Any) -> tuple[Any, ...]:
+    """One of each of the choices, every combination in turn, and the how manieth time it is."""
+    count = 1
+    chosen = []
+    for choice in choices:
+        chosen.append(choice[place // count % len(choice)])
+        count *= len(choice)
+    return (*chosen, place // count)
+
+
+FLOATS = (np.float64, np.float32)
+PAIRS = (
+    (np.float64, np.float64), (np.float64, np.float32), (np.float64, np.uint8), (np.float64, np.int64),
+    (np.float32, np.float32),
+)  # fmt: skip
+
+
+def draw_affine(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    (of_weights, of_x), time = of_kinds(place, PAIRS)
+    (columns, outputs), count = current["W"].shape if np.ndim(current["W"]) == 2 else (1, 1), BATCHES[time % 5]
+    shape = (count, columns)
+    if time % 2:
+        fits = arguments[0].ndim > 2 and np.prod(arguments[0].shape[1:]) == columns
+        shape = (count, *(arguments[0].shape[1:] if fits else (columns, 1, 1)))
+    scale = (1.0, 1e4, 1e-3)[time % 3]
+    drawn = {"x": draw_input(rng, shape, time, of_x), "W": numbers(rng, (columns, outputs), scale, of_weights)}
+    if "b" in current:
+        drawn["b"] = numbers(rng, (outputs,), 10 * scale, of_weights)
+    return drawn
+
+
+def draw_elementwise(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    rest = {1: (), 2: (9,), 4: (2, 3, 4)}
+    dtype, ndim, time = of_kinds(place, FLOATS, (arguments[0].ndim, 4 if arguments[0].ndim == 2 else 2))
+    return {"x": draw_input(rng, (BATCHES[time % 5], *rest.get(ndim, (4,) * (ndim - 1))), time, dtype)}
+
+
+def draw_dropout(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    return {**draw_elementwise(rng, place, current, arguments), "ratio": (0.5, 0.1, 1.0, 0.85, 0.0)[place % 5]}
+
+
+def draw_softmax(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, labels_kind, time = of_kinds(place, FLOATS, range(7))
+    classes = arguments[0].shape[-1] if arguments[0].ndim == 2 else 3
+    count = BATCHES[place % 5] + (place % 5 == 1) * (time % 2)
+    labels = rng.integers(0, classes, count)
+    labels[0], labels[-1] = classes - 1, 0
+    one_hot = np.eye(classes)[labels]
+    whole = one_hot.copy()
+    if time % 3 == 1:  # soft labels, and rows without one
+        one_hot = 0.9 * one_hot + 0.1 * rng.random((count, classes))
+        whole[count // 2] = 0
+    t = (
+        labels, one_hot, whole.astype(int), whole.astype(np.uint8), labels.astype(np.uint8), whole.astype(bool),
+        one_hot.astype(np.float32),
+    )  # fmt: skip
+    return {"x": numbers(rng, (count, classes), (1.0, 30.0, 3000.0)[time % 3], dtype), "t": t[labels_kind]}
+
+
+def draw_normalization(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    columns = current["gamma"].size
+    shapes: list[tuple[int, ...]] = [(columns,)]
+    if arguments[0].ndim == 4 and np.prod(arguments[0].shape[1:]) == columns:
+        shapes.append(arguments[0].shape[1:])
+    elif arguments[0].ndim == 4 and arguments[0].shape[1] == columns:
+        shapes.append((columns, 3, 2))
+    elif arguments[0].ndim == 4 and columns % 2 == 0:
+        shapes.append((2, columns // 2, 1))
+    rest, time = of_kinds(place, shapes)
+    # Of two rows, dx is a sum that cancels to rounding.
+    x = numbers(rng, (max(3, BATCHES[time % 5]), *rest), (1.0, 1e-3, 30.0, 1e-4)[time % 4])
+    if len(x) > 20:
+        x[0] *= 50  # one that is many standard deviations away
+    x = x + numbers(rng, rest, (0.0, 1e-3, 5.0, 1e-4)[time % 4])
+    gamma, beta = (
+        numbers(rng, (columns,), (1.0, 100.0)[time % 2]),
+        numbers(rng, (columns,), (1.0, 100.0)[time // 2 % 2]),
+    )
+    drawn = {"x": x, "gamma": gamma, "beta": beta, "momentum": 0.9 - place / 50}
+    mean, variance = numbers(rng, (columns,), 1), numbers(rng, (columns,), 1) ** 2
+    if time % 4 == 0:
+        mean, variance = None, None
+    return {**drawn, "running_mean": mean, "running_var": variance}
+
+
+def draw_convolution(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, time = of_kinds(place, (np.float64, np.float32, np.uint8))
+    filters, channels, high, wide = current["W"].shape if np.ndim(current["W"]) == 4 else (1, 1, 1, 1)
+    x = draw_input(rng, (BATCHES[time % 3], channels, high + place % 4, wide + place * 3 % 5), time, dtype)
+    scale = (1.0, 1e4)[time % 2]
+    drawn = {"x": x, "W": numbers(rng, (filters, channels, high, wide), scale)}
+    if "b" in current:
+        drawn["b"] = numbers(rng, (filters,), scale)
+    return {**drawn, "stride": 1 + place // 2 % 3, "pad": place // 3 % 3}
+
+
+def draw_pooling(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    dtype, time = of_kinds(place, FLOATS)
+    high, wide, stride = 1 + time % 3, 1 + time // 2 % 4, 1 + place // 3 % 3
+    channels = arguments[0].shape[1] if arguments[0].ndim == 4 else 2
+    x = draw_input(rng, (BATCHES[time % 3], channels, high + place % 5, wide + place * 2 % 5), time, dtype)
+    pad = 1 + place % 2 if current["pad"] else 0  # with a frame or without: that is another operation
+    return {"x": x, "pool_h": high, "pool_w": wide, "stride": stride, "pad": pad}
+
+
+OF_CELLS = (  # dtypes of weights, x, h and c
+    (np.float32, np.float32, np.float32, np.float32), (np.float64, np.float64, np.float64, np.float64),
+    (np.float64, np.float32, np.float32, np.float32), (np.float64, np.float32, np.float64, np.float64),
+    (np.float64, np.float64, np.float32, np.float32),
+)  # fmt: skip
+
+
+def draw_cell(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    (of_weights, *of_inputs), time = of_kinds(place, OF_CELLS)
+    (inputs, columns), units, count = current["Wx"].shape, len(current["Wh"]), BATCHES[time % 5]
+    shapes = {"Wx": (inputs, columns), "Wh": (units, columns), "b": (columns,)}
+    drawn = {role: numbers(rng, shape, (0.3, 0.1)[time % 2], of_weights) for role, shape in shapes.items()}
+    sizes = {"x": inputs, "h": units, "c": units}
+    scale = (1.0, 3.0, 1e-3)[time % 3]
+    return {
+        **drawn,
+        **{
+            role: numbers(rng, (count, size), scale, dtype)
+            for (role, size), dtype in zip(sizes.items(), of_inputs, strict=True)
+        },
+    }
+
+
+def draw_sequence(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
+    """A cell's arguments, x (N, T, D) for some steps; no h and c at times."""
+    drawn = draw_cell(rng, place, current, arguments)
+    count, inputs = drawn["x"].shape
+    drawn["x"] = numbers(rng, (count, 1 + place % 3, inputs), (1.0, 0.1)[place % 2], drawn["x"].dtype)
+    return {**drawn, "h": None, "c": None} if place % 4 == 3 else drawn
