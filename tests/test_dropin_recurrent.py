@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 
 import numpy as np
 import pytest
 from dropin_cases import assert_same, outcome
+from recurrent_cases import BOOKS, STEPS, compiled, numbers
 
-BOOKS = """
-import numpy as np
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-class LSTM:
-    def __init__(self, Wx, Wh, b):
-        self.params = [Wx, Wh, b]
-        self.grads = [np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b)]
-        self.cache = None
-
-    def forward(self, x, h_prev, c_prev):
-        Wx, Wh, b = self.params
-        N, H = h_prev.shape
-        A = np.dot(x, Wx) + np.dot(h_prev, Wh) + b
-        f, g, i, o = A[:, :H], A[:, H : 2 * H], A[:, 2 * H : 3 * H], A[:, 3 * H :]
-        f, g, i, o = sigmoid(f), np.tanh(g), sigmoid(i), sigmoid(o)
-        c_next = f * c_prev + g * i
-        h_next = o * np.tanh(c_next)
-        self.cache = (x, h_prev, c_prev, i, f, g, o, c_next)
-        return h_next, c_next
-
-    def backward(self, dh_next, dc_next):
-        Wx, Wh, b = self.params
-        x, h_prev, c_prev, i, f, g, o, c_next = self.cache
-        tanh_c_next = np.tanh(c_next)
-        ds = dc_next + (dh_next * o) * (1 - tanh_c_next ** 2)
-        dc_prev = ds * f
-        di, df, do, dg = ds * g, ds * c_prev, dh_next * tanh_c_next, ds * i
-        di *= i * (1 - i)
-        df *= f * (1 - f)
-        do *= o * (1 - o)
-        dg *= 1 - g ** 2
-        dA = np.hstack((df, dg, di, do))
-        self.grads[0][...] = np.dot(x.T, dA)
-        self.grads[1][...] = np.dot(h_prev.T, dA)
-        self.grads[2][...] = dA.sum(axis=0)
-        return np.dot(dA, Wx.T), np.dot(dA, Wh.T), dc_prev
-"""
 OWN = """
 import numpy as np
 
@@ -82,58 +40,7 @@ class Cell:
         self.dWx, self.dWh, self.dbias = self.x.T @ dz, self.h.T @ dz, np.sum(dz, axis=0)
         return dz @ self.Wx.T, dz @ self.Wh.T, ds * self.forget
 """
-IN_TIME = """
-
-class TimeLSTM:
-    def __init__(self, Wx, Wh, b, stateful=False):
-        self.params = [Wx, Wh, b]
-        self.grads = [np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b)]
-        self.layers = None
-        self.h, self.c = None, None
-        self.dh = None
-        self.stateful = stateful
-
-    def forward(self, xs):
-        Wx, Wh, b = self.params
-        N, T, D = xs.shape
-        H = Wh.shape[0]
-        self.layers = []
-        hs = np.empty((N, T, H), dtype='f')
-        if not self.stateful or self.h is None:
-            self.h = np.zeros((N, H), dtype='f')
-        if not self.stateful or self.c is None:
-            self.c = np.zeros((N, H), dtype='f')
-        for t in range(T):
-            layer = LSTM(*self.params)
-            self.h, self.c = layer.forward(xs[:, t, :], self.h, self.c)
-            hs[:, t, :] = self.h
-            self.layers.append(layer)
-        return hs
-
-    def backward(self, dhs):
-        Wx, Wh, b = self.params
-        N, T, H = dhs.shape
-        D = Wx.shape[0]
-        dxs = np.empty((N, T, D), dtype='f')
-        dh, dc = 0, 0
-        grads = [0, 0, 0]
-        for t in reversed(range(T)):
-            layer = self.layers[t]
-            dx, dh, dc = layer.backward(dhs[:, t, :] + dh, dc)
-            dxs[:, t, :] = dx
-            for i, grad in enumerate(layer.grads):
-                grads[i] += grad
-        for i, grad in enumerate(grads):
-            self.grads[i][...] = grad
-        self.dh = dh
-        return dxs
-"""
 SOURCES = {"book's": (BOOKS, "LSTM"), "own": (OWN, "Cell")}
-STEPS = 4
-
-
-def numbers(dtype, *shape):
-    return (0.3 * np.random.default_rng(sum(shape)).standard_normal(shape)).astype(dtype)
 
 
 def sequence(made, dtype, of_inputs, rows=9, inputs=6, units=32):
@@ -154,11 +61,6 @@ def sequence(made, dtype, of_inputs, rows=9, inputs=6, units=32):
         for value in vars(layer).values():
             seen += value if isinstance(value, list | tuple) else [value]
     return seen, weights
-
-
-def compiled(counts, name):
-    """How many calls kernels took."""
-    return counts[name].calls - counts[name].passed
 
 
 @pytest.fixture(autouse=True)
@@ -283,169 +185,3 @@ def test_odd_arguments_give_what_the_own_code_gives(both, given):
             outcome(layer.forward, *(np.copy(one) if isinstance(one, np.ndarray) else one for one in given))
         )
     assert_same(outcomes[1], outcomes[0], "h, c", 1e-5)
-
-
-def changed(*pairs):
-    source = BOOKS + IN_TIME
-    for old, new in pairs:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    return source
-
-
-SEQUENCES = {
-    "the book's": BOOKS + IN_TIME,
-    "zeros for the first gradients": changed(
-        (
-            "dh, dc = 0, 0\n        grads = [0, 0, 0]",
-            "dh, dc = np.zeros((N, H), dtype='f'), np.zeros((N, H), dtype='f')",
-        ),
-        ("                grads[i] += grad", "                self.grads[i][...] += grad"),
-        ("        for i, grad in enumerate(grads):\n            self.grads[i][...] = grad\n", ""),
-        (
-            "        for t in reversed",
-            "        for i in range(len(self.grads)):\n            self.grads[i][...] = 0\n        for t in reversed",
-        ),
-    ),
-    "other words": changed(
-        (
-            "        Wx, Wh, b = self.params\n        N, T, D = xs.shape",
-            "        N, T, D = xs.shape\n        Wx, Wh, b = self.params",
-        ),
-        ("LSTM(*self.params)", "LSTM(Wx, Wh, b)"),
-        ("        hs = np.empty((N, T, H), dtype='f')", "        hs = np.zeros((N, T, H), dtype=np.float32)"),
-        ("layer.forward(xs[:, t, :], self.h, self.c)", "layer.forward(xs[:, t], self.h, self.c)"),
-    ),
-    "results of float64": changed(
-        ("hs = np.empty((N, T, H), dtype='f')", "hs = np.empty((N, T, H))"),
-        ("dxs = np.empty((N, T, D), dtype='f')", "dxs = np.empty((N, T, D))"),
-        ("self.h = np.zeros((N, H), dtype='f')", "self.h = np.zeros((N, H))"),
-        ("self.c = np.zeros((N, H), dtype='f')", "self.c = np.zeros((N, H))"),
-    ),
-}
-OTHER_SEQUENCES = {
-    "backwards in time": changed(("for t in range(T):", "for t in range(T - 1, -1, -1):")),
-    "the cell begins anew at each step": changed(
-        ("layer.forward(xs[:, t, :], self.h, self.c)", "layer.forward(xs[:, t, :], self.h, self.c * 0)")
-    ),
-    "a residual connection": changed(("hs[:, t, :] = self.h", "hs[:, t, :] = self.h + xs[:, t, :1]")),
-    "steps that print": changed(
-        ("            self.layers.append(layer)", "            self.layers.append(layer)\n            print(end='')")
-    ),
-}
-OTHER_WAYS_BACK = {
-    "cut off in time": changed(("layer.backward(dhs[:, t, :] + dh, dc)", "layer.backward(dhs[:, t, :] + 0 * dh, dc)")),
-    "no gradient of the cell": changed(
-        ("layer.backward(dhs[:, t, :] + dh, dc)", "layer.backward(dhs[:, t, :] + dh, 0)")
-    ),
-    "gradients that are added up": changed(
-        ("            self.grads[i][...] = grad\n", "            self.grads[i][...] += grad\n")
-    ),
-    "the last step's gradient": changed(("                grads[i] += grad", "                grads[i] = grad")),
-    "means over the steps": changed(
-        ("            self.grads[i][...] = grad\n", "            self.grads[i][...] = grad / T\n")
-    ),
-}
-
-
-def trained(made, dtype, of_inputs, stateful, of_gradients=None):
-    """Two batches forwards and back, everything that a script may look at."""
-    weights = numbers(dtype, 6, 128), numbers(dtype, 32, 128), numbers(dtype, 128)
-    layer, seen = made(*weights, stateful=stateful), []
-    for scale in (1, 0.5):
-        out = layer.forward(numbers(of_inputs, 9, STEPS, 6) * of_inputs(scale))
-        seen += [out, layer.h.copy(), layer.c.copy()]
-        dx = layer.backward(numbers(of_gradients or out.dtype, 9, STEPS, 32))
-        seen += [dx, layer.dh.copy(), *(one.copy() for one in layer.grads)]
-        layer.params[0] -= dtype(0.1) * layer.grads[0]
-    return seen, layer
-
-
-def parts_of(layer):
-    """What the objects of the steps hold."""
-    return [part for one in layer.layers for value in vars(one).values() for part in value]
-
-
-KINDS = [(np.float32, np.float32, None), (np.float64, np.float64, np.float64), (np.float64, np.float32, None)]
-CASES = [
-    (style, *kind)
-    for style in SEQUENCES
-    for kind in KINDS
-    if style != "results of float64" or kind[0] == np.float64  # else its h is, and its products are NumPy's
-]
-
-
-@pytest.mark.parametrize("stateful", [False, True])
-@pytest.mark.parametrize(("style", "dtype", "of_inputs", "of_gradients"), CASES)
-def test_layers_through_time_are_one_call(both, style, dtype, of_inputs, of_gradients, stateful):
-    plain, fast, counts = both(SEQUENCES[style])
-    (expected, one), (actual, other) = (
-        trained(module.TimeLSTM, dtype, of_inputs, stateful, of_gradients) for module in (plain, fast)
-    )
-    assert compiled(counts, "TimeLSTM.forward") == compiled(counts, "TimeLSTM.backward") == 2
-    assert compiled(counts, "LSTM.forward") == 0
-    for mine, its in zip(actual, expected, strict=True):
-        assert_same(mine, its, style, 1e-5)
-    assert vars(other).keys() - {"layers", "_fastbp_steps"} == vars(one).keys() - {"layers"}
-    for mine, its in zip(parts_of(other), parts_of(one), strict=True):
-        assert_same(mine, its, "layers", 1e-5)
-
-
-def test_gradients_of_a_wider_dtype_are_the_own_codes(both):
-    """float64 numbers made of float32 ones: NumPy's own, to the last bit."""
-    plain, fast, counts = both(BOOKS + IN_TIME)
-    given = np.float32, np.float32, True, np.float64
-    (expected, _), (actual, _) = (trained(module.TimeLSTM, *given) for module in (plain, fast))
-    for one, other in zip(actual, expected, strict=True):
-        assert_same(one, other, "gradients", 1e-5)
-    assert (compiled(counts, "TimeLSTM.forward"), compiled(counts, "TimeLSTM.backward")) == (2, 0)
-
-
-def test_whoever_has_looked_at_the_steps_may_change_them(both):
-    outcomes = []
-    for module in both(BOOKS + IN_TIME)[:2]:
-        _, layer = trained(module.TimeLSTM, np.float64, np.float64, True)
-        layer.forward(numbers("d", 9, STEPS, 6))
-        layer.layers[1].cache = tuple(2 * part for part in layer.layers[1].cache)
-        outcomes.append([layer.backward(numbers("d", 9, STEPS, 32)), *layer.grads, layer.layers[0].grads[1]])
-        copied = pickle.loads(pickle.dumps(vars(layer)["layers"][0].cache))
-        outcomes[-1] += copied
-    for one, other in zip(*outcomes, strict=True):
-        assert_same(one, other, "what was changed", 1e-5)
-
-
-@pytest.mark.parametrize("what", OTHER_SEQUENCES)
-def test_what_goes_through_time_otherwise_is_left(both, what):
-    plain, fast, counts = both(OTHER_SEQUENCES[what])
-    (expected, _), (actual, _) = (trained(module.TimeLSTM, np.float64, np.float64, True) for module in (plain, fast))
-    for one, other in zip(actual, expected, strict=True):
-        assert_same(one, other, what, 1e-5)
-    assert compiled(counts, "TimeLSTM.forward") == compiled(counts, "TimeLSTM.backward") == 0
-
-
-@pytest.mark.parametrize("what", OTHER_WAYS_BACK)
-def test_other_gradients_through_time_are_left(both, what):
-    plain, fast, counts = both(OTHER_WAYS_BACK[what])
-    (expected, _), (actual, _) = (trained(module.TimeLSTM, np.float64, np.float64, True) for module in (plain, fast))
-    for one, other in zip(actual, expected, strict=True):
-        assert_same(one, other, what, 1e-5)
-    assert compiled(counts, "TimeLSTM.backward") == 0
-
-
-def test_a_class_of_steps_that_is_replaced_is_called(both):
-    """The layer's own code makes its steps as soon as their class, or a method of it, is another one."""
-    plain, fast, counts = both(BOOKS + IN_TIME)
-    layers = [
-        module.TimeLSTM(*(numbers("d", 6, 128), numbers("d", 32, 128), numbers("d", 128))) for module in (plain, fast)
-    ]
-    for module, layer in zip((plain, fast), layers, strict=True):
-        layer.forward(numbers("d", 3, STEPS, 6))
-
-        def forward(self, x, h, c, own=module.LSTM.forward):
-            h, c = own(self, x, h, c)
-            return 2 * h, c
-
-        module.LSTM.forward = forward
-    results = [layer.forward(numbers("d", 3, STEPS, 6)) for layer in layers]
-    assert_same(results[1], results[0], "out", 1e-5)
-    assert compiled(counts, "TimeLSTM.forward") == 1

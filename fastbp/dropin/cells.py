@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .patched_classes import accelerated_of
+from .trying import undisturbed
 
 Settings = tuple[tuple[str, str], ...]
 
@@ -43,13 +44,22 @@ def classes_of_steps(layer: Any) -> list[str]:
 
 
 def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
-    """Find out what classes of steps are, by a step of the layer's first: it would come to it later."""
+    """Find out what classes of steps are, by a step of the layer's first: it would come to it later.
+
+    Those that are made, or called, otherwise than an LSTM is are not found out.
+    """
     for made in classes:
         accelerated = accelerated_of(made)
         parameters = getattr(layer, "params", None) or [getattr(layer, name, None) for name in ("Wx", "Wh", "b")]
         if accelerated is not None and not accelerated.is_decided and len(parameters) == 3:
-            state = np.zeros((len(x), len(parameters[1])), parameters[1].dtype)
-            accelerated.decide(made(*parameters), (x[:, 0], state, state.copy()))
+            with undisturbed():
+                try:
+                    step, another = made(*parameters), made(*parameters)
+                    state = np.zeros((len(x), len(parameters[1])), parameters[1].dtype)
+                    accelerated.own["forward"](step, x[:, 0], state, state)
+                except Exception:
+                    continue
+            accelerated.decide(another, (x[:, 0], state, state.copy()))
 
 
 class Steps(NamedTuple):

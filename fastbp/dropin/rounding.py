@@ -20,6 +20,7 @@ from .methods import NAMES, Form, Operation, names_in
 
 # By what is compared, "result", an attribute, or "grads[1]" of a list: the largest sum of its terms' magnitudes.
 Terms = dict[str, float]
+NOISE = 1e-5  # far above the rounding of float32, and small enough for what it does to be in proportion to it
 
 
 def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
@@ -56,8 +57,11 @@ def _of_layers(method: str, forms: tuple[Form, ...], arguments: tuple[Any, ...])
 
 
 def _of_forms(forms: tuple[Form, ...], own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
-    if {form.operation.name for form in forms} & _PRODUCTS:
+    names = {form.operation.name for form in forms}
+    if names & _PRODUCTS:
         return _of_products(own, arguments)
+    if names & _RECURRENT:
+        return _of_noise(own, arguments)
     train = next((bool(one) for one in arguments[2:] if isinstance(one, int | np.bool_)), True)
     form = next((form for form in forms if form.train in (None, train)), None)
     if form is None or form.operation.name not in _OTHERS:
@@ -87,11 +91,32 @@ def largest(array: Any) -> float:
 
 def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     """Of sums of products: the same sums of the absolute values, made by the user's own method."""
-    absolute = _absolute(arguments, {})
+    absolute = _changed(arguments, np.abs, {})
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
         results.update(vars(absolute[0]))
     return {name: largest(part) for key, value in results.items() for name, part in parts_of(key, value)}
+
+
+def _of_noise(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
+    """Of many sums in a row: by how much results change where all numbers change a little, divided by how little.
+
+    Each number is off by a part of itself, and what that makes of a result is in proportion to the terms that it is of.
+    """
+    rng = np.random.default_rng(0)
+
+    def noisy(array: Any) -> Any:
+        return (array * (1 + NOISE * rng.standard_normal(array.shape))).astype(array.dtype)
+
+    found = []
+    for change in (np.copy, noisy):
+        given = _changed(arguments, change, {})
+        found.append(dict(parts_of("result", own(*given))))
+        for name, value in vars(given[0]).items():
+            found[-1].update(parts_of(name, value))
+    one, other = found
+    numbers = [name for name, part in one.items() if isinstance(part, np.ndarray) and part.dtype.kind == "f"]
+    return {name: largest(other[name] - one[name]) / NOISE for name in numbers}
 
 
 def layer_name(place: int) -> str:
@@ -108,17 +133,18 @@ def parts_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _absolute(argument: Any, doubles: dict[int, Any]) -> Any:
-    """A copy with absolute values, of which nothing is the argument's: the user's method may write into it.
+def _changed(argument: Any, change: Callable[[Any], Any], doubles: dict[int, Any]) -> Any:
+    """A copy with other numbers, of which nothing is the argument's: the user's method may write into it.
 
-    doubles: of the layers that were met before, by their ids: a network may have one twice.
+    change: gives a new array of numbers. doubles: of the layers that were met before, by their ids: a network may have one
+    twice.
     """
     if isinstance(argument, np.ndarray):
-        return np.abs(argument) if argument.dtype.kind == "f" else argument.copy()
+        return change(argument) if argument.dtype.kind == "f" else argument.copy()
     if type(argument) is dict:
-        return {key: _absolute(one, doubles) for key, one in argument.items()}
+        return {key: _changed(one, change, doubles) for key, one in argument.items()}
     if type(argument) in (list, tuple):
-        return type(argument)(_absolute(one, doubles) for one in argument)
+        return type(argument)(_changed(one, change, doubles) for one in argument)
     if not hasattr(argument, "__dict__") or isinstance(argument, type):
         return argument
     if id(argument) in doubles:
@@ -126,7 +152,7 @@ def _absolute(argument: Any, doubles: dict[int, Any]) -> Any:
     doubles[id(argument)] = layer = object.__new__(type(argument))
     names = [name for name in vars(argument) if not name.startswith(OURS)]
     names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyColumns)]
-    vars(layer).update({name: _absolute(getattr(argument, name, None), doubles) for name in names})
+    vars(layer).update({name: _changed(getattr(argument, name, None), change, doubles) for name in names})
     return layer
 
 
@@ -168,6 +194,7 @@ _PRODUCTS = {
     "convolution_backward", "convolution_backward_by_weights", "convolution_backward_kept", "convolution_forward_plain",
     "convolution_backward_plain", "convolution_backward_by_weights_plain", "pooling_gradient",
 }  # fmt: skip
+_RECURRENT = {"lstm_forward", "lstm_backward", "time_lstm", "time_lstm_gradient"}
 _OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "softmax_with_loss_forward": _of_softmax,
     "softmax_with_other_loss": _of_softmax,

@@ -36,6 +36,7 @@ BUILTINS = {
     "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
     "slice", "sum", "tuple", "type", "zip",
 }  # fmt: skip
+METHODS = ("__init__", "forward", "backward")  # of a class of which a method makes objects
 EXCEPTIONS = {"ValueError", "IndexError", "AttributeError", "Exception"}  # what NumPy raises of shapes
 OF_ARRAYS = frozenset(
     """
@@ -431,7 +432,7 @@ class _Walk:
         self.found.helpers.append(Helper(names, called.id, made))
         if made not in self.found.made:
             self.found.made[made] = None
-            for name in ("__init__", "forward", "backward"):
+            for name in METHODS:
                 method = inspect.unwrap(vars(made).get(name, object.__init__))
                 if isinstance(method, FunctionType):
                     self.found.helpers += screen(made, method).helpers

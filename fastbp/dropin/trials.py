@@ -23,8 +23,9 @@ from .families import FAMILIES, WINDOW
 from .guesses import Guess, own_formulas, snapshot
 from .lazy import LAZY
 from .methods import KEPT_PATCHES, KEPT_STEPS, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
+from .patched_classes import accelerated_of
 from .remembering import digest, keep, recall
-from .screening import NotPlain, Screened, looked_into, screen
+from .screening import METHODS, NotPlain, Screened, looked_into, screen
 from .subjects import (
     COUNT,
     MOST,
@@ -78,7 +79,10 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     tried = Tried(type(layer), tuple(helpers.values()), frozenset(name for one in both for name in one.methods))
     if not tried.methods.isdisjoint(vars(layer)):
         return _left("a method is an attribute of the object")
-    name = digest(made, layer, arguments, (*own.values(), *(one.function for one in helpers.values())))
+    functions = [one.function for one in helpers.values()]
+    functions += [vars(one)[name] for one in screened.made for name in METHODS if name in vars(one)]
+    functions += [accelerated_of(one) is not None for one in screened.made]
+    name = digest(made, layer, arguments, (*own.values(), *functions))
     verdict: Verdict | None = recall(name)
     if verdict is None:
         subjects = [Subject(own, layer, arguments, one, sets) for one in FAMILIES]
