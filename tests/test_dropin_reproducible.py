@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,6 +104,15 @@ def test_work_is_counted_from_shapes():
     assert 1e-3 < estimated_seconds("forward", (convolution, images), out) < 1e-1
     params = {"W": np.ones((784, 50))}
     assert estimated_seconds("update", (object(), params, params), None) > 1e-4
+
+
+@pytest.mark.parametrize("params", [np.ones((3, 3)), {"Wx": np.ones((2, 2))}, "text", None, []])
+def test_a_layer_given_several_arrays_is_a_recurrent_one_by_its_two_matrices_alone(params):
+    layer, x = SimpleNamespace(params=params), np.ones((200, 100))
+    elementwise = estimated_seconds("forward", (layer, x), x)
+    assert estimated_seconds("forward", (layer, x, x, x), x) == elementwise > 0
+    layer.params = [np.ones((100, 40)), np.ones((10, 40)), np.ones(40)]
+    assert estimated_seconds("backward", (layer, x, x), x) != estimated_seconds("backward", (layer, x), x)
     assert estimated_seconds("im2col", (), None) < 1e-4
 
 

@@ -201,11 +201,10 @@ class _Signature:
         given = names[1] if len(names) > 1 else names[0] if names else "None"
         needed = [one.name for one in parameters[2:] if one.default is one.empty]
         sizes = " + ".join([f"{given}.size", *(f"getattr({name}, 'size', 0)" for name in needed)])
-        # A step of a recurrent layer, whose arrays are small beside its weights.
-        is_step = len(needed) > 1 or (len(needed) == 1 and function.__name__ == "backward")
-        self.given_may_be_large = (
-            f"type({given}) is not ndarray or {sizes} >= {'counted / 4' if is_step else 'counted'}"
-        )
+        # A step of a recurrent layer is given several arrays, which are small beside its weights.
+        may_be_step = len(needed) > 1 or (len(needed) == 1 and function.__name__ == "backward")
+        least = f"(counted / 4 if type({needed[-1]}) is ndarray else counted)" if may_be_step else "counted"
+        self.given_may_be_large = f"type({given}) is not ndarray or {sizes} >= {least}"
         self.given_is_huge = f"type({given}) is ndarray and {given}.size >= large"
 
 

@@ -49,8 +49,7 @@ def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
     Those that are made, or called, otherwise than an LSTM is are not found out.
     """
     for made in classes:
-        accelerated = accelerated_of(made)
-        parameters = getattr(layer, "params", None) or [getattr(layer, name, None) for name in ("Wx", "Wh", "b")]
+        accelerated, parameters = accelerated_of(made), parameters_of_cell(layer)
         if accelerated is not None and not accelerated.is_decided and len(parameters) == 3:
             with undisturbed():
                 try:
@@ -60,6 +59,12 @@ def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
                 except Exception:
                     continue
             accelerated.decide(another, (x[:, 0], state, state.copy()))
+
+
+def parameters_of_cell(layer: Any) -> list[Any]:
+    """What a recurrent layer has, by the names that they mostly have: the book's second volume keeps them in a list."""
+    parameters = getattr(layer, "params", None)
+    return parameters if type(parameters) is list else [getattr(layer, name, None) for name in ("Wx", "Wh", "b")]
 
 
 class Steps(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import LEAST_CELL, LEAST_ELEMENTWISE, LEAST_PRODUCT, SCALE
+from .cells import parameters_of_cell
 
 # Numbers in the array that is given. Measured and rejected: 6,000; evaluations of 1,000 rows of 16, after each ten steps of
 # 100, kept all calls of a tiny network looked at, and brought kernels to begin that saved nothing: 1.15 of Python's time.
@@ -115,10 +116,7 @@ def _weights(layer: Any) -> Any:
 
 def matrices_of_cell(layer: Any) -> list[Any]:
     """The two matrices of a recurrent layer, for x and for what it has given before; none if it is something else."""
-    parameters = getattr(layer, "params", None) or [getattr(layer, name, None) for name in ("Wx", "Wh")]
-    if type(parameters) is not list:
-        return []
-    matrices = [one for one in parameters if isinstance(one, np.ndarray) and one.ndim == 2 and one.size]
+    matrices = [one for one in parameters_of_cell(layer) if isinstance(one, np.ndarray) and one.ndim == 2 and one.size]
     return matrices if len(matrices) == 2 and matrices[0].shape[1] == matrices[1].shape[1] else []
 
 

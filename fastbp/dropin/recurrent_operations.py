@@ -1,4 +1,4 @@
-"""What recurrent layers do in one step of time, on the compiled kernels. See `operations`."""
+"""What recurrent layers do in one step of time, and in all, on the compiled kernels. See `operations`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def _is_cell(x: Any, h: Any, c: Any, Wx: Any, Wh: Any) -> bool:
 
 
 def time_lstm(dtype: str, is_afresh: bool = False) -> Method:
-    """All steps of an LSTM. dtype: of what the layer gives; is_afresh: where h and c are 0 at the beginning of each call."""
+    """All steps of an LSTM. dtype: of what the layer gives; is_afresh: where h and c are 0 at the beginning of each call.
+
+    The product with x is made of all steps at once.
+    """
 
     def time_lstm_forward(x: Any, h: Any, c: Any, Wx: Any, Wh: Any, b: Any, cell: Any) -> Any:
         """x (N, T, D), h, c (N, H) or None -> out (N, T, H), h, c of the last step, and Steps."""
@@ -84,6 +87,8 @@ def time_lstm(dtype: str, is_afresh: bool = False) -> Method:
 
 
 def time_lstm_gradient(dtype: str) -> Method:
+    """All steps back; dtype: of dx. The products for the weights' gradients are made of all steps at once."""
+
     def time_lstm_backward(dout: Any, steps: Any, Wx: Any, Wh: Any) -> Any:
         """dout (N, T, H) -> dx (N, T, D), dh, the gradient of the first h, dWx, dWh, db, and Steps with their gradients."""
         if steps is None or not all(one is other for one, other in zip((Wx, Wh), steps.weights, strict=False)):
