@@ -62,6 +62,24 @@ OTHER_SEQUENCES = {
         ("layer.forward(xs[:, t, :], self.h, self.c)", "layer.forward(xs[:, t, :], self.h, self.c * 0)")
     ),
     "a residual connection": changed(("hs[:, t, :] = self.h", "hs[:, t, :] = self.h + xs[:, t, :1]")),
+    "a base class whose objects draw random numbers": changed(
+        (
+            "class LSTM:",
+            "class Base:\n    def __init__(self, *weights):\n        self.set(*weights)\n        np.random.rand()\n\n\n"
+            "class LSTM(Base):",
+        ),
+        (
+            "    def __init__(self, Wx, Wh, b):\n        self.params",
+            "    def set(self, Wx, Wh, b):\n        self.params",
+        ),
+    ),
+    "another method of the steps": changed(
+        ("            self.layers.append(layer)", "            self.layers.append(layer)\n            layer.note()"),
+        (
+            "class TimeLSTM:",
+            "def note(self, seen=[]):\n    seen.append(self)\n\n\nLSTM.note = note\n\n\nclass TimeLSTM:",
+        ),
+    ),
     "steps that print": changed(
         ("            self.layers.append(layer)", "            self.layers.append(layer)\n            print(end='')")
     ),

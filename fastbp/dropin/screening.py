@@ -408,7 +408,7 @@ class _Walk:
                 return
             if function.attr == "append" and self.found.made and (path := self.path(function.value)) is not None:
                 self.found.sets.setdefault(path)
-            elif function.attr not in OF_ARRAYS and not self.is_of_step(function):
+            elif function.attr not in OF_ARRAYS and not (self.is_of_step(function) and function.attr in METHODS[1:]):
                 raise self.fail(function, f"calls {ast.unparse(function)}")
             self.expression(function.value)
         else:
@@ -433,14 +433,14 @@ class _Walk:
         if made not in self.found.made:
             self.found.made[made] = None
             for name in METHODS:
-                method = inspect.unwrap(vars(made).get(name, object.__init__))
+                method = inspect.unwrap(getattr(made, name))
                 if isinstance(method, FunctionType):
                     self.found.helpers += screen(made, method).helpers
-                elif name != "__init__":
+                elif method is not object.__init__:
                     raise self.fail(called, f"calls {called.id}, whose {name} is no function")
 
     def is_of_step(self, node: ast.Attribute) -> bool:
-        """An attribute or a method of an object that the method has made, in a variable."""
+        """An attribute of an object that the method has made, in a variable."""
         return bool(self.found.made) and isinstance(node.value, ast.Name) and node.value.id in self.locals
 
     def helper(self, function: Any, call: ast.Call) -> None:

@@ -80,7 +80,7 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     if not tried.methods.isdisjoint(vars(layer)):
         return _left("a method is an attribute of the object")
     functions = [one.function for one in helpers.values()]
-    functions += [vars(one)[name] for one in screened.made for name in METHODS if name in vars(one)]
+    functions += [getattr(one, name) for one in screened.made for name in METHODS]
     functions += [accelerated_of(one) is not None for one in screened.made]
     name = digest(made, layer, arguments, (*own.values(), *functions))
     verdict: Verdict | None = recall(name)
