@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from dropin_cases import define, run, write
+from recurrent_cases import BOOKS, IN_TIME
 from stack_cases import LAYERS, NETWORK, made_of
 
 import fastbp
@@ -43,6 +44,19 @@ for layer in reversed(layers):
     out = layer.backward(out)
 print(float(np.abs(layers[0].dW).sum()), float(np.abs(layers[3].dW).sum()), sep="\\n")
 """
+OF_STEPS = (
+    BOOKS
+    + IN_TIME
+    + """
+
+np.random.seed(0)
+layer = TimeLSTM(0.1 * np.random.randn(16, 256), 0.1 * np.random.randn(64, 256), np.zeros(256))
+for _ in range(60):
+    layer.forward(np.random.randn(100, 20, 16))
+    layer.backward(np.random.randn(100, 20, 64))
+print(*(float(np.abs(one).sum()) for one in layer.grads), sep="\\n")
+"""
+)
 START = """
 import sys
 from fastbp.dropin import calls, command
@@ -64,9 +78,16 @@ command.run(["script.py"])
 
 
 @pytest.mark.slow
-def test_a_second_process_compiles_what_the_way_back_needs(tmp_path):
+@pytest.mark.parametrize(
+    ("source", "kinds", "way_there"),
+    [
+        (SCRIPT, {"affine_stack", "normalized_stack", "convolution"}, "affine_stack._forward"),
+        (OF_STEPS, {"lstm"}, "lstm._forward"),
+    ],
+)
+def test_a_second_process_compiles_what_the_way_back_needs(source, kinds, way_there, tmp_path):
     write_common(tmp_path)
-    script, start = write(tmp_path, "script.py", SCRIPT), write(tmp_path, "start.py", START)
+    script, start = write(tmp_path, "script.py", source), write(tmp_path, "start.py", START)
     plain = run(tmp_path, script)
     for is_first in (True, False):
         environment = {"FASTBP_CACHE_DIR": "cache", "NUMBA_NUM_THREADS": "2"}
@@ -75,8 +96,8 @@ def test_a_second_process_compiles_what_the_way_back_needs(tmp_path):
         values = [np.array(one.stdout.split(), float) for one in (done, plain)]
         np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
         compiled = done.stderr.split()  # by the script's own process
-        assert ("affine_stack._forward" in compiled) is is_first
-        for name in (name for work in ahead.WORK.values() for name in work.kernels):
+        assert (way_there in compiled) is is_first
+        for name in (name for kind in kinds for name in ahead.WORK[kind].kernels):
             assert name not in compiled
             assert len([*(tmp_path / "cache").glob(f"*/{name}-*.kernel")]) == 1
 

@@ -34,10 +34,10 @@ SEQUENCES = {
             "dh, dc = np.zeros((N, H), dtype='f'), np.zeros((N, H), dtype='f')",
         ),
         ("                grads[i] += grad", "                self.grads[i][...] += grad"),
-        ("        for i, grad in enumerate(grads):\n            self.grads[i][...] = grad\n", ""),
+        (("        for i, grad in enumerate(grads):\n            self.grads[i][...] = grad\n"), ""),
         (
             "        for t in reversed",
-            "        for i in range(len(self.grads)):\n            self.grads[i][...] = 0\n        for t in reversed",
+            ("        for i in range(len(self.grads)):\n            self.grads[i][...] = 0\n        for t in reversed"),
         ),
     ),
     "other words": changed(
@@ -65,7 +65,8 @@ OTHER_SEQUENCES = {
     "a base class whose objects draw random numbers": changed(
         (
             "class LSTM:",
-            "class Base:\n    def __init__(self, *weights):\n        self.set(*weights)\n        np.random.rand()\n\n\n"
+            "class Base:\n    def __init__(self, *weights):\n"
+            "        self.set(*weights)\n        np.random.rand()\n\n\n"
             "class LSTM(Base):",
         ),
         (
@@ -77,14 +78,76 @@ OTHER_SEQUENCES = {
         ("            self.layers.append(layer)", "            self.layers.append(layer)\n            layer.note()"),
         (
             "class TimeLSTM:",
-            "def note(self, seen=[]):\n    seen.append(self)\n\n\nLSTM.note = note\n\n\nclass TimeLSTM:",
+            ("def note(self, seen=[]):\n    seen.append(self)\n\n\nLSTM.note = note\n\n\nclass TimeLSTM:"),
         ),
     ),
+    "something at one step": changed(
+        (
+            "            self.layers.append(layer)",
+            (
+                "            self.layers.append(layer)\n            if t == self.at:\n"
+                "                self.h = self.h * 0"
+            ),
+        ),
+        ("        self.dh = None\n", "        self.dh = None\n        self.at = 5\n"),
+    ),
+    "nothing from a step on": changed(("hs[:, t, :] = self.h", "hs[:, t, :] = self.h * (t < 5)")),
+    "a clip that no input reaches": changed(
+        ("        N, T, D = xs.shape\n", "        xs = np.clip(xs, -1e4, 1e4)\n        N, T, D = xs.shape\n")
+    ),
+    "a copy of its input": changed(
+        ("        N, T, D = xs.shape\n", "        xs = xs.astype('d')\n        N, T, D = xs.shape\n")
+    ),
+    "steps that are kept from call to call": changed(
+        ("        self.layers = []\n        hs", "        hs"),
+        ("self.layers = None", "self.layers = []"),
+        (
+            "        for t in range(T):\n            layer = LSTM(*self.params)",
+            (
+                "        if len(self.layers) != T:\n"
+                "            self.layers = [LSTM(*self.params) for _ in range(T)]\n"
+                "        for t in range(T):\n            layer = self.layers[t]"
+            ),
+        ),
+        ("            self.layers.append(layer)\n", ""),
+    ),
+    "a state that goes when the other is not there": changed(
+        (
+            (
+                "        if not self.stateful or self.h is None:\n"
+                "            self.h = np.zeros((N, H), dtype='f')\n"
+                "        if not self.stateful or self.c is None:\n"
+            ),
+            (
+                "        if not self.stateful or self.h is None or self.c is None:\n"
+                "            self.h = np.zeros((N, H), dtype='f')\n"
+            ),
+        ),
+    ),
+    "a property of the steps": changed(
+        ("hs[:, t, :] = self.h", "hs[:, t, :] = self.h + layer.noted"),
+        ("class TimeLSTM:", "LSTM.noted = property(lambda self: 0)\n\n\nclass TimeLSTM:"),
+    ),
+    "objects made in a way of their own": changed(
+        ("class TimeLSTM:", ("LSTM.__new__ = lambda made, *given: object.__new__(made)\n\n\nclass TimeLSTM:"))
+    ),
+    "steps under a condition": changed(
+        ("        h_next = o * np.tanh(c_next)", "        h_next = self.scale * (o * np.tanh(c_next))"),
+        ("class LSTM:\n", "class LSTM:\n    scale = 1.0\n\n"),
+    ),
+    "steps that copy what they are given": changed(("self.cache = (x, h_prev,", "self.cache = (x.copy(), h_prev,")),
     "steps that print": changed(
         ("            self.layers.append(layer)", "            self.layers.append(layer)\n            print(end='')")
     ),
 }
 OTHER_WAYS_BACK = {
+    "the last steps alone": changed(
+        ("for t in reversed(range(T)):", "for t in reversed(range(max(0, T - 5), T)):"),
+        ("dxs = np.empty(", "dxs = np.zeros("),
+    ),
+    "the last steps alone, by a slice": changed(
+        ("for t in reversed(range(T)):", "for t in range(T)[::-1][:5]:"), ("dxs = np.empty(", "dxs = np.zeros(")
+    ),
     "cut off in time": changed(("layer.backward(dhs[:, t, :] + dh, dc)", "layer.backward(dhs[:, t, :] + 0 * dh, dc)")),
     "no gradient of the cell": changed(
         ("layer.backward(dhs[:, t, :] + dh, dc)", "layer.backward(dhs[:, t, :] + dh, 0)")
@@ -178,6 +241,48 @@ def test_gradients_of_a_wider_dtype_are_the_own_codes(both):
     for one, other in zip(actual, expected, strict=True):
         assert_same(one, other, "gradients", 1e-5)
     assert (compiled(counts, "TimeLSTM.forward"), compiled(counts, "TimeLSTM.backward")) == (2, 0)
+
+
+def test_what_the_steps_keep_is_of_the_call_whatever_changes_since(both):
+    """Batches are put into the same memory again, states are reset in place, and weights are trained."""
+    outcomes = []
+    for module in both(BOOKS + IN_TIME)[:2]:
+        layer = module.TimeLSTM(numbers("d", 6, 128), numbers("d", 32, 128), numbers("d", 128), stateful=True)
+        h, x = numbers("d", 9, 32), numbers("d", 9, STEPS, 6)
+        layer.h, layer.c = h, numbers("d", 9, 32)
+        layer.forward(x)
+        layer.backward(numbers("d", 9, STEPS, 32))
+        for one in (x, h, layer.c, *layer.params):
+            one[...] = 7
+        outcomes.append([grad for one in layer.layers for grad in one.grads])
+    for one, other in zip(*outcomes, strict=True):
+        assert_same(one, other, "gradients of the steps", 1e-5)
+
+
+@pytest.mark.parametrize("attribute", ["h", "c"])
+def test_states_of_a_wider_dtype_are_the_own_codes(both, attribute):
+    outcomes = []
+    for module in both(BOOKS + IN_TIME)[:2]:
+        layer = module.TimeLSTM(numbers("f", 6, 128), numbers("f", 32, 128), numbers("f", 128), stateful=True)
+        layer.forward(numbers("f", 9, STEPS, 6))
+        setattr(layer, attribute, getattr(layer, attribute).astype("d"))
+        outcomes.append([layer.forward(numbers("f", 9, STEPS, 6)), layer.h, layer.c])
+    for one, other in zip(*outcomes, strict=True):
+        assert_same(one, other, "states", 1e-5)
+
+
+def test_a_class_that_has_its_list_of_steps_goes_on_having_it(both):
+    source = changed(
+        ("        self.layers = None\n", ""), ("class TimeLSTM:\n", "class TimeLSTM:\n    layers = None\n\n")
+    )
+    _, fast, counts = both(source)
+    weights = numbers("d", 6, 128), numbers("d", 32, 128), numbers("d", 128)
+    layer = fast.TimeLSTM(*weights)
+    layer.forward(numbers("d", 9, STEPS, 6))
+    assert compiled(counts, "TimeLSTM.forward") == 1
+    assert fast.TimeLSTM(*weights).layers is fast.TimeLSTM.layers is None
+    del layer.layers
+    assert layer.layers is None
 
 
 def test_whoever_has_looked_at_the_steps_may_change_them(both):

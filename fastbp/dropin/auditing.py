@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -241,5 +242,5 @@ def _layers_in(argument: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
-        if not isinstance(getattr(type(layer), name, None), LazyColumns) and not name.startswith(OURS):
+        if not isinstance(inspect.getattr_static(type(layer), name, None), LazyColumns) and not name.startswith(OURS):
             yield name, getattr(layer, name, None), wanted

@@ -200,7 +200,7 @@ class _Signature:
         self.positional = "".join(f"{name}, " for name in names)
         given = names[1] if len(names) > 1 else names[0] if names else "None"
         needed = [one.name for one in parameters[2:] if one.default is one.empty]
-        sizes = " + ".join([f"{given}.size", *(f"getattr({name}, 'size', 0)" for name in needed)])
+        sizes = " + ".join([f"{given}.size", *(f"({name}.size if type({name}) is ndarray else 0)" for name in needed)])
         # A step of a recurrent layer is given several arrays, which are small beside its weights.
         may_be_step = len(needed) > 1 or (len(needed) == 1 and function.__name__ == "backward")
         least = f"(counted / 4 if type({needed[-1]}) is ndarray else counted)" if may_be_step else "counted"

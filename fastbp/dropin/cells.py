@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,14 @@ def cell_of(layer: Any, name: str) -> Cell | None:
         return None
     if not all(vars(made).get(name) in accelerated.methods_of(name) for name in ("forward", "backward")):
         return None  # somebody has put others there
+    if inspect.unwrap(made.__init__) is not _constructors.get(made):
+        return None
+    if any(form[0].where for form in forms) or any("." in value for _, value in forms[0][0].sets):
+        return None  # it is an LSTM under conditions, or keeps copies of what may be changed
     return Cell(made, *(form[0].sets for form in forms))
+
+
+_constructors: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()  # of classes of steps, as they were
 
 
 def classes_of_steps(layer: Any) -> list[str]:
@@ -44,21 +52,21 @@ def classes_of_steps(layer: Any) -> list[str]:
 
 
 def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
-    """Find out what classes of steps are, by a step of the layer's first: it would come to it later.
-
-    Those that are made, or called, otherwise than an LSTM is are not found out.
-    """
+    """Decide what classes of steps are, before a layer's first step; not of those that are no LSTM's to make or to call."""
     for made in classes:
         accelerated, parameters = accelerated_of(made), parameters_of_cell(layer)
-        if accelerated is not None and not accelerated.is_decided and len(parameters) == 3:
-            with undisturbed():
-                try:
-                    step, another = made(*parameters), made(*parameters)
-                    state = np.zeros((len(x), len(parameters[1])), parameters[1].dtype)
-                    accelerated.own["forward"](step, x[:, 0], state, state)
-                except Exception:
-                    continue
-            accelerated.decide(another, (x[:, 0], state, state.copy()))
+        _constructors.setdefault(made, inspect.unwrap(made.__init__))  # type: ignore[misc]
+        if accelerated is None or accelerated.is_decided or len(parameters) != 3:
+            continue
+        with undisturbed():
+            try:
+                parameters = [one.copy() for one in parameters]
+                step, another = made(*parameters), made(*parameters)
+                state = np.zeros((len(x), len(parameters[1])), parameters[1].dtype)
+                accelerated.own["forward"](step, x[:, 0].copy(), state, state.copy())
+            except Exception:
+                continue
+        accelerated.decide(another, (x[:, 0], state, state.copy()))
 
 
 def parameters_of_cell(layer: Any) -> list[Any]:
@@ -70,7 +78,8 @@ def parameters_of_cell(layer: Any) -> list[Any]:
 class Steps(NamedTuple):
     """What a layer's forward leaves for its backward, in the place of the objects of its steps.
 
-    weights: Wx, Wh, b; made: of each step, what an LSTM takes and gives, but for x; gradients: likewise, of its backward.
+    weights: Wx, Wh, b; made: of each step, what an LSTM takes and gives, but for x; gradients: likewise, of its backward,
+    and x and h as they were then.
     """
 
     cell: Cell
@@ -88,9 +97,9 @@ class Steps(NamedTuple):
         layer, values = self.cell.made(*self.weights), {"Wx": Wx, "Wh": Wh, "x": x, **self.made[time]}
         _set(layer, self.cell.forward, values)
         if self.gradients:
-            dz = self.gradients[time]["dz"]
-            products = {"dWx": np.dot(x.T, dz), "dWh": np.dot(values["h"].T, dz), "db": dz.sum(axis=0)}
-            _set(layer, self.cell.backward, {**values, **self.gradients[time], **products, "dx": np.dot(dz, Wx.T)})
+            dz, (rows, before) = (self.gradients[time][name] for name in ("dz", "given"))
+            products = {"dWx": np.dot(rows.T, dz), "dWh": np.dot(before.T, dz), "db": dz.sum(axis=0)}
+            _set(layer, self.cell.backward, {**values, **self.gradients[time], **products})
         return layer
 
 

@@ -144,25 +144,29 @@ OF_CELLS = (  # dtypes of weights, x, h and c
 )  # fmt: skip
 
 
+OF_SCALES = (  # of weights, biases, x, h and c
+    (0.3, 0.3, 1, 1, 1), (0.1, 0.1, 3, 3, 3), (0.3, 30, 1e-3, 1e-3, 1e-3), (1e-3, 10, 300, 100, 1e4), (0.1, 10, 0.1, 1, 50),
+)  # fmt: skip
+
+
 def draw_cell(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
     (of_weights, *of_inputs), time = of_kinds(place, OF_CELLS)
     (inputs, columns), units, count = current["Wx"].shape, len(current["Wh"]), BATCHES[time % 5]
-    shapes = {"Wx": (inputs, columns), "Wh": (units, columns), "b": (columns,)}
-    drawn = {role: numbers(rng, shape, (0.3, 0.1)[time % 2], of_weights) for role, shape in shapes.items()}
+    of_W, of_b, *scales = OF_SCALES[time % 5]
+    drawn = {
+        "Wx": numbers(rng, (inputs, columns), of_W, of_weights), "Wh": numbers(rng, (units, columns), of_W, of_weights),
+        "b": numbers(rng, (columns,), of_b, of_weights),
+    }  # fmt: skip
     sizes = {"x": inputs, "h": units, "c": units}
-    scale = (1.0, 3.0, 1e-3)[time % 3]
-    return {
-        **drawn,
-        **{
-            role: numbers(rng, (count, size), scale, dtype)
-            for (role, size), dtype in zip(sizes.items(), of_inputs, strict=True)
-        },
-    }
+    for (role, size), scale, dtype in zip(sizes.items(), scales, of_inputs, strict=True):
+        drawn[role] = numbers(rng, (count, size), scale, dtype)
+    return drawn
 
 
 def draw_sequence(rng: Any, place: int, current: Values, arguments: tuple[Any, ...]) -> Values:
     """A cell's arguments, x (N, T, D) for some steps; no h and c at times."""
     drawn = draw_cell(rng, place, current, arguments)
     count, inputs = drawn["x"].shape
-    drawn["x"] = numbers(rng, (count, 1 + place % 3, inputs), (1.0, 0.1)[place % 2], drawn["x"].dtype)
-    return {**drawn, "h": None, "c": None} if place % 4 == 3 else drawn
+    drawn["x"] = np.stack([drawn["x"], *numbers(rng, (place % 3, count, inputs), 1.0, drawn["x"].dtype)], axis=1)
+    without = {3: ("h", "c"), 5: ("h",), 6: ("c",)}.get(place % 8, ())
+    return {**drawn, **dict.fromkeys(without)}

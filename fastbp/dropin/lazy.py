@@ -7,6 +7,7 @@ keeps what they can be made of, under a name of its own that begins with `_fastb
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,40 +21,42 @@ LAZY = {
     GRADIENTS: ("gradients", "_fastbp_gradients"),
     STEPS: ("steps", "_fastbp_steps"),
 }
+_NONE: Any = object()  # of a class that has no such attribute
 OURS = "_fastbp"  # what the names of attributes begin with that no script sets
 
 
 def made_of(kept: Any, value: str) -> Any:
-    """The matrix, from what an object keeps in its place."""
+    """The matrix or the list, from what an object keeps in its place."""
     return getattr(kept, value.partition(".")[2].removesuffix("()"))()
 
 
 class LazyColumns:
-    """An attribute that has such a matrix: `col` in the book."""
+    """An attribute that has such a matrix, `col` in the book, or a list of such objects. of_class: what the class has."""
 
-    def __init__(self, name: str, value: str):
-        self.name, self.value, self.kept = name, value, LAZY[value][1]
+    def __init__(self, name: str, value: str, of_class: Any = _NONE):
+        self.name, self.value, self.kept, self.of_class = name, value, LAZY[value][1], of_class
 
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
         if layer is None:
-            return self
+            return self if self.of_class is _NONE else self.of_class
         state = vars(layer)
         if self.kept in state and self.name not in state:
             state[self.name] = made_of(
                 state.pop(self.kept), self.value
             )  # whoever has it may change it: it counts from now on
-        try:
-            return state[self.name]
-        except KeyError:
-            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}") from None
+        value = state.get(self.name, self.of_class)
+        if value is _NONE:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}")
+        return value
 
     def __set__(self, layer: Any, value: Any) -> None:
         vars(layer).pop(self.kept, None)
         vars(layer)[self.name] = value
 
     def __delete__(self, layer: Any) -> None:
-        vars(layer).pop(self.kept, None)
-        del vars(layer)[self.name]
+        was_kept = vars(layer).pop(self.kept, _NONE) is not _NONE
+        if vars(layer).pop(self.name, _NONE) is _NONE and not was_kept:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute {self.name!r}")
 
 
 def make_lazy(made: type, attributes: dict[str, str]) -> None:
@@ -65,7 +68,9 @@ def make_lazy(made: type, attributes: dict[str, str]) -> None:
         return {**own, **made_now}
 
     for name, value in attributes.items():
-        setattr(made, name, LazyColumns(name, value))
+        of_class = inspect.getattr_static(made, name, _NONE)
+        of_class = of_class.of_class if isinstance(of_class, LazyColumns) else of_class
+        setattr(made, name, LazyColumns(name, value, of_class))
     made.__getstate__ = state  # type: ignore[attr-defined]
 
 

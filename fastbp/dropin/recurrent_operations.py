@@ -15,11 +15,12 @@ def lstm_forward(x: Any, h: Any, c: Any, Wx: Any, Wh: Any, b: Any) -> Any:
     """-> h_next, c_next, f, g, i, o, each (N, H). Wx (D, 4 H), Wh (H, 4 H), b (4 H,): of f, g, i and o, in this order."""
     if not (_is_cell(x, h, c, Wx, Wh) and is_array(b, Wh.dtype) and b.shape == Wh.shape[1:]):
         return PASS
+    x, h, c = (one.astype(Wh.dtype, copy=False) for one in (x, h, c))  # of one dtype, kernels are compiled once
     of_x, of_h = kernels.affine_forward(x, Wx, b), kernels.affine_forward(h, Wh, np.zeros_like(b))
     largest = kernels.largest_magnitude(of_x) + kernels.largest_magnitude(of_h)
     if not (largest < LARGEST_EXPONENT[of_x.itemsize] and is_tame(c)):
         return WASTED
-    return kernels.lstm_forward(of_x, of_h, c.astype(of_x.dtype, copy=False))
+    return kernels.lstm_forward(of_x, of_h, c)
 
 
 def lstm_backward(dh: Any, dc: Any, *kept: Any) -> Any:
@@ -32,7 +33,7 @@ def lstm_backward(dh: Any, dc: Any, *kept: Any) -> Any:
         return PASS
     if dh.shape != h.shape or dc.shape != h.shape:
         return PASS
-    dh, dc, c, *of_step, Wx, Wh = _as_widest(dh, dc, c, *of_step, Wx, Wh)
+    dh, dc, x, h, c, *of_step, Wx, Wh = _as_widest(dh, dc, x, h, c, *of_step, Wx, Wh)
     dz, dc_prev = kernels.lstm_backward(dh, dc, c, of_step)
     dx, dWx, db = kernels.affine_backward(dz, x, Wx)
     dh_prev, dWh, _ = kernels.affine_backward(dz, h, Wh)
@@ -50,7 +51,10 @@ def _is_cell(x: Any, h: Any, c: Any, Wx: Any, Wh: Any) -> bool:
     if not (all(map(is_floating, (x, h, c))) and x.ndim == h.ndim == 2 and fits(x, Wx) and fits(h, Wh)):
         return False
     return bool(
-        c.shape == h.shape and len(x) == len(h) and Wx.dtype == Wh.dtype and Wx.shape[1] == Wh.shape[1] == 4 * len(Wh)
+        c.shape == h.shape
+        and len(x) == len(h)
+        and np.result_type(c, Wh) == Wh.dtype == Wx.dtype
+        and Wx.shape[1] == Wh.shape[1] == 4 * len(Wh)
     )
 
 
@@ -69,11 +73,11 @@ def time_lstm(dtype: str, is_afresh: bool = False) -> Method:
         c = np.zeros(state, dtype) if c is None or is_afresh else c
         if not (_is_cell(x[:, 0], h, c, Wx, Wh) and is_array(b, Wh.dtype) and b.shape == Wh.shape[1:]):
             return PASS
-        of_x, rest = kernels.affine_forward(_by_time(x), Wx, b), np.zeros_like(b)
+        of_x, rest = kernels.affine_forward(_by_time(x, Wh.dtype), Wx, b), np.zeros_like(b)
         largest, limit = kernels.largest_magnitude(of_x), LARGEST_EXPONENT[of_x.itemsize]
         made, out = [], np.empty((*x.shape[:2], len(Wh)), dtype)
         for time in range(x.shape[1]):
-            of_h = kernels.affine_forward(h, Wh, rest)
+            of_h = kernels.affine_forward(h.astype(Wh.dtype, copy=False), Wh, rest)
             if not (largest + kernels.largest_magnitude(of_h) < limit and is_tame(c)):
                 return WASTED
             here = of_x[time * len(x) : (time + 1) * len(x)]
@@ -97,15 +101,18 @@ def time_lstm_gradient(dtype: str) -> Method:
         if not is_floating(dout) or dout.shape != (*x.shape[:2], len(Wh)):
             return PASS
         gradients = _of_steps(dout, made, Wh)
-        dz, rows = np.concatenate([one["dz"] for one in gradients]), _by_time(x)
-        before = np.concatenate([one["h"] for one in made])
-        dz, Wx, Wh = _as_widest(dz, Wx, Wh)
+        dz, before = (np.concatenate([one[name] for one in of]) for name, of in (("dz", gradients), ("h", made)))
+        dz, before, Wx, Wh = _as_widest(dz, before, Wx, Wh)
+        rows = _by_time(x, dz.dtype)
         of_x, dWx, db = kernels.affine_backward(dz, rows, Wx)
         dWh, dh = kernels.affine_backward(dz, before, Wh, False)[1], gradients[0]["dh_prev"]
         if not is_tame(rows, before, db, of_x, dh):
             return WASTED
         dx = np.empty(x.shape, dtype)
         dx[...] = of_x.reshape(x.shape[1], *of_x[: len(x)].shape).swapaxes(0, 1)
+        for time, one in enumerate(gradients):
+            here = slice(time * len(x), (time + 1) * len(x))
+            one.update(dx=of_x[here], given=(rows[here], before[here]))
         return dx, dh, dWx, dWh, db, steps._replace(gradients=gradients)
 
     return time_lstm_backward
@@ -128,6 +135,6 @@ def _of_steps(dout: Any, made: list[dict[str, Any]], Wh: Any) -> list[dict[str, 
 _OF_STEP = ("h_next", "c_next", "f", "g", "i", "o")
 
 
-def _by_time(x: Any) -> Any:
-    """x (N, T, D) as rows (T * N, D), those of the first step first."""
-    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(-1, x.shape[2])
+def _by_time(x: Any, dtype: Any) -> Any:
+    """A copy of x (N, T, D) as rows (T * N, D) of this dtype, those of the first step first."""
+    return np.array(x.swapaxes(0, 1), dtype, order="C").reshape(-1, x.shape[2])

@@ -438,6 +438,8 @@ class _Walk:
                     self.found.helpers += screen(made, method).helpers
                 elif method is not object.__init__:
                     raise self.fail(called, f"calls {called.id}, whose {name} is no function")
+            if type(made) is not type or made.__new__ is not object.__new__:
+                raise self.fail(called, f"calls {called.id}, which makes its objects in a way of its own")
 
     def is_of_step(self, node: ast.Attribute) -> bool:
         """An attribute of an object that the method has made, in a variable."""

@@ -44,6 +44,7 @@ from .subjects import (
     parts_of_lists,
     same,
 )
+from .through_time import takes_its_steps
 from .trying import undisturbed
 from .verification import verified
 
@@ -68,8 +69,11 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     if isinstance(screened, NotPlain):
         return _left(f"forward: {screened}")
     backward = looked_into(screen, type(layer), own["backward"], screened.made)
-    if screened.made and arguments and getattr(arguments[0], "ndim", 0) == 3:
-        decide_cells(screened.made, layer, arguments[0])
+    if screened.made:
+        if (reason := _takes_its_steps(own, screened.made)) is not None:
+            return _left(reason)
+        if arguments and getattr(arguments[0], "ndim", 0) == 3:
+            decide_cells(screened.made, layer, arguments[0])
     both = [one for one in (screened, backward) if isinstance(one, Screened)]
     sets = _names(path for one in both for path in one.sets)
     reads = _names(path for one in both for path in one.reads)
@@ -90,6 +94,16 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
             verdict = _try_families(made, subjects, screened, backward)
         keep(name, verdict)
     return verdict._replace(forms=verdict.forms.only_for(tried))
+
+
+def _takes_its_steps(own: dict[str, FunctionType], made: Iterable[type]) -> str | None:
+    """Why a layer that makes objects of other classes is left, if it does anything beside."""
+    for name, method in own.items():
+        try:
+            takes_its_steps(method, made)
+        except Exception as error:  # what else somebody's code may be is not ours to foresee
+            return f"{name}: {error}"
+    return None
 
 
 def _left(reason: str) -> Verdict:

@@ -124,7 +124,7 @@ def _both(
     if not all(same(one, other) for one, other in equal):
         return "an array that it had is changed otherwise", True
     now = [
-        [*_arrays(layer, arguments), outcome]
+        [*_arrays(layer, arguments), *(outcome if isinstance(outcome, tuple) else [outcome])]
         for layer, arguments, outcome in zip(layers, given, reversed(outcomes), strict=True)
     ]
     if _sharing(was[0], now[0]) != _sharing(was[1], now[1]):
