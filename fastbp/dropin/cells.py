@@ -71,8 +71,9 @@ def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
 
 def parameters_of_cell(layer: Any) -> list[Any]:
     """What a recurrent layer has, by the names that they mostly have: the book's second volume keeps them in a list."""
-    parameters = getattr(layer, "params", None)
-    return parameters if type(parameters) is list else [getattr(layer, name, None) for name in ("Wx", "Wh", "b")]
+    held = getattr(layer, "__dict__", {})  # nothing of the script's runs, as a property would
+    parameters = held.get("params")
+    return parameters if type(parameters) is list else [held.get(name) for name in ("Wx", "Wh", "b")]
 
 
 class Steps(NamedTuple):
