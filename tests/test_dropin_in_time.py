@@ -46,6 +46,8 @@ SEQUENCES = {
             "        N, T, D = xs.shape\n        Wx, Wh, b = self.params",
         ),
         ("LSTM(*self.params)", "LSTM(Wx, Wh, b)"),
+        ("grads = [0, 0, 0]", "grads = [0 for _ in range(len(self.grads))]"),
+        ("[np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b)]", "[np.zeros_like(one) for one in self.params]"),
         ("        hs = np.empty((N, T, H), dtype='f')", "        hs = np.zeros((N, T, H), dtype=np.float32)"),
         ("layer.forward(xs[:, t, :], self.h, self.c)", "layer.forward(xs[:, t], self.h, self.c)"),
     ),

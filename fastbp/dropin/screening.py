@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -308,8 +309,20 @@ class _Walk:
             self.choice(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, float | int):
                 self.found.numbers.setdefault(node.value)
-            for child in expressions(node):
-                self.expression(child)
+            with self.inner_names(node):
+                for child in expressions(node):
+                    self.expression(child)
+
+    @contextmanager
+    def inner_names(self, node: ast.expr) -> Iterator[None]:
+        """A comprehension's variables are local within it; up to Python 3.11 the function's code does not say so."""
+        parts = node.generators if isinstance(node, ast.ListComp | ast.GeneratorExp) else []
+        found = {
+            name.id for part in parts for name in ast.walk(part.target) if isinstance(name, ast.Name)
+        } - self.locals
+        self.locals |= found
+        yield
+        self.locals -= found
 
     def choice(self, node: ast.expr) -> None:
         """Where an expression chooses, it must do so by shapes, too."""
