@@ -201,9 +201,7 @@ def pooling_gradients(forward: Operation) -> tuple[Operation, ...]:
 def time_lstm(dtype: str, is_afresh: bool = False) -> Operation:
     """dtype: of what it gives, whatever that of its weights is."""
     outputs = ("out", "h_next", "c_next", "steps")
-    return Operation(
-        "time_lstm", (*LSTM.inputs, "cell"), outputs, (dtype, is_afresh), f"{LSTM.work} * x.shape[1]", LSTM.least
-    )
+    return Operation("time_lstm", (*LSTM.inputs, "cell"), outputs, (dtype, is_afresh), LSTM.work, LSTM.least)
 
 
 def time_lstm_afresh(forward: Operation) -> tuple[Operation, ...]:
