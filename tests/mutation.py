@@ -257,7 +257,7 @@ FAULTS = [
     Fault("fastbp/dropin/guesses.py", "unexplained = [target for target, found in sets.items() if not found]", "unexplained = []", "dropin_variants"),
     Fault("fastbp/dropin/recurrent_operations.py", "if not (largest < LARGEST", "if not (largest < 1e9 * LARGEST", "dropin_recurrent -k warns"),
     Fault("fastbp/dropin/recurrent_operations.py", "if is_tame(x, h, db, dx, dh_prev) else WASTED", "if True else WASTED", "dropin_recurrent -k warns"),
-    Fault("fastbp/dropin/recurrent_operations.py", "if steps is None or not all(", "if steps is None or all([]) is None and not all(", "dropin_in_time -k replaced_in_between"),
+    Fault("fastbp/dropin/recurrent_operations.py", "or not all(one is other for one, other in zip((Wx, Wh)", "or not all(True for one, other in zip((Wx, Wh)", "dropin_in_time -k replaced_in_between"),
     Fault("fastbp/dropin/cells.py", "if not all(vars(made).get(name) in", "if False and not all(vars(made).get(name) in", "dropin_in_time -k class_of_steps"),
     Fault("fastbp/dropin/cells.py", "            except Exception:\n", "            except ImportError:\n", "dropin_in_time -k made_or_called"),
     Fault("fastbp/dropin/subjects.py", "first_rows(values[role]) for role in STATES", "values[role] for role in STATES", "dropin_in_time -k state_already"),

@@ -300,22 +300,24 @@ def test_whoever_has_looked_at_the_steps_may_change_them(both):
         assert_same(one, other, "what was changed", 1e-5)
 
 
-@pytest.mark.parametrize("what", OTHER_SEQUENCES)
-def test_what_goes_through_time_otherwise_is_left(both, what):
-    plain, fast, counts = both(OTHER_SEQUENCES[what])
+def trained_in_both_ways(both, source):
+    """The calls of the accelerated module, whose numbers are those of the plain one."""
+    plain, fast, counts = both(source)
     (expected, _), (actual, _) = (trained(module.TimeLSTM, np.float64, np.float64, True) for module in (plain, fast))
     for one, other in zip(actual, expected, strict=True):
-        assert_same(one, other, what, 1e-5)
+        assert_same(one, other, "what a script may look at", 1e-5)
+    return counts
+
+
+@pytest.mark.parametrize("what", OTHER_SEQUENCES)
+def test_what_goes_through_time_otherwise_is_left(both, what):
+    counts = trained_in_both_ways(both, OTHER_SEQUENCES[what])
     assert compiled(counts, "TimeLSTM.forward") == compiled(counts, "TimeLSTM.backward") == 0
 
 
 @pytest.mark.parametrize("what", OTHER_WAYS_BACK)
 def test_other_gradients_through_time_are_left(both, what):
-    plain, fast, counts = both(OTHER_WAYS_BACK[what])
-    (expected, _), (actual, _) = (trained(module.TimeLSTM, np.float64, np.float64, True) for module in (plain, fast))
-    for one, other in zip(actual, expected, strict=True):
-        assert_same(one, other, what, 1e-5)
-    assert compiled(counts, "TimeLSTM.backward") == 0
+    assert compiled(trained_in_both_ways(both, OTHER_WAYS_BACK[what]), "TimeLSTM.backward") == 0
 
 
 def test_a_class_of_steps_that_is_replaced_is_called(both):

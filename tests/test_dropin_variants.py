@@ -13,7 +13,7 @@ from variants import FAULTS, KEPT, OTHERS, REWRITINGS, SQUARE, variant
 import fastbp
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.calls import Counter
-from fastbp.dropin.lazy import LazyColumns
+from fastbp.dropin.lazy import LazyAttribute
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_what_is_kept_to_be_looked_at_is_of_the_time_of_the_call(place, copier, 
             one.W *= 2
     double = copier(fast)
     for name in ({"col", "dcol"} & vars(plain).keys()) - ({"col"} if layer == "Convolution" else set()):
-        assert isinstance(vars(made)[name], LazyColumns)
+        assert isinstance(vars(made)[name], LazyAttribute)
         assert_same(getattr(double, name), getattr(plain, name), name)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import calls
 from .arguments import PASS, Method, is_computed
-from .lazy import OURS, LazyColumns
+from .lazy import OURS, LazyAttribute
 from .rounding import Terms, largest, layer_name, parts_of, terms_of
 
 LARGEST = 1 << 26  # bytes of an array that is an attribute, and copied
@@ -242,5 +242,5 @@ def _layers_in(argument: Any, copy: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _attributes(layer: Any, double: Any) -> Iterator[tuple[str, Any, Any]]:
     for name, wanted in vars(double).items():
-        if not isinstance(inspect.getattr_static(type(layer), name, None), LazyColumns) and not name.startswith(OURS):
+        if not isinstance(inspect.getattr_static(type(layer), name, None), LazyAttribute) and not name.startswith(OURS):
             yield name, getattr(layer, name, None), wanted

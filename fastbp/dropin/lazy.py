@@ -30,7 +30,7 @@ def made_of(kept: Any, value: str) -> Any:
     return getattr(kept, value.partition(".")[2].removesuffix("()"))()
 
 
-class LazyColumns:
+class LazyAttribute:
     """An attribute that has such a matrix, `col` in the book, or a list of such objects. of_class: what the class has."""
 
     def __init__(self, name: str, value: str, of_class: Any = _NONE):
@@ -69,8 +69,8 @@ def make_lazy(made: type, attributes: dict[str, str]) -> None:
 
     for name, value in attributes.items():
         of_class = inspect.getattr_static(made, name, _NONE)
-        of_class = of_class.of_class if isinstance(of_class, LazyColumns) else of_class
-        setattr(made, name, LazyColumns(name, value, of_class))
+        of_class = of_class.of_class if isinstance(of_class, LazyAttribute) else of_class
+        setattr(made, name, LazyAttribute(name, value, of_class))
     made.__getstate__ = state  # type: ignore[attr-defined]
 
 

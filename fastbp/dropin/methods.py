@@ -169,12 +169,16 @@ CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
 )
 POOLING = Operation("pooling", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"), (None, False))
 POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "shape", "arg_max", "window"), ("dx",), (False, False))
-_CELL = ("h_next", "c_next", "f", "g", "i", "o")
 LSTM = Operation(
-    "lstm_forward", ("x", "h", "c", "Wx", "Wh", "b"), _CELL, (), "len(x) * (Wx.size + Wh.size)", "LEAST_CELL"
+    "lstm_forward",
+    ("x", "h", "c", "Wx", "Wh", "b"),
+    recurrent_operations.OF_STEP,
+    (),
+    "len(x) * (Wx.size + Wh.size)",
+    "LEAST_CELL",
 )
 LSTM_BACKWARD = Operation(
-    "lstm_backward", ("dh", "dc", "x", "h", "c", *_CELL[1:], "Wx", "Wh"),
+    "lstm_backward", ("dh", "dc", "x", "h", "c", *recurrent_operations.OF_STEP[1:], "Wx", "Wh"),
     ("dx", "dh_prev", "dc_prev", "dWx", "dWh", "db"), (), LSTM.work, LSTM.least,
 )  # fmt: skip
 TIME_LSTM_BACKWARD = Operation(

@@ -10,6 +10,8 @@ from .arguments import LARGEST_EXPONENT, PASS, WASTED, Method, fits, is_array, i
 from .cells import Steps
 from .kernel_calls import is_tame, kernels
 
+OF_STEP = ("h_next", "c_next", "f", "g", "i", "o")  # what a step gives
+
 
 def lstm_forward(x: Any, h: Any, c: Any, Wx: Any, Wh: Any, b: Any) -> Any:
     """-> h_next, c_next, f, g, i, o, each (N, H). Wx (D, 4 H), Wh (H, 4 H), b (4 H,): of f, g, i and o, in this order."""
@@ -82,7 +84,7 @@ def time_lstm(dtype: str, is_afresh: bool = False) -> Method:
                 return WASTED
             here = of_x[time * len(x) : (time + 1) * len(x)]
             results = kernels.lstm_forward(here, of_h, c.astype(Wh.dtype, copy=False))
-            made.append({"h": h, "c": c, **dict(zip(_OF_STEP, results, strict=True))})
+            made.append({"h": h, "c": c, **dict(zip(OF_STEP, results, strict=True))})
             h, c = results[:2]
             out[:, time] = h
         return out, h, c, Steps(cell, x, (Wx, Wh, b), made, [])
@@ -124,15 +126,12 @@ def _of_steps(dout: Any, made: list[dict[str, Any]], Wh: Any) -> list[dict[str, 
     for time in reversed(range(len(made))):
         here = made[time]
         dh, dc, c, W, zeros, *of_step = _as_widest(
-            dout[:, time] + dh, dc, here["c"], Wh, none, *(here[role] for role in _OF_STEP[1:])
+            dout[:, time] + dh, dc, here["c"], Wh, none, *(here[role] for role in OF_STEP[1:])
         )
         dz, dc = kernels.lstm_backward(dh, dc, c, of_step)
         dh = kernels.affine_forward(dz, W.T, zeros)
         gradients.append({"dz": dz, "dh_prev": dh, "dc_prev": dc})
     return gradients[::-1]
-
-
-_OF_STEP = ("h_next", "c_next", "f", "g", "i", "o")
 
 
 def _by_time(x: Any, dtype: Any) -> Any:

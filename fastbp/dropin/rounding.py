@@ -15,7 +15,7 @@ import numpy as np
 
 from . import fast_functions
 from .arguments import Rows
-from .lazy import OURS, LazyColumns
+from .lazy import OURS, LazyAttribute
 from .methods import NAMES, Form, Operation, names_in
 
 # By what is compared, "result", an attribute, or "grads[1]" of a list: the largest sum of its terms' magnitudes.
@@ -151,7 +151,7 @@ def _changed(argument: Any, change: Callable[[Any], Any], doubles: dict[int, Any
         return doubles[id(argument)]
     doubles[id(argument)] = layer = object.__new__(type(argument))
     names = [name for name in vars(argument) if not name.startswith(OURS)]
-    names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyColumns)]
+    names += [name for name, value in vars(type(argument)).items() if isinstance(value, LazyAttribute)]
     vars(layer).update({name: _changed(getattr(argument, name, None), change, doubles) for name in names})
     return layer
 

@@ -184,7 +184,7 @@ def numbers_of(layer: Any, screened: Screened) -> list[float]:
 def not_plain(layer: Any, names: set[str], of_steps: Iterable[type] = ()) -> str | None:
     """The first of the attributes that a copy would not have to itself, or that does more than hold a value; if any.
 
-    of_steps: classes of objects that may be in a list, which the layer makes anew.
+    of_steps: classes of objects that it may hold, as the layer makes them anew (see `through_time`).
     """
     plain = (*PLAIN, *of_steps)
     for name in sorted(names):

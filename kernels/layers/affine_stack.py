@@ -323,7 +323,7 @@ def _backward(work, addresses, x, layers, how, scratch, of_x):
         for i in range(layers.count - 1, -1, -1):
             if i > 0 or needs_dx:
                 place = i, chunk, thread, is_packed
-                of_layers, how_here = (x, ins, weights, masks, keeps), (chunk_count, each, drops)
+                of_layers, how_here = (ins, weights, masks, keeps), (chunk_count, each, drops)
                 here = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
@@ -338,15 +338,14 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
     """dx of layer i for a chunk's rows, and, but for the first layer's, the gradient of what was before the activation in
     between -> the largest |dx|, see `derive`; 0 for the first layer.
 
-    gradients: Tables of dxs, douts; inputs: x, Tables of inputs, weights, masks, what is kept; place: as in
-    `multiply_layer`; how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
+    gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks, what is kept; place: as in `multiply_layer`;
+    how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
     """
-    (dxs, douts), (x, ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
+    (dxs, douts), (ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
     (chunk_count, each, drops), (space, zeros) = how, scratch
     dx, depth, columns = at(dxs, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
-    d = Either(Matrix(at(douts, i), 0, columns, 1), Matrix(x, 0, 1, depth), np.bool_(False))  # as in multiply_weights
-    W = transposed(Matrix(at(weights, i), 0, columns, 1))
+    d, W = Matrix(at(douts, i), 0, columns, 1), transposed(Matrix(at(weights, i), 0, columns, 1))
     where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), affine.Plan(each, True, False)
     multiply_chunk(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
     if i == 0:
@@ -378,9 +377,10 @@ def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x
                 bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
                 product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
                 weights_gradient(dW, product, bounds, thread, of_x)
+            elif i == 0:
+                multiply_chunk(dW, transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
             else:
-                given = Either(Matrix(at(ins, i), 0, 1, depth), Matrix(x, 0, 1, depth), i == 0)
-                multiply_chunk(dW, given, d, zeros, sizes, plan, place, space)
+                multiply_chunk(dW, transposed(Matrix(at(ins, i), 0, depth, 1)), d, zeros, sizes, plan, place, space)
             is_packed = True
             if chunk == 0:
                 db = at(dbs, i)

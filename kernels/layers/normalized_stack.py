@@ -372,7 +372,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
             here = max(here, largest_in(at(douts, i), first * columns, end * columns))
             if i > 0 or needs_dx:
                 place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, drops)
-                of_layers = x, ins, weights, masks, keeps
+                of_layers = ins, weights, masks, keeps
                 of_dx = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 here = max(here, of_dx)
             if i > 0 and is_normalized[i - 1]:
