@@ -170,13 +170,9 @@ CONVOLUTION_BACKWARD_KEPT = CONVOLUTION_BACKWARD._replace(
 POOLING = Operation("pooling", ("x", "pool_h", "pool_w", "stride", "pad"), ("out", "arg_max"), (None, False))
 POOLING_BACKWARD = Operation("pooling_gradient", ("dout", "shape", "arg_max", "window"), ("dx",), (False, False))
 LSTM = Operation(
-    "lstm_forward",
-    ("x", "h", "c", "Wx", "Wh", "b"),
-    recurrent_operations.OF_STEP,
-    (),
-    "len(x) * (Wx.size + Wh.size)",
-    "LEAST_CELL",
-)
+    "lstm_forward", ("x", "h", "c", "Wx", "Wh", "b"), recurrent_operations.OF_STEP, (),
+    "len(x) * (Wx.size + Wh.size)", "LEAST_CELL",
+)  # fmt: skip
 LSTM_BACKWARD = Operation(
     "lstm_backward", ("dh", "dc", "x", "h", "c", *recurrent_operations.OF_STEP[1:], "Wx", "Wh"),
     ("dx", "dh_prev", "dc_prev", "dWx", "dWh", "db"), (), LSTM.work, LSTM.least,
