@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ._activations import ACTIVATIONS
 from .backends import cached_training, compile_pool, get_backend
 from .layers import Affine, Identity, LeakyRelu, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from .layers._images import AveragePooling, Convolution, Pooling
 from .layers._regularization import BatchNormalization, Draw, Dropout, SeededDropout
 from .networks._mlp import MLP
 from .networks._network import DTYPES
-from .training._optimizers import SGD
+from .training._optimizers import SGD, Adam
 from .training._trainer import Trainer
+
+_SPARSE, _DENSE = np.zeros((2, 8), np.uint8), np.ones((2, 8), np.uint8)  # images
 
 
 def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[tuple[str, float]]:
@@ -42,7 +46,7 @@ def compile_meanwhile(dtypes: Sequence[str]) -> dict[str, subprocess.Popen[bytes
     """
     if len(dtypes) < 2 or training_is_cached(dtypes):
         return {}
-    command = [sys.executable, "-c", "import sys, fastbp._warmup as w; list(w.warm_up(sys.argv[1:], layers=False))"]
+    command = [sys.executable, "-c", "import sys, fastbp._warmup as w; w._train(sys.argv[1], w._DENSE)"]
     return {
         dtype: subprocess.Popen([*command, dtype], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for dtype in dtypes[1:]
@@ -55,15 +59,27 @@ def training_is_cached(dtypes: Sequence[str]) -> bool:
 
 
 def _network(dtype: str) -> None:
-    network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
-    images = np.zeros((2, 8), np.uint8)
-    Trainer(network, batch_size=2).fit(images, [0, 1], iterations=1, evaluate_every=1, divide_by=255, progress=False)
+    _train(dtype, _SPARSE)
     compile_pool()
+
+
+def _train(dtype: str, images: NDArray[np.uint8]) -> None:
+    """Dense images need none of the kernels that look for zeros, and are the same for all dtypes of a network."""
+    network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
+    Trainer(network, batch_size=2).fit(images, [0, 1], iterations=1, evaluate_every=1, divide_by=255, progress=False)
 
 
 def _floating_data(dtype: str) -> None:
     network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
     Trainer(network, batch_size=2).fit(np.eye(2, 8, dtype=dtype), [0, 1], iterations=1, progress=False)
+
+
+def _choices_of_training(dtype: str) -> None:
+    """What training steps call by its address, and is compiled when it is used: activations, losses, rules, dropout."""
+    activations = tuple(ACTIVATIONS)
+    network = MLP((2,) * (len(activations) + 2), activations, dtype=dtype, backend="numba", seed=0, loss="huber")
+    trainer, x = Trainer(network, Adam(), batch_size=2, dropout=0.5), np.ones((2, 2), dtype)
+    trainer.fit(x, x, iterations=1, progress=False)
 
 
 def _affine(dtype: str) -> None:
@@ -205,6 +221,7 @@ def _optimizers(dtype: str) -> None:
 WORK: dict[str, Callable[[str], None]] = {
     "training": _network,
     "training on floating data": _floating_data,
+    "activations, losses and optimizers of training": _choices_of_training,
     "Affine": _affine,
     "Affine of images": _affine_of_images,
     "affine layers of a script": _affine_stack,
@@ -226,4 +243,4 @@ WORK: dict[str, Callable[[str], None]] = {
 }
 STEPS = len(WORK) * len(DTYPES)
 LAYER_FUNCTIONS = 110  # compiled for a convolutional network of one dtype
-TRAINING_FUNCTIONS = 122  # compiled for the training steps of one dtype: how far a progress bar goes
+TRAINING_FUNCTIONS = 100  # compiled for the training steps of one dtype: how far a progress bar goes

@@ -14,6 +14,8 @@ The packages; each imports from those below it only:
 The words:
 
     kernel, device function    compiled code that Python calls; compiled code that kernels call
+    address                    where a kernel is in memory: others call it there, and it is compiled only where one does
+                               (runtime/pointers.py)
     work, phase, chunk         what a kernel is to do; a step of it that begins when the one before it is done; a part of a
                                phase, done by the thread that claims it (runtime/chunks.py)
     worker, mailbox            a thread that takes part in calls; the line of memory in which it finds them
@@ -29,9 +31,8 @@ Arguments come in one order: outputs, inputs, sizes, options; arrays that travel
 """
 
 from .engine.data import prepare_data
-from .engine.evaluation import count_correct
 from .engine.exact_update import exact_update
-from .engine.step import batch_gradient, train_steps
+from .engine.step import batch_gradient, count_correct, train_steps
 from .engine.update import optimizer_update
 from .layers.activations import activation_backward, activation_forward
 from .layers.affine import affine_backward, affine_forward

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastbp import MLP, Affine, Convolution, Trainer, set_num_threads
+from fastbp import MLP, Affine, Convolution, Pooling, Trainer, set_num_threads
 from fastbp.kernels.runtime import processors, threads
 from fastbp.kernels.runtime.chunks import (
     atomic_load,
@@ -130,6 +130,9 @@ def test_networks_and_layers_are_the_same_where_workers_do_not_come(request):
         for layer, batch in ((convolution, images), (affine, x), (sparse, zeros)):
             out = layer.forward(batch)
             yield from (out, layer.backward(out), layer.dW, layer.db)
+        pooling = Pooling(2, 2)
+        pooled = pooling.forward(images.repeat(4, axis=1))
+        yield from (pooled, pooling.backward(pooled))
 
     set_num_threads(3)
     try:

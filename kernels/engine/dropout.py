@@ -7,13 +7,15 @@ al. 2014). The function is that of layers/dropout.py.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ..gemm.packing import panel_width
 from ..layers.dropout import is_kept, layer_state, row_state
-from ..runtime.compiler import device
+from ..runtime.compiler import device, kernel
+from ..runtime.pointers import address_of, call_at
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from .layout import PADDED, SIZE
 
@@ -21,8 +23,10 @@ _HIGH = np.float64(2.0**53)
 
 
 class Dropout(NamedTuple):
-    """keep: the share of the numbers that stay. first_row: what is added to a row's number, for parts of a data set."""
+    """address: where `_drop` is, if it is needed. keep: the share of the numbers that stay. first_row: what is added to a
+    row's number, for parts of a data set."""
 
+    address: int
     keep: float
     seed: float
     first_row: float
@@ -33,13 +37,28 @@ class Dropout(NamedTuple):
 def drop(network, place, layer, batch, dropout, region):
     """Leave out numbers of the activations, or of their derivatives, behind `layer`: those at layout[layer + 1, place]."""
     noinline()
-    arena, layout = network
+    settings = dropout.keep, dropout.seed, dropout.first_row, dropout.step
+    given = network.arena, network.layout, place, layer, (batch.order, batch.first), settings, tuple(region)
+    call_at(dropout.address, None, given)
+
+
+@cache
+def drop_address(dtype):
+    """Where `_drop` is, for numbers of this dtype; compiled, unless it was."""
+    numbers, integers = np.empty(0, dtype), np.empty(0, np.int64)
+    return address_of(_drop, numbers, integers.reshape(0, 0), 0, 0, (integers, 0), (1.0, 0.0, 0.0, 0), (0, 0, 0, 0))
+
+
+@kernel
+def _drop(arena, layout, place, layer, batch, settings, region):
+    """The arguments of `drop`: their fields, as far as they are needed."""
+    (keep, seed, first_row, step), (order, first_of_batch), (first, end, low, high) = settings, batch, region
     panel, wide = panel_width(arena), layout[layer + 1, PADDED]
-    left, right = region.first * panel, min(region.end * panel, layout[layer + 1, SIZE])
-    scale, bound = arena.dtype.type(1 / dropout.keep), np.uint64(dropout.keep * _HIGH)
-    start = layer_state(dropout.seed, dropout.step, layer)
-    for r in range(region.low, region.high):
-        state = row_state(start, dropout.first_row + batch.order[batch.first + r])
+    left, right = first * panel, min(end * panel, layout[layer + 1, SIZE])
+    scale, bound = arena.dtype.type(1 / keep), np.uint64(keep * _HIGH)
+    start = layer_state(seed, step, layer)
+    for r in range(low, high):
+        state = row_state(start, first_row + order[first_of_batch + r])
         numbers = layout[layer + 1, place] + r * wide
         for j in range(left, right):
             kept = is_kept(state, j, bound)

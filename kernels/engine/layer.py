@@ -15,17 +15,21 @@ from ..gemm.microkernel import AS_IT_IS, GATED, POSITIVE_PART, outer_kernel
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT, pack, panel_width, panels_at
 from ..gemm.product import FEW_ROWS, multiply_add, multiply_add_copied, multiply_few, multiply_fused
 from ..gemm.transposing import copy_transposed
-from ..layers.activations import IDENTITY, RELU, activate_range, derive_range, positive_part_range
+from ..layers.activations import positive_part_range
 from ..runtime.compiler import device
+from ..runtime.pointers import call_at
 from ..runtime.simd import add, fill, fma, lanes, load, noinline, reduce_add, store, store_scalar, zeros
 from ..runtime.sums import BLOCK
 from .layout import (
-    ACTIVATION,
+    BACK,
     BUFFER,
     BUFFER_SIZE,
     DELTA,
+    FORWARD,
+    IDENTITY,
     INPUT,
     PADDED,
+    RELU,
     SIZE,
     SPAN,
     TRANSPOSED,
@@ -34,7 +38,6 @@ from .layout import (
     W,
     Z,
 )
-from .update import State, update_range
 
 
 class Region(NamedTuple):
@@ -76,7 +79,7 @@ def forward_layer(network, layer, region):
         multiply_few(c, a, w, bias, (high - low, depth, end - first))
         activate(network, layer, region)
         return
-    gate = np.intp(POSITIVE_PART if layout[layer, ACTIVATION] == RELU else AS_IT_IS)
+    gate = np.intp(POSITIVE_PART if layout[layer, FORWARD] == RELU else AS_IT_IS)
     for top in range(low, high, MC):  # block by block, so that the activation finds its input in the cache
         rows = min(MC, high - top)
         c = Panels(arena, out.start + top * out.row_step + first * panel, out.row_step, panel)
@@ -91,21 +94,21 @@ def activate(network, layer, region):
     """The activation after `layer`, from INPUT to Z, which are the same unless its derivative needs its input."""
     noinline()
     arena, layout = network
-    code, panel, wide = layout[layer, ACTIVATION], panel_width(arena), layout[layer + 1, PADDED]
+    activation, panel, wide = layout[layer, FORWARD], panel_width(arena), layout[layer + 1, PADDED]
     left, columns = region.first * panel, (region.end - region.first) * panel
-    if code == IDENTITY:
+    if activation == IDENTITY:
         return
     for r in range(region.low, region.high):
         out = layout[layer + 1, Z] + r * wide + left
-        if code == RELU:
+        if activation == RELU:
             positive_part_range(arena, out, columns)
         else:
-            activate_range(arena, out, arena, layout[layer + 1, INPUT] + r * wide + left, columns, code)
+            call_at(activation, None, (arena, out, arena, layout[layer + 1, INPUT] + r * wide + left, columns))
 
 
 @device
 def backward_layer(network, layer, region, keep, thread):
-    """delta of the layer before = (delta @ W.T) * activation'; keep: see derive_range."""
+    """delta of the layer before = (delta @ W.T) * activation'; keep: see layers/activations.py."""
     arena, layout = network
     first, end, low, high = region
     columns, panel = layout[layer + 1, SIZE], panel_width(arena)
@@ -113,7 +116,7 @@ def backward_layer(network, layer, region, keep, thread):
     start = layout[layer, TRANSPOSED] + thread * layout[layer, TRANSPOSED_SIZE] + first * columns * panel
     transposed = panels_at(arena, start, columns)
     transpose_panels(transposed, network, layer, first, end)
-    gate = np.intp(GATED if layout[layer - 1, ACTIVATION] == RELU else AS_IT_IS)
+    gate = np.intp(GATED if layout[layer - 1, BACK] == RELU else AS_IT_IS)
     for top in range(low, high, MC):
         rows = min(MC, high - top)
         c = Panels(arena, out.start + top * out.row_step + first * panel, out.row_step, panel)
@@ -126,16 +129,17 @@ def backward_layer(network, layer, region, keep, thread):
 
 @device
 def derive(network, layer, region, keep):
-    """delta *= the derivative of the activation before `layer`; keep: see derive_range."""
+    """delta *= the derivative of the activation before `layer`; keep: see layers/activations.py."""
     noinline()
     arena, layout = network
-    code, panel, wide = layout[layer - 1, ACTIVATION], panel_width(arena), layout[layer, PADDED]
+    derivative, panel, wide = layout[layer - 1, BACK], panel_width(arena), layout[layer, PADDED]
     left, columns = region.first * panel, (region.end - region.first) * panel
-    if code == IDENTITY:
+    if derivative == IDENTITY:
         return
     for r in range(region.low, region.high):
         place = r * wide + left
-        derive_range(arena, layout[layer, DELTA] + place, arena, layout[layer, INPUT] + place, columns, code, keep)
+        deltas, inputs = layout[layer, DELTA] + place, layout[layer, INPUT] + place
+        call_at(derivative, None, (arena, deltas, arena, inputs, columns, keep))
 
 
 @device
@@ -243,15 +247,22 @@ def decay_weights(network, layer, region, l2):
 
 
 @device
-def optimize(network, layer, region, rule):
+def optimize(network, layer, region, update):
     """The optimizer's update of a region of W, and of b."""
     arena, layout = network
     first, end, low, high = region
-    panel, span, w = panel_width(arena), layout[layer, SPAN], weights(network, layer, 0)
+    panel, w = panel_width(arena), weights(network, layer, 0)
     for p in range(first, end):
-        start = w.start + p * w.panel_step + low * panel
-        state = State(arena, start + 2 * span, span)
-        update_range(Span(arena, start), state, Span(arena, start + span), (high - low) * panel, rule)
+        update_range(network, w.start + p * w.panel_step + low * panel, (high - low) * panel, update)
     if low == 0 and high > 0:
-        b, count = layout[layer, B] + first * panel, (end - first) * panel
-        update_range(Span(arena, b), State(arena, b + 2 * span, span), Span(arena, b + span), count, rule)
+        update_range(network, layout[layer, B] + first * panel, (end - first) * panel, update)
+
+
+@device
+def update_range(network, start, count, update):
+    """The same of `count` parameters from `start` on."""
+    noinline()
+    (arena, layout), (address, rule) = network, update
+    span = layout[0, SPAN]
+    parameters, state, gradients = (arena, start), (arena, start + 2 * span, span), (arena, start + span)
+    call_at(address, None, (parameters, state, gradients, count, (rule.code, rule.settings, rule.step)))

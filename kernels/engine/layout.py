@@ -16,21 +16,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..gemm.packing import BLOCK_SIZE, panel_width
-from ..layers.activations import CODES, NEEDS_INPUT
+from ..layers.activations import NEEDS_INPUT, back_address, forward_address
 from ..runtime.arrays import flat, workspace
 from ..runtime.compiler import device, kernel
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import load_scalar, store_scalar
 
-# The columns of the layout. Row l is layer l: its input's size, and that size rounded up to whole panels; the activation
-# behind it; where its W, its b, its input z, what the activation before that was given, and the derivative by z begin in the
-# arena. INPUT is Z, and the activation works in place, unless its derivative needs its input. The last row is the scores.
-# TRANSPOSED is where each thread has a W.T, of TRANSPOSED_SIZE, BUFFER where it has its copies, of BUFFER_SIZE. All W and b
-# are SPAN numbers; where an optimizer needs more than them, their gradients follow SPAN after, then each slot of its state.
-# PARTIAL, the end, is where all chunks but the first have their sums, if the first layer is shared by features.
-SIZE, PADDED, ACTIVATION, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN, PARTIAL = (
-    range(14)
+# The columns of the layout. Row l is layer l: its input's size, and that size rounded up to whole panels; the addresses of
+# the activation behind it, and of its derivative, or IDENTITY or RELU; where its W, its b, its input z, what the activation
+# before that was given, and the derivative by z begin in the arena. INPUT is Z, and the activation works in place, unless
+# its derivative needs its input. The last row is the scores. TRANSPOSED is where each thread has a W.T, of TRANSPOSED_SIZE,
+# BUFFER where it has its copies, of BUFFER_SIZE. All W and b are SPAN numbers; where an optimizer needs more than them,
+# their gradients follow SPAN after, then each slot of its state. PARTIAL, the end, is where all chunks but the first have
+# their sums, if the first layer is shared by features.
+SIZE, PADDED, FORWARD, BACK, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN, PARTIAL = (
+    range(15)
 )
+IDENTITY, RELU = 0, 1  # no addresses: these are done in the same loops as the products
+_IN_LOOPS = {"identity": IDENTITY, "relu": RELU}
 
 
 class Network(NamedTuple):
@@ -40,17 +43,20 @@ class Network(NamedTuple):
     layout: Any
 
 
-def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=False, partial_sums=0):
+def lay_out(parameters, architecture, rows, threads, state=(), *, goes_back=False, gradients=False, partial_sums=0):
     """The fields of a Network with these parameters (P,), with space for `rows` rows of activations.
 
-    state (slots, P): an optimizer's. gradients: make space for them; with any slots, there is. partial_sums: space for so
-    many of the first layer.
+    state (slots, P): an optimizer's. goes_back: there will be derivatives, too. gradients: make space for those of the
+    parameters; with any slots, there is. partial_sums: space for so many of the first layer.
     """
     panel = 2 * VECTOR_BYTES // parameters.itemsize
     spans = 1 + len(state) if len(state) or gradients else 0
     layout, size = _layout(architecture.sizes, architecture.activations, rows, threads, spans, panel)
+    layout = layout.copy()
+    for column, address in ((FORWARD, forward_address), (BACK, back_address))[: 1 + goes_back]:
+        layout[:-1, column] = [_activation(name, address, parameters.dtype) for name in architecture.activations]
     size += partial_sums * rows * int(layout[1, PADDED])
-    arena, layout = workspace(size, parameters.dtype), layout.copy()
+    arena = workspace(size, parameters.dtype)
     scores = int(layout[-1, DELTA])
     arena[scores : scores + rows * int(layout[-1, PADDED])] = 0
     _pack_network(arena, layout, 0, flat(parameters), 0)
@@ -59,13 +65,16 @@ def lay_out(parameters, architecture, rows, threads, state=(), *, gradients=Fals
     return arena, layout
 
 
+def _activation(name, address, dtype):
+    return _IN_LOOPS[name] if name in _IN_LOOPS else address(name, dtype)
+
+
 @lru_cache(maxsize=64)
 def _layout(sizes, activations, rows, threads, spans, panel):
     """The layout, and how many numbers the arena has; spans: how many times all W and b are kept besides themselves."""
     padded = [-(-size // panel) * panel for size in sizes]
     layout = np.zeros((len(sizes), PARTIAL + 1), np.int64)
     layout[:, SIZE], layout[:, PADDED] = sizes, padded
-    layout[:-1, ACTIVATION] = [CODES[name] for name in activations]
     inputs = [
         0,
         *(rows * wide if name in NEEDS_INPUT else 0 for name, wide in zip(activations, padded[1:], strict=True)),

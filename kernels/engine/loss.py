@@ -9,27 +9,31 @@ over the batch.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..layers.softmax_cross_entropy import EPSILON, softmax_row
 from ..layers.target_losses import CODES, derivative_of, loss_of, output_of
-from ..runtime.compiler import device
-from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.compiler import device, kernel
+from ..runtime.pointers import address_of, call_at
+from ..runtime.simd import load_scalar, store_scalar
 from ..runtime.sums import accumulate
 from .layout import DELTA, PADDED, SIZE, Z
 
-CROSS_ENTROPY = 0
+CROSS_ENTROPY, HITS = 0, -1  # HITS: no loss, but how many rows a network gets right
 LOSSES = {"cross_entropy": CROSS_ENTROPY, **CODES}
 
 
 class Loss(NamedTuple):
-    """kind: one of LOSSES; mean: 1 to divide by the batch size, or the sum of its weights, 0 not to. parts: what the loss
-    that is reported is divided by, besides. log_floor: if not 0, cross-entropy is -log(max(y[label], log_floor)).
-    l2: the strength of the L2 norm of the weights; l2_divided: 1 to divide it as the loss is."""
+    """kind: one of LOSSES, or HITS; of_targets: the address of `_loss_of_targets`, if it is needed; mean: 1 to divide by the
+    batch size, or the sum of its weights, 0 not to. parts: what the loss that is reported is divided by, besides. log_floor:
+    if not 0, cross-entropy is -log(max(y[label], log_floor)). l2: the strength of the L2 norm of the weights; l2_divided: 1
+    to divide it as the loss is."""
 
-    kind: float
+    kind: int
+    of_targets: int
     mean: float
     parts: float
     log_floor: float
@@ -73,7 +77,8 @@ def loss_and_delta(network, loss, targets, batch, bounds, divisor):
             softmax_row(arena, y, arena, z, count)
             total = cross_entropy(arena, y + targets.labels[row], loss.log_floor)
         else:
-            total = loss_of_targets(arena, y, z, targets.numbers, row * count, count, np.intp(loss.kind))
+            numbers = targets.numbers, row * count, count
+            total = call_at(loss.of_targets, 0.0, (arena, y, z, numbers, loss.kind))
         scale = arena.dtype.type(weight / divisor)
         for j in range(count):
             store_scalar(arena, y + j, load_scalar(arena, y + j) * scale)
@@ -89,11 +94,18 @@ def cross_entropy(y, label, log_floor):
     return -np.log(max(probability, kind(log_floor)) if log_floor > 0 else probability + kind(EPSILON))
 
 
-@device
-def loss_of_targets(arena, delta, z, targets, t, count, code):
-    """The other losses, of one row: returned; their derivatives by the scores go to `delta`."""
-    noinline()
-    total = 0.0
+@cache
+def address_of_loss(kind, dtype):
+    """Where the loss of targets of this dtype is, compiled, unless it was; 0 for cross-entropy."""
+    numbers = np.empty(0, dtype)
+    return 0 if kind == CROSS_ENTROPY else address_of(_loss_of_targets, numbers, 0, 0, (numbers, 0, 0), 0)
+
+
+@kernel
+def _loss_of_targets(arena, delta, z, targets, code):
+    """The other losses, of one row: returned; their derivatives by the scores go to `delta`. targets: those from a place on,
+    and how many."""
+    total, (targets, t, count) = 0.0, targets
     for j in range(count):
         score, target = load_scalar(arena, z + j), load_scalar(targets, t + j)
         total += loss_of(score, target, code)

@@ -22,7 +22,8 @@ from ..runtime.processors import threads_for
 from ..runtime.simd import noinline
 from ..runtime.threads import parallel_kernel, run
 from .data import first_layer_is_finite
-from .dropout import Dropout, drop
+from .dropout import Dropout, drop, drop_address
+from .evaluation import ROWS_AT_A_TIME, count_hits
 from .layer import (
     Region,
     activate,
@@ -35,11 +36,12 @@ from .layer import (
     update_layer,
 )
 from .layout import DELTA, PADDED, SIZE, SPAN, Network, Z, lay_out, unpack_network
-from .loss import LOSSES, Loss, Targets, divisor_of, loss_and_delta
+from .loss import HITS, LOSSES, Loss, Targets, address_of_loss, divisor_of, loss_and_delta
 from .sharing import Call, Place, Sharing, Step, region_of, share
 from .sparse_layer import extent_of, finish_sums, forward_sparse, region_of_extent, update_sparse_layer
-from .update import CODES, NO_UPDATE, RATE, SGD, Rule
+from .update import CODES, NO_UPDATE, RATE, SETTINGS, SGD, Rule, Update, update_address
 
+NO_TERMS, NO_DROPOUT = (1.0, 0.0, 0.0, 0.0), (0, 1.0, 0.0, 0.0)  # the fields of Loss from `parts` on, those of Dropout
 PARALLEL_THRESHOLD = 150_000  # multiplications a step; measured: from here on, a second thread repays the phases
 
 
@@ -78,6 +80,18 @@ def batch_gradient(parameters, architecture, x, t, batch, gradient, terms=None, 
     return float(losses[0])
 
 
+def count_correct(parameters, architecture, x, t):
+    """parameters (P,), x = prepare_data(N, inputs), t (N,) -> for how many rows the first largest score is t's."""
+    threads = threads_for(len(t), ROWS_AT_A_TIME + 1)
+    network = lay_out(parameters, architecture, threads * ROWS_AT_A_TIME, threads)
+    hits, none = np.zeros(8 * threads), parameters[:0]
+    rows, everything = x.rows_for(parameters, architecture.sizes), np.arange(len(t))
+    settings = (HITS, 0, 0.0, *NO_TERMS), NO_DROPOUT, (NO_UPDATE, np.zeros(SETTINGS), 0, 0), (0, everything[:0])
+    results, targets, batches = (hits, none, none, np.zeros(1, np.int64)), (flat(t), none, none), (everything, len(t))
+    run(_train_steps, threads, results, network, tuple(rows), targets, batches, settings, hits)
+    return int(hits.sum())
+
+
 def cached_dtypes():
     """For how many dtypes this version's kernel cache has training steps."""
     return cached(_train_steps)
@@ -93,36 +107,45 @@ def _run(start, architecture, data, update, results, terms):
     batch = batches.shape[1]
     threads = threads_for(batch * len(before), PARALLEL_THRESHOLD)
     labels, numbers = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
-    kind, mean = float(LOSSES[architecture.loss]), float(architecture.mean)
-    loss, dropout, row_weights = (kind, mean, 1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0), before[:0]
+    kind, mean = LOSSES[architecture.loss], float(architecture.mean)
+    of_loss = kind, address_of_loss(kind, before.dtype), mean
+    loss, dropout, row_weights = NO_TERMS, NO_DROPOUT, before[:0]
     if terms is not None:
         l2 = 0.0 if rule is None else float(terms.l2)
-        loss = kind, mean, float(terms.loss_parts), float(terms.log_floor), l2, float(terms.l2_divided)
-        dropout = 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
+        loss = float(terms.loss_parts), float(terms.log_floor), l2, float(terms.l2_divided)
+        address = drop_address(before.dtype) if terms.dropout else 0
+        dropout = address, 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
         row_weights = row_weights if terms.weights is None else terms.weights
-    settings = np.array((0.0,) * 5 if rule is None else rule.settings, np.float64)
+    settings = np.zeros(SETTINGS) if rule is None else np.array(rule.settings, np.float64)
+    is_plain = code == NO_UPDATE or (code == SGD and loss[2] == 0)
+    updating = 0 if is_plain else update_address(before.dtype)
     sharing = share(architecture.sizes, rows, threads, before.itemsize)
     network = lay_out(
         before, architecture, batch, threads, state_before,
-        gradients=code == NO_UPDATE or loss[4] != 0, partial_sums=max(0, len(sharing.by_features) - 2),
+        goes_back=True, gradients=code == NO_UPDATE or loss[2] != 0, partial_sums=max(0, len(sharing.by_features) - 2),
     )  # fmt: skip
     losses, result, state, done = results
     run(
         _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),
         (labels, numbers, flat(row_weights)), (flat(batches), batch),
-        (loss, dropout, (code, settings, steps_before), tuple(sharing)), np.zeros(8 * threads),
+        ((*of_loss, *loss), dropout, (code, settings, steps_before, updating), tuple(sharing)), np.zeros(8 * threads),
     )  # fmt: skip
 
 
 @parallel_kernel
 def _train_steps(work, results, network, data, targets, batches, settings, summed):
-    """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update, and a Sharing."""
+    """results: losses, parameters or gradient, state, steps done; settings: of loss, dropout and update, and a Sharing.
+
+    Where the loss is HITS, only these are counted, of all rows in `batches`; losses: 8 numbers for each thread.
+    """
     thread, threads, _ = work
     network, data, targets, loss = Network(*network), Rows(*data), Targets(*targets), Loss(*settings[0])
-    layout = network.layout
-    (losses, result, state, done), (code, rule_settings, steps_before) = results, settings[2]
+    if loss.kind == HITS:
+        count_hits(work, results[0], network, data, targets.labels, batches[0])
+        return
+    (losses, result, state, done), (code, rule_settings, steps_before, address) = results, settings[2]
     phase, is_sparse, is_plain = 0, len(data.indptr) > 0, code == SGD and loss.l2 == 0
-    update = 2 * (len(layout) - 1)
+    update = 2 * (len(network.layout) - 1)
     sharing = Sharing(*settings[3])
     call = Call(network, data, targets, loss, sharing)
     for number in range(len(losses)):
@@ -137,17 +160,23 @@ def _train_steps(work, results, network, data, targets, batches, settings, summe
                 for each in range(part, update if part == sharing.by_rows else min(part + 1, update)):
                     gradient_phase(summed, each, place, call, step)
                 if part == update:
-                    rule = Rule(code, rule_settings, made + 1)
-                    summed[8 * chunk + 1] = update_phase(place, call, step, rule, is_plain, batches[1])
+                    how = Update(address, Rule(code, rule_settings, made + 1))
+                    summed[8 * chunk + 1] = update_phase(place, call, step, how, is_plain, batches[1])
                 if part >= update and chunk == 0:
                     losses[number] = reported_loss(losses[number], summed, threads, part - update, loss.parts, step)
     for chunk in claimed(work, phase + 1, threads):
         if chunk == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
-            unpack_network(result, 0, network, layout[0, SPAN] if code == NO_UPDATE else 0)
-            if not is_plain:
-                for start in range(0, len(state), len(result)):
-                    unpack_network(state, start, network, (2 + start // len(result)) * layout[0, SPAN])
+            unpack_results(result, state, network, code == NO_UPDATE)
             done[0] += len(losses)
+
+
+@device
+def unpack_results(result, state, network, is_gradient):
+    """What the arena has after all steps: the parameters, or their gradient, and an optimizer's state."""
+    span = network.layout[0, SPAN]
+    unpack_network(result, 0, network, span if is_gradient else 0)
+    for start in range(0, len(state), len(result)):
+        unpack_network(state, start, network, (2 + start // len(result)) * span)
 
 
 @device
@@ -160,7 +189,7 @@ def next_step(loss, targets, batches, number, dropout, made):
     batch = Selection(order, first, count)
     divisor = divisor_of(loss, targets.weights, batch)
     l2 = loss.l2 / divisor if loss.l2_divided != 0 else loss.l2
-    return Step(batch, Dropout(dropout[0], dropout[1], dropout[2], made), divisor, l2)
+    return Step(batch, Dropout(dropout[0], dropout[1], dropout[2], dropout[3], made), divisor, l2)
 
 
 @device
@@ -223,14 +252,14 @@ def forward_phase(layer, place, call, step, low, high):
 
 
 @device
-def update_phase(place, call, step, rule, is_plain, next_batch):
+def update_phase(place, call, step, update, is_plain, next_batch):
     """One chunk of the update of all layers; the sum of the squares of its weights, where there is l2.
 
     next_batch: how many row numbers later the next batch begins.
     """
     network, batch = call.network, step.batch
     arena, layout = network
-    alpha = arena.dtype.type(-rule.settings[RATE] if is_plain else 1.0)
+    alpha = arena.dtype.type(-update.rule.settings[RATE] if is_plain else 1.0)
     gradient_offset = 0 if is_plain else layout[0, SPAN]  # gradients are added to W and b themselves, or beside them
     squares, panel = 0.0, panel_width(arena)
     for layer in range(len(layout) - 1):
@@ -248,6 +277,6 @@ def update_phase(place, call, step, rule, is_plain, next_batch):
             update_bias(network, layer, region, batch.count, alpha, gradient_offset)
         if step.l2 != 0:
             squares += decay_weights(network, layer, region, arena.dtype.type(step.l2))
-        if not is_plain and rule.code != NO_UPDATE:
-            optimize(network, layer, region, rule)
+        if not is_plain and update.rule.code != NO_UPDATE:
+            optimize(network, layer, region, update)
     return squares

@@ -17,6 +17,7 @@ steps, where a * b + c may be rounded once, and exactly as array code rounds, fo
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +25,14 @@ import numpy as np
 from ..gemm.matrices import Span
 from ..runtime.arrays import flat
 from ..runtime.compiler import device, kernel
-from ..runtime.simd import load_scalar, noinline, store_scalar
+from ..runtime.pointers import address_of
+from ..runtime.simd import load_scalar, store_scalar
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE, NESTEROV_UNTIL_2020 = range(8)
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
 EXACT_CODES = {**CODES, "nesterov until 2020": NESTEROV_UNTIL_2020}
 RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
+SETTINGS = 5  # how many
 
 
 class Rule(NamedTuple):
@@ -38,6 +41,13 @@ class Rule(NamedTuple):
     code: int
     settings: Any
     step: int
+
+
+class Update(NamedTuple):
+    """A Rule for training steps, and where `_update` is, if it is needed."""
+
+    address: int
+    rule: Rule
 
 
 class State(NamedTuple):
@@ -55,7 +65,16 @@ def optimizer_update(rule, parameters, gradients, state):
     rule.steps: how many updates were made before. Slots: none for "sgd", m and v for "adam", else one.
     """
     settings = np.array(rule.settings, np.float64)
-    _update(flat(parameters), flat(state), flat(gradients), (CODES[rule.name], settings, rule.steps + 1))
+    count = parameters.size
+    one, other, of_state = (flat(parameters), 0), (flat(gradients), 0), (flat(state), 0, count)
+    _update(one, of_state, other, count, (CODES[rule.name], settings, rule.steps + 1))
+
+
+@cache
+def update_address(dtype):
+    """Where `_update` is, for numbers of this dtype; compiled, unless it was."""
+    numbers = np.empty(0, dtype)
+    return address_of(_update, (numbers, 0), (numbers, 0, 0), (numbers, 0), 0, (0, np.empty(0), 0))
 
 
 def _sgd_range(p, g, count, rate):
@@ -84,15 +103,10 @@ adam_range, adam_range_exact = device(_adam_range), device(_adam_range, exact=Tr
 
 
 @kernel
-def _update(parameters, state, gradients, rule):
-    count = parameters.size
-    update_range(Span(parameters, 0), State(state, 0, count), Span(gradients, 0), count, Rule(*rule))
-
-
-@device
-def update_range(p, state, g, count, rule):
-    """`count` parameters of the Span p, their gradients in the Span g, their state in the State."""
-    noinline()
+def _update(parameters, state, gradients, count, rule):
+    """`count` parameters; the arguments are the fields of a Span, a State, a Span and a Rule. Training steps call it by its
+    address."""
+    p, state, g, rule = Span(*parameters), State(*state), Span(*gradients), Rule(*rule)
     kind, settings = p.array.dtype.type, rule.settings
     rate = kind(settings[RATE])
     if rule.code == SGD:

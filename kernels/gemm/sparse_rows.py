@@ -41,6 +41,7 @@ from ..runtime.simd import (
     load,
     load_scalar,
     multiply,
+    noinline,
     prefetch,
     store,
     store_scalar,
@@ -109,14 +110,15 @@ def prepare_rows(x, codebook=None) -> Rows:
     blocks = -(-features // LARGEST_BLOCK)
     block, threads, values = -(-features // blocks), available_threads(), flat(x)
     bits, indptr = values.view(f"uint{8 * x.itemsize}"), np.zeros(len(x) * blocks + 1, np.int64)
-    slots = np.zeros(threads * SLOTS if codebook is None else 0, bits.dtype)
+    slots = np.zeros(threads * SLOTS, bits.dtype) if codebook is None else None
     run(_count_pairs, threads, indptr, slots, values, bits, (features, block, blocks))
     pairs_before = np.concatenate(([0], np.cumsum(indptr[1:].reshape(-1, blocks).sum(axis=0))))
     np.cumsum(indptr, out=indptr)
-    distinct = np.unique(slots)  # 0 is one of them: more than half of the slots are empty
-    slot_codes = np.searchsorted(distinct, slots).astype(np.uint8)
-    coded = codebook is not None or len(distinct) <= CODES
+    coded, slot_codes = True, None
     if codebook is None:
+        distinct = np.unique(slots)  # 0 is one of them: more than half of the slots are empty
+        slot_codes = np.searchsorted(distinct, slots).astype(np.uint8)
+        coded = len(distinct) <= CODES
         codebook = distinct.view(x.dtype) if coded else np.zeros(2 * indptr[-1], x.dtype)
     codes, entries = np.empty(0, np.uint8), np.zeros(indptr[-1] + threads * PAIRS_APART, np.uint32)
     rows = Rows(codebook, codes, entries, indptr, block, blocks, int(coded), pairs_before)
@@ -128,23 +130,35 @@ def prepare_rows(x, codebook=None) -> Rows:
 def _count_pairs(work, counts, slots, x, bits, sizes):
     """counts[r * blocks + b + 1] = the pairs of entries that block b of row r needs; its different numbers go to `slots`.
 
-    sizes: features, block, blocks.
+    slots: None for bytes, which are their own codes. sizes: features, block, blocks.
     """
     threads, (features, block, blocks) = work[1], sizes
     for chunk in claimed(work, 1, threads):
         first, end = chunk_bounds((len(counts) - 1) // blocks, chunk, threads)
-        left = CODES if len(slots) > 0 else 0
+        left = CODES
         for r in range(first, end):
             for b in range(blocks):
                 count, start, stop = 0, r * features + b * block, r * features + min((b + 1) * block, features)
                 for k in range(start, stop):
                     count += load_scalar(x, k) != 0
-                for k in range(start, stop if left > 0 and count > 0 else start):
-                    if load_scalar(x, k) != 0 and left > 0:
-                        place = slot(slots, chunk, bits[k])
-                        left -= slots[place] == 0
-                        slots[place] = bits[k]
+                if slots is not None and left > 0 and count > 0:
+                    left -= note_numbers(slots, chunk, x, bits, (start, stop, left))
                 counts[r * blocks + b + 1] = (count + 1) // 2
+
+
+@device
+def note_numbers(slots, chunk, x, bits, where):
+    """Put the numbers from where[0] to where[1] that are not 0 in this chunk's slots -> how many were new, of at most
+    where[2]."""
+    noinline()
+    start, stop, left = where
+    before = left
+    for k in range(start, stop):
+        if load_scalar(x, k) != 0 and left > 0:
+            place = slot(slots, chunk, bits[k])
+            left -= slots[place] == 0
+            slots[place] = bits[k]
+    return before - left
 
 
 @device
@@ -161,7 +175,6 @@ def _pack_entries(work, entries, rows, x, bits, features, slots, slot_codes):
     """entries: those of rows, one by one. At their end each chunk has a place for what is 0: written there, not left
     out, for which of them are 0 is hard to foresee, bytes take 0.45 of the time."""
     threads, rows = work[1], Rows(*rows)
-    is_bytes = rows.coded != 0 and len(slots) == 0
     for chunk in claimed(work, 1, threads):
         first, end = chunk_bounds((len(rows.indptr) - 1) // rows.blocks, chunk, threads)
         beyond = len(entries) - 2 * PAIRS_APART * (chunk + 1)
@@ -170,7 +183,7 @@ def _pack_entries(work, entries, rows, x, bits, features, slots, slot_codes):
                 place, left = 2 * rows.indptr[r * rows.blocks + b], r * features + b * rows.block
                 for column in range(min(rows.block, features - b * rows.block)):
                     k = left + column
-                    if is_bytes:
+                    if slots is None:
                         is_there = load_scalar(bits, k) != 0
                         entry = np.uint16(column) | np.uint16(load_scalar(bits, k)) << np.uint16(8)
                         store_scalar(entries, place if is_there else beyond, entry)

@@ -1,39 +1,32 @@
-"""The activations that networks have between their layers, by code: all that is compiled of each stands here.
+"""The activations that networks have between their layers: all that is compiled of each stands here.
 
-A new one is a code, a branch of `activate_range` and one of `derive_range`; fastbp/layers/_activations.py has its name.
-Those whose derivative needs their input, and not their result, are in NEEDS_INPUT.
+A new one is a kernel forward, a kernel back and an entry of the table; fastbp/layers/_activations.py has its name. Those
+whose derivative needs their input, and not their result, are in NEEDS_INPUT.
+
+    forward    out[o0 + i] = activation(x[x0 + i]) for i < count; out may be x
+    back       delta[d0 + i] *= the activation's derivative, for i < count; saved: its input for NEEDS_INPUT, else its
+               result, of which dropout has made 1 / keep times it since
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
 from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device
+from ..runtime.compiler import device, kernel
 from ..runtime.exponential import exponential
+from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import threads_for
-from ..runtime.simd import lanes, load, load_scalar, noinline, store, store_scalar, where_positive
+from ..runtime.simd import lanes, load, load_scalar, store, store_scalar, where_positive
 from ..runtime.threads import parallel_kernel, run
 from .leaky_relu import SLOPE
 from .sigmoid import sigmoid
 from .tanh import tanh
 
-IDENTITY, RELU, SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SOFTPLUS = range(10)
-CODES = {
-    "identity": IDENTITY,
-    "relu": RELU,
-    "sigmoid": SIGMOID,
-    "tanh": TANH,
-    "leaky_relu": LEAKY_RELU,
-    "elu": ELU,
-    "silu": SILU,
-    "gelu": GELU,
-    "gelu_tanh": GELU_TANH,
-    "softplus": SOFTPLUS,
-}
 NEEDS_INPUT = frozenset({"silu", "gelu", "gelu_tanh", "softplus"})
 PARALLEL_THRESHOLD = 100_000  # numbers; below, a second thread costs more than it brings
 
@@ -43,118 +36,198 @@ _TANH_SCALE, _TANH_CUBIC = math.sqrt(2 / math.pi), 0.044715  # Hendrycks and Gim
 
 
 def activation_forward(x, name):
-    """x (any shape, float32 or float64), name: one of CODES -> out, like x."""
+    """x (any shape, float32 or float64), name: one of ACTIVATIONS -> out, like x."""
     out = empty(x.shape, x.dtype)
-    run(_forward, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x), CODES[name])
+    run(_forward, threads_for(x.size, PARALLEL_THRESHOLD), flat(out), flat(x), forward_address(name, x.dtype))
     return out
 
 
 def activation_backward(dout, saved, name):
     """dout (any shape), saved: x for the names in NEEDS_INPUT, else out (the same) -> dx."""
     dx = np.array(dout, order="C")
-    run(_backward, threads_for(dx.size, PARALLEL_THRESHOLD), flat(dx), flat(saved), CODES[name])
+    run(_backward, threads_for(dx.size, PARALLEL_THRESHOLD), flat(dx), flat(saved), back_address(name, dx.dtype))
     return dx
 
 
+@cache
+def forward_address(name, dtype):
+    """Where the activation is, for numbers of this dtype; compiled, unless it was."""
+    numbers = np.empty(0, dtype)
+    return address_of(ACTIVATIONS[name][0], numbers, 0, numbers, 0, 0)
+
+
+@cache
+def back_address(name, dtype):
+    """The same of its derivative."""
+    numbers = np.empty(0, dtype)
+    return address_of(ACTIVATIONS[name][1], numbers, 0, numbers, 0, 0, numbers.dtype.type(1))
+
+
 @parallel_kernel
-def _forward(work, out, x, code):
+def _forward(work, out, x, activation):
     for first, end in chunks(work, 1, x.size):
-        activate_range(out, first, x, first, end - first, code)
+        call_at(activation, None, (out, first, x, first, end - first))
 
 
 @parallel_kernel
-def _backward(work, dx, saved, code):
+def _backward(work, dx, saved, derivative):
     for first, end in chunks(work, 1, dx.size):
-        derive_range(dx, first, saved, first, end - first, code, dx.dtype.type(1))
+        call_at(derivative, None, (dx, first, saved, first, end - first, dx.dtype.type(1)))
 
 
-@device
-def activate_range(out, o0, x, x0, count, code):  # noqa: C901 - one branch for each activation
-    """out[o0 + i] = activation(x[x0 + i]) for i < count; out may be x."""
-    noinline()
-    kind = x.dtype.type
-    if code == IDENTITY:
-        for i in range(count):
-            store_scalar(out, o0 + i, load_scalar(x, x0 + i))
-    elif code == RELU:
-        for i in range(count):
-            number = load_scalar(x, x0 + i)
-            store_scalar(out, o0 + i, kind(0) if number <= kind(0) else number)
-    elif code == SIGMOID:
-        for i in range(count):
-            store_scalar(out, o0 + i, sigmoid(load_scalar(x, x0 + i)))
-    elif code == TANH:
-        for i in range(count):
-            store_scalar(out, o0 + i, tanh(load_scalar(x, x0 + i)))
-    elif code == LEAKY_RELU:
-        for i in range(count):
-            number = load_scalar(x, x0 + i)
-            store_scalar(out, o0 + i, kind(SLOPE) * number if number <= 0 else number)
-    elif code == ELU:
-        for i in range(count):
-            store_scalar(out, o0 + i, elu(load_scalar(x, x0 + i)))
-    elif code == SILU:
-        for i in range(count):
-            store_scalar(out, o0 + i, load_scalar(x, x0 + i) * sigmoid(load_scalar(x, x0 + i)))
-    elif code == GELU:
-        for i in range(count):
-            store_scalar(out, o0 + i, load_scalar(x, x0 + i) * normal_cdf(load_scalar(x, x0 + i)))
-    elif code == GELU_TANH:
-        for i in range(count):
-            store_scalar(out, o0 + i, gelu_tanh(load_scalar(x, x0 + i)))
-    elif code == SOFTPLUS:
-        for i in range(count):
-            store_scalar(out, o0 + i, softplus(load_scalar(x, x0 + i)))
+@kernel
+def identity_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, load_scalar(x, x0 + i))
 
 
-@device
-def derive_range(delta, d0, saved, s0, count, code, keep):  # noqa: C901 - one branch for each activation
-    """delta[d0 + i] *= the activation's derivative, for i < count.
+@kernel
+def identity_back(delta, d0, saved, s0, count, keep):
+    pass
 
-    saved: the activation's input for NEEDS_INPUT, else its result, of which dropout has made 1 / keep times it since.
-    """
-    noinline()
-    kind = delta.dtype.type
-    one = kind(1)
-    if code == RELU:
-        for i in range(count):
-            number = load_scalar(delta, d0 + i)
-            store_scalar(delta, d0 + i, kind(0) if load_scalar(saved, s0 + i) <= kind(0) else number)
-    elif code == SIGMOID:
-        for i in range(count):
-            y = keep * load_scalar(saved, s0 + i)
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y) * y)
-    elif code == TANH:
-        for i in range(count):
-            y = keep * load_scalar(saved, s0 + i)
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y * y))
-    elif code == LEAKY_RELU:
-        for i in range(count):
-            number = load_scalar(delta, d0 + i)
-            store_scalar(delta, d0 + i, kind(SLOPE) * number if load_scalar(saved, s0 + i) <= 0 else number)
-    elif code == ELU:
-        for i in range(count):
-            y, number = keep * load_scalar(saved, s0 + i), load_scalar(delta, d0 + i)
-            store_scalar(delta, d0 + i, number * (y + one) if y <= 0 else number)
-    elif code == SILU:
-        for i in range(count):
-            x = load_scalar(saved, s0 + i)
-            y = sigmoid(x)
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (y * (one + x * (one - y))))
-    elif code == GELU:
-        for i in range(count):
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_derivative(load_scalar(saved, s0 + i)))
-    elif code == GELU_TANH:
-        for i in range(count):
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_tanh_derivative(load_scalar(saved, s0 + i)))
-    elif code == SOFTPLUS:
-        for i in range(count):
-            store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * sigmoid(load_scalar(saved, s0 + i)))
+
+@kernel
+def relu_forward(out, o0, x, x0, count):
+    zero = x.dtype.type(0)
+    for i in range(count):
+        number = load_scalar(x, x0 + i)
+        store_scalar(out, o0 + i, zero if number <= zero else number)
+
+
+@kernel
+def relu_back(delta, d0, saved, s0, count, keep):
+    zero = delta.dtype.type(0)
+    for i in range(count):
+        number = load_scalar(delta, d0 + i)
+        store_scalar(delta, d0 + i, zero if load_scalar(saved, s0 + i) <= zero else number)
+
+
+@kernel
+def sigmoid_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, sigmoid(load_scalar(x, x0 + i)))
+
+
+@kernel
+def sigmoid_back(delta, d0, saved, s0, count, keep):
+    one = delta.dtype.type(1)
+    for i in range(count):
+        y = keep * load_scalar(saved, s0 + i)
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y) * y)
+
+
+@kernel
+def tanh_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, tanh(load_scalar(x, x0 + i)))
+
+
+@kernel
+def tanh_back(delta, d0, saved, s0, count, keep):
+    one = delta.dtype.type(1)
+    for i in range(count):
+        y = keep * load_scalar(saved, s0 + i)
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y * y))
+
+
+@kernel
+def leaky_relu_forward(out, o0, x, x0, count):
+    slope = x.dtype.type(SLOPE)
+    for i in range(count):
+        number = load_scalar(x, x0 + i)
+        store_scalar(out, o0 + i, slope * number if number <= 0 else number)
+
+
+@kernel
+def leaky_relu_back(delta, d0, saved, s0, count, keep):
+    slope = delta.dtype.type(SLOPE)
+    for i in range(count):
+        number = load_scalar(delta, d0 + i)
+        store_scalar(delta, d0 + i, slope * number if load_scalar(saved, s0 + i) <= 0 else number)
+
+
+@kernel
+def elu_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, elu(load_scalar(x, x0 + i)))
+
+
+@kernel
+def elu_back(delta, d0, saved, s0, count, keep):
+    one = delta.dtype.type(1)
+    for i in range(count):
+        y, number = keep * load_scalar(saved, s0 + i), load_scalar(delta, d0 + i)
+        store_scalar(delta, d0 + i, number * (y + one) if y <= 0 else number)
+
+
+@kernel
+def silu_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, load_scalar(x, x0 + i) * sigmoid(load_scalar(x, x0 + i)))
+
+
+@kernel
+def silu_back(delta, d0, saved, s0, count, keep):
+    one = delta.dtype.type(1)
+    for i in range(count):
+        x = load_scalar(saved, s0 + i)
+        y = sigmoid(x)
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (y * (one + x * (one - y))))
+
+
+@kernel
+def gelu_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, load_scalar(x, x0 + i) * normal_cdf(load_scalar(x, x0 + i)))
+
+
+@kernel
+def gelu_back(delta, d0, saved, s0, count, keep):
+    for i in range(count):
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_derivative(load_scalar(saved, s0 + i)))
+
+
+@kernel
+def gelu_tanh_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, gelu_tanh(load_scalar(x, x0 + i)))
+
+
+@kernel
+def gelu_tanh_back(delta, d0, saved, s0, count, keep):
+    for i in range(count):
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_tanh_derivative(load_scalar(saved, s0 + i)))
+
+
+@kernel
+def softplus_forward(out, o0, x, x0, count):
+    for i in range(count):
+        store_scalar(out, o0 + i, softplus(load_scalar(x, x0 + i)))
+
+
+@kernel
+def softplus_back(delta, d0, saved, s0, count, keep):
+    for i in range(count):
+        store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * sigmoid(load_scalar(saved, s0 + i)))
+
+
+ACTIVATIONS = {
+    "identity": (identity_forward, identity_back),
+    "relu": (relu_forward, relu_back),
+    "sigmoid": (sigmoid_forward, sigmoid_back),
+    "tanh": (tanh_forward, tanh_back),
+    "leaky_relu": (leaky_relu_forward, leaky_relu_back),
+    "elu": (elu_forward, elu_back),
+    "silu": (silu_forward, silu_back),
+    "gelu": (gelu_forward, gelu_back),
+    "gelu_tanh": (gelu_tanh_forward, gelu_tanh_back),
+    "softplus": (softplus_forward, softplus_back),
+}
 
 
 @device
 def positive_part_range(array, start, count):
-    """RELU in place on whole vectors: what `activate_range` does, without a test for each number."""
+    """ "relu" in place on whole vectors: what relu_forward does, without a test for each number."""
     for i in range(start, start + count, lanes(array)):
         store(array, i, where_positive(load(array, i), load(array, i)))
 

@@ -41,12 +41,12 @@ from ..runtime.tables import Table, addresses_of, at
 from ..runtime.threads import parallel_kernel, run
 from ..runtime.tuning import Tuning
 from . import affine
-from .activations import CODES, IDENTITY, RELU
 from .affine import Place, multiply_chunk, sum_rows, transposed
 from .sigmoid import sigmoid_range
 
 MOST_LAYERS = 16  # affine ones
-STRICT_RELU = -1  # code of "strict relu", whose mask is z < 0
+IDENTITY, RELU, STRICT_RELU, SIGMOID = range(4)  # the mask of a strict one is z < 0
+CODES = {"identity": IDENTITY, "relu": RELU, "strict relu": STRICT_RELU, "sigmoid": SIGMOID}
 # The groups of a call's arrays, one array for each layer: forward's, and backward's, of which the first three are the same.
 WEIGHTS, MASKS, KEEPS, ZS, OUTS, BIASES = range(6)
 INPUTS, DXS, DOUTS, DWS, DBS = range(3, 8)
@@ -93,7 +93,7 @@ class AffineStack:
 
     def __init__(self, widths, activations, dtype):
         self._widths, self._names, self._dtype = np.array(widths), tuple(activations), np.dtype(dtype)
-        self._codes = np.array([CODES.get(name, STRICT_RELU) for name in activations])
+        self._codes = np.array([CODES[name] for name in activations])
         self._layers = list(itertools.pairwise(widths))
         self._products = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)

@@ -30,7 +30,6 @@ from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS
 from ..runtime.tables import addresses_of, at
 from ..runtime.threads import parallel_kernel, run
-from .activations import SIGMOID
 from .affine_stack import (
     BIASES,
     DBS,
@@ -43,6 +42,7 @@ from .affine_stack import (
     MASKS,
     MOST_LAYERS,
     OUTS,
+    SIGMOID,
     WEIGHTS,
     ZS,
     AffineStack,
