@@ -152,7 +152,6 @@ FAULTS = [
     Fault("kernels/layers/activations.py", "load_scalar(delta, d0 + i) * (one - y * y))", "load_scalar(delta, d0 + i) * (one - y))", "terms"),
     Fault("kernels/engine/layout.py", "(BACK, back_address)", "(BACK, forward_address)", "activations"),
     Fault("kernels/engine/evaluation.py", "hits[8 * chunk] +=", "hits[8 * chunk] =", "training networks"),
-    Fault("kernels/gemm/sparse_rows.py", "left -= note_numbers(", "left = note_numbers(", "sparse_steps kernels"),
     Fault("kernels/engine/layout.py", "np.where(np.array(inputs) > 0, layout[:, INPUT], layout[:, Z])", "layout[:, Z]", "activations"),
     Fault("kernels/engine/step.py", "while order[first + count - 1] < 0:", "while order[first + count - 1] < -1:", "training"),
     Fault("kernels/engine/sparse_layer.py", "bias = partial_sums(call.network, place.chunk, batch.count), np.intp(-1)", "bias = partial_sums(call.network, place.chunk, batch.count), layout[0, B]", "sparse_steps"),
