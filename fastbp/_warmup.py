@@ -20,7 +20,7 @@ from .networks._network import DTYPES
 from .training._optimizers import SGD, Adam
 from .training._trainer import Trainer
 
-_SPARSE, _DENSE = np.zeros((2, 8), np.uint8), np.ones((2, 8), np.uint8)  # images
+_SPARSE, _DENSE = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)  # images
 
 
 def warm_up(dtypes: Sequence[str] = DTYPES, *, layers: bool = True) -> Iterator[tuple[str, float]]:
@@ -66,7 +66,8 @@ def _network(dtype: str) -> None:
 def _train(dtype: str, images: NDArray[np.uint8]) -> None:
     """Dense images need none of the kernels that look for zeros, and are the same for all dtypes of a network."""
     network = MLP((8, 4, 2), dtype=dtype, backend="numba", seed=0)
-    Trainer(network, batch_size=2).fit(images, [0, 1], iterations=1, evaluate_every=1, divide_by=255, progress=False)
+    trainer = Trainer(network, batch_size=len(images))
+    trainer.fit(images, [0] * len(images), iterations=1, evaluate_every=1, divide_by=255, progress=False)
 
 
 def _floating_data(dtype: str) -> None:
@@ -75,7 +76,8 @@ def _floating_data(dtype: str) -> None:
 
 
 def _choices_of_training(dtype: str) -> None:
-    """What training steps call by its address, and is compiled when it is used: activations, losses, rules, dropout."""
+    """What training steps call by its address, and is compiled when it is used: activations, losses, rules, dropout, few
+    rows."""
     activations = tuple(ACTIVATIONS)
     network = MLP((2,) * (len(activations) + 2), activations, dtype=dtype, backend="numba", seed=0, loss="huber")
     trainer, x = Trainer(network, Adam(), batch_size=2, dropout=0.5), np.ones((2, 2), dtype)
@@ -221,7 +223,7 @@ def _optimizers(dtype: str) -> None:
 WORK: dict[str, Callable[[str], None]] = {
     "training": _network,
     "training on floating data": _floating_data,
-    "activations, losses and optimizers of training": _choices_of_training,
+    "choices of training": _choices_of_training,
     "Affine": _affine,
     "Affine of images": _affine_of_images,
     "affine layers of a script": _affine_stack,

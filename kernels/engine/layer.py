@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..gemm.matrices import Matrix, Panels, Span
-from ..gemm.microkernel import AS_IT_IS, GATED, POSITIVE_PART, outer_kernel
+from ..gemm.microkernel import AS_IT_IS, GATED, POSITIVE_PART
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT, pack, panel_width, panels_at
-from ..gemm.product import FEW_ROWS, multiply_add, multiply_add_copied, multiply_few, multiply_fused
+from ..gemm.product import FEW_ROWS, multiply_add, multiply_fused
 from ..gemm.transposing import copy_transposed
 from ..layers.activations import positive_part_range
 from ..runtime.compiler import device
@@ -26,6 +26,7 @@ from .layout import (
     BUFFER_SIZE,
     DELTA,
     FORWARD,
+    FORWARD_FEW,
     IDENTITY,
     INPUT,
     PADDED,
@@ -34,6 +35,7 @@ from .layout import (
     SPAN,
     TRANSPOSED,
     TRANSPOSED_SIZE,
+    UPDATE_FEW,
     B,
     W,
     Z,
@@ -73,10 +75,8 @@ def forward_layer(network, layer, region):
     w, out = weights(network, layer, 0), activations(network, layer + 1, INPUT)
     w = Panels(arena, w.start + first * w.panel_step, w.row_step, w.panel_step)
     bias = layout[layer, B] + first * panel
-    if high - low <= FEW_ROWS:
-        c = Panels(arena, out.start + low * out.row_step + first * panel, out.row_step, panel)
-        a = Matrix(arena, layout[layer, Z] + low * width, width, np.intp(1))
-        multiply_few(c, a, w, bias, (high - low, depth, end - first))
+    if high - low <= FEW_ROWS and layout[0, FORWARD_FEW] != 0:
+        call_at(layout[0, FORWARD_FEW], None, (arena, layout, layer, (first, end, low, high)))
         activate(network, layer, region)
         return
     gate = np.intp(POSITIVE_PART if layout[layer, FORWARD] == RELU else AS_IT_IS)
@@ -175,22 +175,15 @@ def update_layer(network, layer, region, rows, alpha, gradient_offset, thread):
     delta, w = activations(network, layer + 1, DELTA), weights(network, layer, gradient_offset)
     c = Panels(arena, w.start + first * w.panel_step + low * panel, panel, w.panel_step)
     z = Matrix(arena, layout[layer, Z] + low, np.intp(1), width)
-    if rows <= FEW_ROWS:
-        for r in range(rows):
-            for p in range(panels):
-                outer_kernel(
-                    Matrix(arena, c.start + p * c.panel_step, panel, np.intp(1)),
-                    Matrix(arena, z.start + r * width, np.intp(1), width),
-                    Span(arena, delta.start + r * delta.row_step + (first + p) * panel), high - low, alpha,
-                )  # fmt: skip
+    if rows <= FEW_ROWS and layout[0, UPDATE_FEW] != 0:
+        call_at(
+            layout[0, UPDATE_FEW], None, (arena, layout, layer, (first, end, low, high), rows, (alpha, gradient_offset))
+        )
         return
     buffer = Span(arena, layout[layer, BUFFER] + thread * layout[layer, BUFFER_SIZE])
     packed = panels_at(arena, buffer.start + BLOCK_SIZE, rows)
     pack(packed, Matrix(arena, delta.start + first * panel, delta.row_step, np.intp(1)), rows, panels * panel)
-    if rows <= SHORT:
-        multiply_add(c, z, packed, high - low, rows, panels, alpha)
-    else:
-        multiply_add_copied(c, z, packed, high - low, rows, panels, alpha, buffer)
+    multiply_add(c, z, packed, (high - low, rows, panels), alpha, buffer, rows > SHORT)
 
 
 @device

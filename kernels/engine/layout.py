@@ -32,6 +32,8 @@ from ..runtime.simd import load_scalar, store_scalar
 SIZE, PADDED, FORWARD, BACK, W, B, Z, INPUT, DELTA, TRANSPOSED, TRANSPOSED_SIZE, BUFFER, BUFFER_SIZE, SPAN, PARTIAL = (
     range(15)
 )
+FORWARD_FEW, UPDATE_FEW = 15, 16  # addresses, see few_rows.py; 0 where all batches are larger
+_COLUMNS = 17
 IDENTITY, RELU = 0, 1  # no addresses: these are done in the same loops as the products
 _IN_LOOPS = {"identity": IDENTITY, "relu": RELU}
 
@@ -73,7 +75,7 @@ def _activation(name, address, dtype):
 def _layout(sizes, activations, rows, threads, spans, panel):
     """The layout, and how many numbers the arena has; spans: how many times all W and b are kept besides themselves."""
     padded = [-(-size // panel) * panel for size in sizes]
-    layout = np.zeros((len(sizes), PARTIAL + 1), np.int64)
+    layout = np.zeros((len(sizes), _COLUMNS), np.int64)
     layout[:, SIZE], layout[:, PADDED] = sizes, padded
     inputs = [
         0,

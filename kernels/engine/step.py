@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..gemm.packing import panel_width
+from ..gemm.product import FEW_ROWS
 from ..gemm.sparse_rows import Rows, Selection, copy_dense_row
 from ..runtime.arrays import flat
 from ..runtime.cache import cached
@@ -24,6 +25,7 @@ from ..runtime.threads import parallel_kernel, run
 from .data import first_layer_is_finite
 from .dropout import Dropout, drop, drop_address
 from .evaluation import ROWS_AT_A_TIME, count_hits
+from .few_rows import few_rows_addresses
 from .layer import (
     Region,
     activate,
@@ -35,11 +37,11 @@ from .layer import (
     update_bias,
     update_layer,
 )
-from .layout import DELTA, PADDED, SIZE, SPAN, Network, Z, lay_out, unpack_network
+from .layout import DELTA, FORWARD_FEW, PADDED, SIZE, SPAN, UPDATE_FEW, Network, Z, lay_out, unpack_network
 from .loss import HITS, LOSSES, Loss, Targets, address_of_loss, divisor_of, loss_and_delta
 from .sharing import Call, Place, Sharing, Step, region_of, share
 from .sparse_layer import extent_of, finish_sums, forward_sparse, region_of_extent, update_sparse_layer
-from .update import CODES, NO_UPDATE, RATE, SETTINGS, SGD, Rule, Update, update_address
+from .update import CODES, NO_SETTINGS, NO_UPDATE, RATE, SGD, Rule, Update, update_address
 
 NO_TERMS, NO_DROPOUT = (1.0, 0.0, 0.0, 0.0), (0, 1.0, 0.0, 0.0)  # the fields of Loss from `parts` on, those of Dropout
 PARALLEL_THRESHOLD = 150_000  # multiplications a step; measured: from here on, a second thread repays the phases
@@ -86,7 +88,7 @@ def count_correct(parameters, architecture, x, t):
     network = lay_out(parameters, architecture, threads * ROWS_AT_A_TIME, threads)
     hits, none = np.zeros(8 * threads), parameters[:0]
     rows, everything = x.rows_for(parameters, architecture.sizes), np.arange(len(t))
-    settings = (HITS, 0, 0.0, *NO_TERMS), NO_DROPOUT, (NO_UPDATE, np.zeros(SETTINGS), 0, 0), (0, everything[:0])
+    settings = (HITS, 0, 0.0, *NO_TERMS), NO_DROPOUT, (NO_UPDATE, NO_SETTINGS, 0, 0), (0, everything[:0])
     results, targets, batches = (hits, none, none, np.zeros(1, np.int64)), (flat(t), none, none), (everything, len(t))
     run(_train_steps, threads, results, network, tuple(rows), targets, batches, settings, hits)
     return int(hits.sum())
@@ -116,7 +118,7 @@ def _run(start, architecture, data, update, results, terms):
         address = drop_address(before.dtype) if terms.dropout else 0
         dropout = address, 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
         row_weights = row_weights if terms.weights is None else terms.weights
-    settings = np.zeros(SETTINGS) if rule is None else np.array(rule.settings, np.float64)
+    settings = NO_SETTINGS if rule is None else np.array(rule.settings, np.float64)
     is_plain = code == NO_UPDATE or (code == SGD and loss[2] == 0)
     updating = 0 if is_plain else update_address(before.dtype)
     sharing = share(architecture.sizes, rows, threads, before.itemsize)
@@ -124,6 +126,8 @@ def _run(start, architecture, data, update, results, terms):
         before, architecture, batch, threads, state_before,
         goes_back=True, gradients=code == NO_UPDATE or loss[2] != 0, partial_sums=max(0, len(sharing.by_features) - 2),
     )  # fmt: skip
+    if batch <= FEW_ROWS * threads:
+        network[1][:, [FORWARD_FEW, UPDATE_FEW]] = few_rows_addresses(before.dtype)
     losses, result, state, done = results
     run(
         _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),

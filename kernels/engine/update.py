@@ -32,7 +32,7 @@ SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NO_UPDATE, NESTEROV_UNTIL_2020 
 CODES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM}
 EXACT_CODES = {**CODES, "nesterov until 2020": NESTEROV_UNTIL_2020}
 RATE, DECAY, DECAY2, EPSILON, WEIGHT_DECAY = range(5)  # places in a rule's settings
-SETTINGS = 5  # how many
+NO_SETTINGS = np.zeros(5)
 
 
 class Rule(NamedTuple):

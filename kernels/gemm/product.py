@@ -21,10 +21,10 @@ from .microkernel import (
     micro_kernel,
     row_kernel,
 )
-from .packing import MC, ROWS, copy_block, even_block, in_place, panel_width, submatrix
+from .packing import MC, ROWS, even_block, in_place, micro_panels, panel_width, submatrix
 
 FEW_ROWS = (
-    3  # a micro-kernel with fewer rows than six takes as long as a full one; up to here, rows by themselves are faster
+    3  # a micro-kernel of fewer rows than six takes as long as a full one: up to here, rows by themselves are faster
 )
 
 
@@ -35,28 +35,20 @@ def panels_from(b, i, p):
 
 
 @device
-def multiply_add(c, a, b, rows, depth, panels, alpha):
+def multiply_add(c, a, b, sizes, alpha, buffer, is_copied):
     """The Panels c (rows, panels) += alpha * the Matrix a (rows, depth) @ the Panels b (depth, panels).
 
-    a is read where it is.
+    sizes: rows, depth, panels. a is read where it is, or copied block by block to the Span `buffer`.
     """
+    rows, depth, panels = sizes
     deep = even_block(depth)
     for k in range(0, depth, deep):
         for i in range(0, rows, MC):
-            block = in_place(submatrix(a, i, k))
-            sizes = min(MC, rows - i), min(deep, depth - k), panels
-            multiply_block(panels_from(c, i, 0), block, panels_from(b, k, 0), zero_bias(c), sizes, adding(alpha))
-
-
-@device
-def multiply_add_copied(c, a, b, rows, depth, panels, alpha, buffer):
-    """The same for a Matrix `a` of any real dtype, copied block by block to the Span `buffer`."""
-    deep = even_block(depth)
-    for k in range(0, depth, deep):
-        for i in range(0, rows, MC):
-            sizes = min(MC, rows - i), min(deep, depth - k), panels
-            block = copy_block(buffer, submatrix(a, i, k), sizes[0], sizes[1])
-            multiply_block(panels_from(c, i, 0), block, panels_from(b, k, 0), zero_bias(c), sizes, adding(alpha))
+            high, wide = min(MC, rows - i), min(deep, depth - k)
+            block = micro_panels(a, (i, k), (high, wide), buffer, is_copied)
+            multiply_block(
+                panels_from(c, i, 0), block, panels_from(b, k, 0), zero_bias(c), (high, wide, panels), adding(alpha)
+            )
 
 
 @device
