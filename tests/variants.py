@@ -170,6 +170,7 @@ REWRITINGS = [
     ("SoftmaxWithLoss", (r"    rows = y.shape\[0\]\n", "    if type(y) != np.ndarray:\n        y = np.array(y)\n    rows = y.shape[0]\n")),
     ("SoftmaxWithLoss", (r"def softmax", "EPSILON = 1e-6\n\n\ndef softmax"), ("1e-7", "EPSILON")),
     ("BatchNormalization", (r"\(1 - self.momentum\) \* mean", "self.momentum * mean")),  # a mistake, kept as it is
+    ("Relu", ("        return out", "        rows = []\n        for row in out:\n            rows.append(row)\n        return np.array(rows)")),
 ]  # fmt: skip
 
 # What is wrong, or something else.
@@ -228,6 +229,8 @@ OTHERS = [
     ("Relu", ("        return out", "        self.count = getattr(self, 'count', 0) + 1\n        return out")),
     ("Relu", ("        self.mask = x", "        self.calls = self.calls + 1\n        self.mask = x")),
     ("Relu", ("        return out", "        self.history.append(out)\n        return out")),
+    ("Relu", ("self.mask = None", "self.mask, self.history = None, []"), ("        return out", "        kept = self.history\n        kept.append(out)\n        return out")),
+    ("Relu", ("self.mask = None", "self.mask, self.history = None, [[]]"), ("        return out", "        kept = []\n        for kept in self.history:\n            kept.append(1)\n        return out")),
     ("Relu", ("        return out", "        return out if x.max() < 100 else x")),
     ("Relu", ("        return out", "        return out + 0 * np.random.rand()")),
     ("Relu", ("        return out", "        global last\n        last = out\n        return out")),

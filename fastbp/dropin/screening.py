@@ -135,6 +135,7 @@ class _Walk:
         self.found, self.made, self.seen = found, made, seen
         self.me = ""
         self.locals: set[str] = set()
+        self.lists: set[str] = set()
         self.shapes: set[str] = set()
         self.given = _Given()
         self.function_seen: FunctionType
@@ -154,6 +155,7 @@ class _Walk:
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         inner.me = names[0] if is_method and names else ""
         inner.locals = set(code.co_varnames) | set(code.co_cellvars)
+        inner.lists = _own_lists(node)
         inner.function_seen, inner.given = function, given
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             if not isinstance(default, ast.Constant | ast.UnaryOp):
@@ -421,6 +423,8 @@ class _Walk:
                 return
             if function.attr == "append" and self.found.made and (path := self.path(function.value)) is not None:
                 self.found.sets.setdefault(path)
+            elif function.attr == "append" and isinstance(function.value, ast.Name) and function.value.id in self.lists:
+                return
             elif function.attr not in OF_ARRAYS and not (self.is_of_step(function) and function.attr in METHODS[1:]):
                 raise self.fail(function, f"calls {ast.unparse(function)}")
             self.expression(function.value)
@@ -487,6 +491,19 @@ class _Walk:
             self.function(method, is_method=True, given=self.given_to(method, call, is_method=True))
         else:
             raise self.fail(node, f"calls its {name}")
+
+
+def _own_lists(function: ast.FunctionDef) -> set[str]:
+    """The variables that are lists which the function makes, and nothing else: what it appends to them is its own."""
+    arguments = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
+    bound = [one for one in ast.walk(function) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
+    made = [
+        one.targets[0]
+        for one in ast.walk(function)
+        if isinstance(one, ast.Assign) and len(one.targets) == 1 and isinstance(one.value, ast.List | ast.ListComp)
+    ]
+    lists = {one.id for one in made if isinstance(one, ast.Name)} - arguments
+    return {name for name in lists if all(any(one is other for other in made) for one in bound if one.id == name)}
 
 
 def _reads_named(function: ast.FunctionDef) -> bool:
