@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import importlib
 import inspect
 import re
@@ -181,3 +182,18 @@ def test_old_import_paths_warn_and_work(old, name):
         assert callable(getattr(module, name))
     with pytest.raises(AttributeError):
         module.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("switch", ["enable", "disable"])
+def test_the_collector_of_garbage_is_as_it_was_after_importing_numba(switch):
+    code = f"""
+import gc, sys
+gc.{switch}()
+from fastbp.backends import get_backend
+assert "numba" not in sys.modules
+get_backend("numba")
+assert "numba" in sys.modules
+print(gc.isenabled(), gc.get_freeze_count(), gc.get_threshold() == {gc.get_threshold()})
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [str(switch == "enable"), "0", "True"]
