@@ -444,6 +444,27 @@ def test_the_limit_of_a_container(tmp_path, lines, limits, expected):
     assert groups(tmp_path, lines, limits) == expected
 
 
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        ([("1", "Instruction", "64K"), ("1", "Data", "48K"), ("2", "Unified", "1024K")], 48 * 1024),
+        ([("1", "Data", "4K")], processors.SMALLEST_CACHE),
+        ([("1", "Data", "much")], processors.USUAL_CACHE),
+        ([("2", "Unified", "1024K")], processors.USUAL_CACHE),
+        ([("1", "Data", None)], processors.USUAL_CACHE),
+        ([], processors.USUAL_CACHE),
+    ],
+)
+def test_the_first_level_cache_is_as_large_as_linux_says(tmp_path, indices, expected):
+    for number, values in enumerate(indices):
+        folder = tmp_path / f"index{number}"
+        folder.mkdir()
+        for name, value in zip(("level", "type", "size"), values, strict=True):
+            if value is not None:
+                (folder / name).write_text(f"{value}\n")
+    assert processors.first_level_cache.__wrapped__(str(tmp_path)) == expected
+
+
 def test_threads_stay_within_the_limit_of_a_container(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.setattr(processors, "quota", lambda: 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 WIDTHS = (16, 32, 64)  # SSE and NEON, AVX2, AVX-512
+SMALLEST_CACHE, USUAL_CACHE = 16 * 1024, 32 * 1024  # bytes of the first level
 
 
 def _vector_bytes() -> int:
@@ -43,6 +44,17 @@ def available_threads() -> int:
         return int(chosen)
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(count, quota())
+
+
+@lru_cache(maxsize=1)
+def first_level_cache(directory="/sys/devices/system/cpu/cpu0/cache"):
+    """Bytes of a core's first-level cache for data, where Linux says how many; else 32 KB, which nearly all have."""
+    for index in Path(directory).glob("index*"):
+        with contextlib.suppress(OSError, ValueError):
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+            if (level, kind) == ("1", "Data"):
+                return max(SMALLEST_CACHE, int(size.removesuffix("K")) * 1024)
+    return USUAL_CACHE
 
 
 @lru_cache(maxsize=1)
