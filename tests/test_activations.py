@@ -50,6 +50,14 @@ def test_kernels_give_what_the_reference_gives(name, dtype):
     assert_close(kernels.activation_backward(dout, saved, name), expected, dtype)
 
 
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+@pytest.mark.parametrize(("of_dout", "of_saved"), [("float32", "float64"), ("float64", "float32")])
+def test_derivatives_of_another_dtype_than_what_was_saved(name, of_dout, of_saved):
+    saved, dout = numbers(of_saved), np.random.default_rng(1).standard_normal(300 + len(SPECIAL)).astype(of_dout)
+    expected = reference.activation_backward(dout, saved.astype(of_dout), name)
+    assert_close(kernels.activation_backward(dout, saved, name), expected, "float32")
+
+
 FORMULAS = {
     "elu": lambda x: x if x > 0 else math.expm1(x),
     "silu": lambda x: x / (1 + math.exp(-x)),

@@ -184,16 +184,17 @@ def test_old_import_paths_warn_and_work(old, name):
         module.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("switch", ["enable", "disable"])
+@pytest.mark.parametrize("switch", ["enable", "disable", "freeze"])
 def test_the_collector_of_garbage_is_as_it_was_after_importing_numba(switch):
     code = f"""
 import gc, sys
 gc.{switch}()
+frozen = gc.get_freeze_count()
 from fastbp.backends import get_backend
 assert "numba" not in sys.modules
 get_backend("numba")
 assert "numba" in sys.modules
-print(gc.isenabled(), gc.get_freeze_count(), gc.get_threshold() == {gc.get_threshold()})
+print(gc.isenabled(), abs(gc.get_freeze_count() - frozen) <= frozen // 10, gc.get_threshold() == {gc.get_threshold()})
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == [str(switch == "enable"), "0", "True"]
+    assert result.stdout.split() == [str(switch != "disable"), "True", "True"]

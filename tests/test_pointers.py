@@ -66,7 +66,7 @@ from fastbp import MLP, Trainer, Adam
 def train(activation="relu", loss="cross_entropy", optimizer=None, **options):
     network = MLP((4, 3, 2), activation, loss=loss, seed=0)
     t = np.zeros(6, int) if loss == "cross_entropy" else np.zeros((6, 2), np.float32)
-    trainer = Trainer(network, optimizer, batch_size=2, **options)
+    trainer = Trainer(network, optimizer, batch_size=6, **options)
     trainer.fit(np.ones((6, 4), np.float32), t, iterations=2, progress=False)
 train()
 print(sorted(Count.names & NAMES))

@@ -18,14 +18,14 @@ from .layout import DELTA, INPUT, PADDED, SIZE, B, Network, Z
 
 @cache
 def few_rows_addresses(dtype):
-    """Where `_forward` and `_update` are, for numbers of this dtype; compiled, unless they were."""
+    """Where `_forward_few` and `_update_few` are, for numbers of this dtype; compiled, unless they were."""
     numbers, layout, region = np.empty(0, dtype), np.empty((0, 0), np.int64), (0, 0, 0, 0)
-    forward = address_of(_forward, numbers, layout, 0, region)
-    return forward, address_of(_update, numbers, layout, 0, region, 0, (numbers.dtype.type(1), 0))
+    forward = address_of(_forward_few, numbers, layout, 0, region)
+    return forward, address_of(_update_few, numbers, layout, 0, region, 0, (numbers.dtype.type(1), 0))
 
 
 @kernel
-def _forward(arena, layout, layer, region):
+def _forward_few(arena, layout, layer, region):
     """The fields of a Network, and of a Region of z of layer + 1 = z @ W + b."""
     network, (first, end, low, high) = Network(arena, layout), Region(*region)
     width, out, w = layout[layer, PADDED], activations(network, layer + 1, INPUT), weights(network, layer, 0)
@@ -37,7 +37,7 @@ def _forward(arena, layout, layer, region):
 
 
 @kernel
-def _update(arena, layout, layer, region, rows, how):
+def _update_few(arena, layout, layer, region, rows, how):
     """A region of W += alpha * z.T @ delta; how: alpha and gradient_offset, see update_layer."""
     network, (first, end, low, high), (alpha, gradient_offset) = Network(arena, layout), Region(*region), how
     delta, w, panel = (

@@ -44,6 +44,7 @@ from .sparse_layer import extent_of, finish_sums, forward_sparse, region_of_exte
 from .update import CODES, NO_SETTINGS, NO_UPDATE, RATE, SGD, Rule, Update, update_address
 
 NO_TERMS, NO_DROPOUT = (1.0, 0.0, 0.0, 0.0), (0, 1.0, 0.0, 0.0)  # the fields of Loss from `parts` on, those of Dropout
+NO_SHARING = 0, np.empty(0, np.int64)
 PARALLEL_THRESHOLD = 150_000  # multiplications a step; measured: from here on, a second thread repays the phases
 
 
@@ -88,8 +89,9 @@ def count_correct(parameters, architecture, x, t):
     network = lay_out(parameters, architecture, threads * ROWS_AT_A_TIME, threads)
     hits, none = np.zeros(8 * threads), parameters[:0]
     rows, everything = x.rows_for(parameters, architecture.sizes), np.arange(len(t))
-    settings = (HITS, 0, 0.0, *NO_TERMS), NO_DROPOUT, (NO_UPDATE, NO_SETTINGS, 0, 0), (0, everything[:0])
-    results, targets, batches = (hits, none, none, np.zeros(1, np.int64)), (flat(t), none, none), (everything, len(t))
+    settings = (HITS, 0, 0.0, *NO_TERMS), NO_DROPOUT, (NO_UPDATE, NO_SETTINGS, 0, 0), NO_SHARING
+    labels = flat(t.astype(np.int64, copy=False))
+    results, targets, batches = (hits, none, none, np.zeros(1, np.int64)), (labels, none, none), (everything, len(t))
     run(_train_steps, threads, results, network, tuple(rows), targets, batches, settings, hits)
     return int(hits.sum())
 
@@ -108,7 +110,10 @@ def _run(start, architecture, data, update, results, terms):
     (before, state_before), (rows, t, batches), (code, rule, steps_before) = start, data, update
     batch = batches.shape[1]
     threads = threads_for(batch * len(before), PARALLEL_THRESHOLD)
-    labels, numbers = (flat(t), before[:0]) if t.ndim == 1 else (np.empty(0, np.int64), flat(t))
+    if t.ndim == 1:
+        labels, numbers = flat(t.astype(np.int64, copy=False)), before[:0]
+    else:
+        labels, numbers = np.empty(0, np.int64), flat(t.astype(before.dtype, copy=False))
     kind, mean = LOSSES[architecture.loss], float(architecture.mean)
     of_loss = kind, address_of_loss(kind, before.dtype), mean
     loss, dropout, row_weights = NO_TERMS, NO_DROPOUT, before[:0]
@@ -116,7 +121,7 @@ def _run(start, architecture, data, update, results, terms):
         l2 = 0.0 if rule is None else float(terms.l2)
         loss = float(terms.loss_parts), float(terms.log_floor), l2, float(terms.l2_divided)
         address = drop_address(before.dtype) if terms.dropout else 0
-        dropout = address, 1.0 - terms.dropout, float(terms.seed), float(terms.first_row)
+        dropout = address, 1.0 - float(terms.dropout), float(terms.seed), float(terms.first_row)
         row_weights = row_weights if terms.weights is None else terms.weights
     settings = NO_SETTINGS if rule is None else np.array(rule.settings, np.float64)
     is_plain = code == NO_UPDATE or (code == SGD and loss[2] == 0)
@@ -131,7 +136,7 @@ def _run(start, architecture, data, update, results, terms):
     losses, result, state, done = results
     run(
         _train_steps, threads, (losses, flat(result), flat(state), done), network, tuple(rows),
-        (labels, numbers, flat(row_weights)), (flat(batches), batch),
+        (labels, numbers, flat(row_weights)), (flat(batches.astype(np.int64, copy=False)), batch),
         ((*of_loss, *loss), dropout, (code, settings, steps_before, updating), tuple(sharing)), np.zeros(8 * threads),
     )  # fmt: skip
 

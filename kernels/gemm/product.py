@@ -23,9 +23,8 @@ from .microkernel import (
 )
 from .packing import MC, ROWS, even_block, in_place, micro_panels, panel_width, submatrix
 
-FEW_ROWS = (
-    3  # a micro-kernel of fewer rows than six takes as long as a full one: up to here, rows by themselves are faster
-)
+# A micro-kernel of fewer rows than six takes as long as a full one: up to here, rows by themselves are faster.
+FEW_ROWS = 3
 
 
 @device

@@ -52,7 +52,7 @@ from .packing import copy_row, panel_width
 
 LARGEST_DENSITY = 0.4  # measured: up to here sparse is the faster, 1.1 times at 0.4 (784-512-10), 2.4 times at 0.1
 # Two panels of it leave some space in a first-level cache. In one of 48 KB six blocks of MNIST's columns take 0.95 of the
-# time of a step that eight take, which are right for 32 KB.
+# time of a step that eight take, which are right for 32 KB. Sums are rounded otherwise then, as with other vectors.
 LARGEST_BLOCK = min(256, first_level_cache() * 25 // 32 // (4 * VECTOR_BYTES))
 CODES, SLOTS = 256, 1024
 PAIRS_APART = 16  # as many as a cache line has

@@ -43,8 +43,8 @@ def activation_forward(x, name):
 
 
 def activation_backward(dout, saved, name):
-    """dout (any shape), saved: x for the names in NEEDS_INPUT, else out (the same) -> dx."""
-    dx = np.array(dout, order="C")
+    """dout (any shape), saved: x for the names in NEEDS_INPUT, else out (the same shape and dtype) -> dx."""
+    dx, saved = np.array(dout, order="C"), saved.astype(dout.dtype, copy=False)
     run(_backward, threads_for(dx.size, PARALLEL_THRESHOLD), flat(dx), flat(saved), back_address(name, dx.dtype))
     return dx
 

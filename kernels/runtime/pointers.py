@@ -31,7 +31,8 @@ def _address(function, signature):
 def call_at(typing_context, address, result, arguments):
     """Call the kernel at an address; result: None, or a number of the type that it returns.
 
-    The kernel was compiled for arguments of these types: arrays may be read-only here, but nothing may differ else.
+    The kernel was compiled for arguments of these types: arrays may be read-only here, but nothing may differ else, and
+    nothing looks whether it does. So Python functions bring to one dtype whatever comes to such a call.
     """
     returned = types.unliteral(result)
 
