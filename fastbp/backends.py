@@ -17,9 +17,10 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from . import _checks as checks
+from ._backend import Backend
 
 BACKENDS = {"numpy": "fastbp.reference", "numba": "fastbp.kernels"}
 
@@ -97,13 +98,13 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen_here.reset(token)
 
 
-def get_backend(name: str | None = None) -> tuple[str, ModuleType]:
+def get_backend(name: str | None = None) -> tuple[str, Backend]:
     """The backend of that name, or the default one: its name and its module. Numba is imported here, when first needed.
 
     Raises ValueError for a name other than "numpy" or "numba".
     """
     name = default_backend() if name is None else _known(name, "backend")
-    return name, _imported(BACKENDS[name])
+    return name, cast(Backend, _imported(BACKENDS[name]))
 
 
 def _imported(module: str) -> ModuleType:

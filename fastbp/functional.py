@@ -148,7 +148,7 @@ def back_prop(
         dx, dW, db = kernels.affine_backward(delta, outs[i], pairs[i][0].T)
         grads_w.insert(0, np.ascontiguousarray(dW.T))
         grads_b.insert(0, db)
-        if i:
+        if i and dx is not None:  # which it is, as it is asked for
             delta = kernels.sigmoid_backward(dx, outs[i])
     return grads_w, grads_b
 

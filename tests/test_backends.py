@@ -14,6 +14,7 @@ import pytest
 
 import fastbp
 from fastbp import kernels, reference
+from fastbp._backend import Backend
 from fastbp.backends import get_backend
 
 
@@ -24,6 +25,17 @@ def public_functions(module):
 
 def test_both_backends_have_the_same_functions_and_signatures():
     assert public_functions(kernels) == public_functions(reference)
+
+
+def test_the_protocol_states_these_functions_and_their_arguments():
+    stated = {}
+    for name, signature in public_functions(Backend).items():
+        of_module = [(one.name, one.default) for one in signature.parameters.values()][1:]
+        stated[name] = of_module
+    assert stated == {
+        name: [(one.name, one.default) for one in signature.parameters.values()]
+        for name, signature in public_functions(reference).items()
+    }
     assert sorted(kernels.__all__) == sorted(public_functions(reference))
 
 

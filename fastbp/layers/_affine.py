@@ -92,7 +92,7 @@ class Affine(Layer):
         dx, dW, db = self._kernels.affine_backward(dout_, _operand(x, dtype), W_, needs_dx)
         self.dW = dW.astype(np.result_type(x, dout), copy=False)
         self.db = db.astype(np.sum(dout[:0], axis=0).dtype, copy=False)
-        if not needs_dx:
+        if dx is None:
             return None
         return dx.astype(np.result_type(dout, W), copy=False).reshape(self.original_x_shape)
 

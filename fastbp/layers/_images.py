@@ -113,7 +113,7 @@ class Convolution(Layer):
         )  # fmt: skip
         self.dW = dW.astype(np.result_type(x, dout), copy=False)
         self.db = db.astype(dout.dtype, copy=False)
-        return dx.astype(np.result_type(dout, W), copy=False) if needs_dx else None
+        return None if dx is None else dx.astype(np.result_type(dout, W), copy=False)
 
 
 class _Windows(Layer):

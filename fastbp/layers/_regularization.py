@@ -250,8 +250,8 @@ class BatchNormalization(Layer):
         columns = self._columns("dout", dout)
         checks.same_shape("dout", columns, xc.shape, "the batch that forward trained with")
         gamma = self._vector("gamma", columns)
-        arrays = (array.astype(xc.dtype, copy=False) for array in (columns, gamma))
-        dx, self.dgamma, self.dbeta = self._kernels.batch_normalization_backward(*arrays, xc, xn, std)
+        dout_, gamma_ = (array.astype(xc.dtype, copy=False) for array in (columns, gamma))
+        dx, self.dgamma, self.dbeta = self._kernels.batch_normalization_backward(dout_, gamma_, xc, xn, std)
         return self._images(dx, dout.shape).astype(np.result_type(result, gamma), copy=False)
 
     def _columns(self, name: str, x: Array) -> Array:
