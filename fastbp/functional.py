@@ -148,7 +148,8 @@ def back_prop(
         dx, dW, db = kernels.affine_backward(delta, outs[i], pairs[i][0].T)
         grads_w.insert(0, np.ascontiguousarray(dW.T))
         grads_b.insert(0, db)
-        if i and dx is not None:  # which it is, as it is asked for
+        if i:
+            assert dx is not None  # it is asked for
             delta = kernels.sigmoid_backward(dx, outs[i])
     return grads_w, grads_b
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .lists import own_lists
 from .recognition import function_node
 from .shapes import SHAPES, expressions, is_equation, is_of_shapes, shape_names
 
@@ -37,7 +38,6 @@ BUILTINS = {
     "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
     "slice", "sum", "tuple", "type", "zip",
 }  # fmt: skip
-_OF_LISTS = {"list", "tuple", "zip", "enumerate", "reversed"}
 METHODS = ("__init__", "forward", "backward")  # of a class of which a method makes objects
 EXCEPTIONS = {"ValueError", "IndexError", "AttributeError", "Exception"}  # what NumPy raises of shapes
 OF_ARRAYS = frozenset(
@@ -156,7 +156,7 @@ class _Walk:
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         inner.me = names[0] if is_method and names else ""
         inner.locals = set(code.co_varnames) | set(code.co_cellvars)
-        inner.lists = _own_lists(node)
+        inner.lists = own_lists(node)
         inner.function_seen, inner.given = function, given
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             if not isinstance(default, ast.Constant | ast.UnaryOp):
@@ -492,37 +492,6 @@ class _Walk:
             self.function(method, is_method=True, given=self.given_to(method, call, is_method=True))
         else:
             raise self.fail(node, f"calls its {name}")
-
-
-def _own_lists(function: ast.FunctionDef) -> set[str]:
-    """The variables that are lists which the function makes, and nothing else: what it appends to them is its own."""
-    arguments = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
-    bound = [one for one in ast.walk(function) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
-    made = [
-        one.targets[0]
-        for one in ast.walk(function)
-        if isinstance(one, ast.Assign) and len(one.targets) == 1 and isinstance(one.value, ast.List | ast.ListComp)
-    ]
-    lists = {one.id for one in made if isinstance(one, ast.Name)} - arguments - _looked_at(function)
-    return {name for name in lists if all(any(one is other for other in made) for one in bound if one.id == name)}
-
-
-def _looked_at(function: ast.FunctionDef) -> set[str]:
-    """Variables that are used otherwise than whole lists are: handed to NumPy, returned, gone through or a part of taken.
-
-    How long a list has become may depend on numbers, so its length and its truth are nothing to decide by.
-    """
-    found = set()
-    for node in ast.walk(function):
-        used = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.Name)]
-        is_whole = isinstance(node, ast.Return | ast.For | ast.comprehension | ast.Subscript | ast.Attribute) or (
-            isinstance(node, ast.Call)
-            and (
-                isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id in _OF_LISTS)
-            )
-        )
-        found |= {one.id for one in used if isinstance(one.ctx, ast.Load) and not is_whole}
-    return found
 
 
 def _reads_named(function: ast.FunctionDef) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from .lists import also_called, changes_in_place
+
 SHAPES = {"ndim", "shape", "size", "dtype"}
 _OF_SHAPES = {".ndim", ".shape", ".size"}
 
@@ -23,8 +25,8 @@ def expressions(node: ast.AST) -> Iterator[ast.expr]:
 def shape_names(function: ast.FunctionDef, parameters: set[str], shapes: frozenset[str]) -> set[str]:
     """Local names that never hold an array's numbers: all that they are assigned comes from shapes, parameters' too."""
     assigned = _assignments(function)
-    for changed, value in _changes_in_place(function):
-        for name in _also_called(changed, assigned):
+    for changed, value in changes_in_place(function):
+        for name in also_called(changed, assigned):
             assigned.setdefault(name, []).append(value)
     names = {name for name in assigned if name not in parameters}
     while True:
@@ -51,38 +53,6 @@ def _assignments(function: ast.FunctionDef) -> dict[str, list[ast.expr | None]]:
                 if isinstance(name, ast.Name):
                     assigned.setdefault(name.id, []).append(node.iter)
     return assigned
-
-
-def _changes_in_place(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr | None]]:
-    """The variables that are appended to, or of which a part is assigned, with what they then have among their parts."""
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
-            yield from ((name, one) for name in _base_of(node.func.value) for one in node.args)
-        elif isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            parts = (one for target in targets for one in ast.walk(target) if isinstance(one, ast.Subscript))
-            yield from ((name, node.value) for part in parts for name in _base_of(part))
-
-
-def _base_of(node: ast.expr) -> list[str]:
-    while isinstance(node, ast.Subscript):
-        node = node.value
-    return [node.id] if isinstance(node, ast.Name) else []
-
-
-def _also_called(name: str, assigned: dict[str, list[ast.expr | None]]) -> set[str]:
-    """The variable, and those that are another name of the same."""
-    found, size = {name}, 0
-    while size < len(found):
-        size = len(found)
-        same = [value for one in found for value in assigned.get(one, ())]  # a = b = []
-        for one, values in assigned.items():
-            others = {value.id for value in values if isinstance(value, ast.Name)}
-            if one in found:
-                found |= others
-            elif others & found or any(value is other for value in values for other in same):
-                found.add(one)
-    return found
 
 
 def is_shape(node: ast.expr, names: set[str]) -> bool:

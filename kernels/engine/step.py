@@ -124,8 +124,8 @@ def _run(start, architecture, data, update, results, terms):
         dropout = address, 1.0 - float(terms.dropout), float(terms.seed), float(terms.first_row)
         row_weights = row_weights if terms.weights is None else terms.weights
     settings = NO_SETTINGS if rule is None else np.array(rule.settings, np.float64)
-    is_plain = code == NO_UPDATE or (code == SGD and loss[2] == 0)
-    updating = 0 if is_plain else update_address(before.dtype)
+    has_rule = code != NO_UPDATE and (code != SGD or loss[2] != 0)  # else it is in the products, or there is none
+    updating = update_address(before.dtype) if has_rule else 0
     sharing = share(architecture.sizes, rows, threads, before.itemsize)
     network = lay_out(
         before, architecture, batch, threads, state_before,
