@@ -1,8 +1,9 @@
 """Kernels that other kernels call by their address: each is compiled by itself, and only where a call needs it.
 
 A kernel that chooses between functions compiles all of them. Training steps, with a branch for each activation, loss and
-optimizer's rule, took 9.1 s to compile so, of which 1.6 were theirs; now each takes 0.1 to 0.4 s where it is used. A call
-by address takes as long as one of a device function that is not inlined.
+optimizer's rule, took 9.1 s to compile so, of which 1.6 were theirs. By itself, where it is used, an activation takes 0.1 s
+each way, a loss or dropout 0.2 to 0.3, the rules or products of a few rows 0.4 to 0.7. A call by address takes as long as
+one of a device function that is not inlined.
 """
 
 from __future__ import annotations
