@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers.softmax_cross_entropy import EPSILON, softmax_row
+from ..layers.softmax_cross_entropy import EPSILON, softmax_rows
 from ..layers.target_losses import CODES, derivative_of, loss_of, output_of
 from ..runtime.compiler import device, kernel
 from ..runtime.pointers import address_of, call_at
@@ -69,12 +69,14 @@ def loss_and_delta(network, loss, targets, batch, bounds, divisor):
     arena, layout = network
     layers, sums, (low, high) = len(layout) - 1, (0.0, 0.0, 0.0), bounds
     count, wide = layout[layers, SIZE], layout[layers, PADDED]
+    if loss.kind == CROSS_ENTROPY:
+        first_z, first_y = layout[layers, Z] + low * wide, layout[layers, DELTA] + low * wide
+        softmax_rows(arena, first_y, arena, first_z, (high - low, count, wide))
     for r in range(low, high):
         z, y = layout[layers, Z] + r * wide, layout[layers, DELTA] + r * wide
         row = batch.order[batch.first + r]
         weight = targets.weights[row] if len(targets.weights) > 0 else 1.0
         if loss.kind == CROSS_ENTROPY:
-            softmax_row(arena, y, arena, z, count)
             total = cross_entropy(arena, y + targets.labels[row], loss.log_floor)
         else:
             numbers = targets.numbers, row * count, count

@@ -59,25 +59,30 @@ def softmax_row(y, y_start, x, start, classes):
 
 
 @device
-def softmax_rows(y, x, start, rows, classes):
-    """The same for some rows, one after the other from `start` on.
+def softmax_rows(y, y_start, x, start, sizes):
+    """The same for some rows, one after the other. sizes: rows, classes, and the numbers from a row to the next; what y has
+    in between, finite numbers, becomes 0.
 
     exp takes the numbers of all rows, in whole vectors: 100 rows of 10 classes take 4.9 us instead of 9.4, 1,000 rows 28
     instead of 70. Of rows that are WIDE, each by itself is as fast.
     """
+    rows, classes, step = sizes
     if classes >= WIDE:
-        for i in range(start, start + rows * classes, classes):
-            softmax_row(y, i, x, i, classes)
+        for r in range(rows):
+            softmax_row(y, y_start + r * step, x, start + r * step, classes)
         return
-    for i in range(start, start + rows * classes, classes):
-        largest = row_maximum(x, i, classes)
-        for j in range(i, i + classes):
-            store_scalar(y, j, load_scalar(x, j) - largest)
-    exponential_range(y, start, rows * classes)
-    for i in range(start, start + rows * classes, classes):
-        scale = y.dtype.type(1) / row_sum(y, i, classes)
-        for j in range(i, i + classes):
+    for r in range(rows):
+        largest = row_maximum(x, start + r * step, classes)
+        for j in range(r * step, r * step + classes):
+            store_scalar(y, y_start + j, load_scalar(x, start + j) - largest)
+    exponential_range(y, y_start, rows * step)
+    for r in range(rows):
+        place = y_start + r * step
+        scale = y.dtype.type(1) / row_sum(y, place, classes)
+        for j in range(place, place + classes):
             store_scalar(y, j, load_scalar(y, j) * scale)
+        for j in range(place + classes, place + step):
+            store_scalar(y, j, 0)
 
 
 @device
@@ -121,7 +126,7 @@ def _forward(work, y, losses, x, labels, rows, classes):
         loss, block = (0.0, 0.0, 0.0), max(1, BLOCK // max(1, classes))
         for top in range(first, end, block):
             count = min(block, end - top)
-            softmax_rows(y, x, top * classes, count, classes)
+            softmax_rows(y, top * classes, x, top * classes, (count, classes, classes))
             for i in range(top, top + count):
                 loss = accumulate(loss, -np.log(y[i * classes + labels[i]] + y.dtype.type(EPSILON)), i - first)
         losses[8 * chunk] = loss[0] + loss[1] + loss[2]
