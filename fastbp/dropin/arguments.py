@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,7 @@ def as_input(rows: Any) -> Any:
 _NOT_COMPUTED = np.array(np.nan)
 
 
+@lru_cache(maxsize=16)
 def no_gradient(shape: tuple[int, ...]) -> Any:
     """In the place of a gradient that is dropped: NaN everywhere, if anybody should look after all, and no memory."""
     return np.broadcast_to(_NOT_COMPUTED, shape)
@@ -110,7 +112,8 @@ def labels_of(t: Any, shape: tuple[int, ...]) -> Any:
         return t.argmax(axis=1)
     if t.shape != shape[:1] or t.size in (0, shape[0] * shape[1]) or t.dtype.kind not in "iu":
         return None
-    return t.astype(np.int64, copy=False) if t.min() >= 0 and t.max() < shape[1] else None
+    labels = t.astype(np.int64, copy=False)
+    return labels if np.maximum.reduce(labels.view(np.uint64)) < shape[1] else None  # negative ones are large, too
 
 
 class Rows(NamedTuple):

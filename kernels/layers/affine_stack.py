@@ -125,7 +125,7 @@ class AffineStack:
             _forward, threads, addresses_of(*groups), (numbers, numbers.view(_BITS[numbers.itemsize]), 0, x.shape[1]),
             layers, (chunk_count, each, rest, may_be_sparse, drops), scratch, largest, kept=groups,
         )  # fmt: skip
-        of_threads = largest.reshape(threads, LINE).max(axis=0) if threads > 1 else largest
+        of_threads = np.maximum.reduce(largest.reshape(threads, LINE)) if threads > 1 else largest
         return zs, outs, masks, of_threads.tolist()[: len(zs)]
 
     def backward(self, dout, inputs, weights, masks, needs_dx, drops=None):
