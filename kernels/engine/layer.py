@@ -12,7 +12,7 @@ import numpy as np
 
 from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import AS_IT_IS, GATED, POSITIVE_PART
-from ..gemm.packing import BLOCK_SIZE, MC, SHORT, pack, panel_width, panels_at
+from ..gemm.packing import BLOCK_SIZE, MC, SHORT, copy_row, pack, panel_width, panels_at
 from ..gemm.product import FEW_ROWS, multiply_add, multiply_fused
 from ..gemm.transposing import copy_transposed
 from ..layers.activations import positive_part_range
@@ -103,7 +103,9 @@ def activate(network, layer, region):
         if activation == RELU:
             positive_part_range(arena, out, columns)
         else:
-            call_at(activation, None, (arena, out, arena, layout[layer + 1, INPUT] + r * wide + left, columns))
+            if layout[layer + 1, INPUT] != layout[layer + 1, Z]:
+                copy_row(arena, out, arena, layout[layer + 1, INPUT] + r * wide + left, columns)
+            call_at(activation, None, (arena, out, columns))
 
 
 @device
