@@ -17,7 +17,7 @@ from ..gemm.product import FEW_ROWS
 from ..gemm.sparse_rows import Rows, Selection, copy_dense_row
 from ..runtime.arrays import flat
 from ..runtime.cache import cached
-from ..runtime.chunks import chunk_bounds, claimed
+from ..runtime.chunks import chunk_bounds, claim_chunk, claimed
 from ..runtime.compiler import device
 from ..runtime.processors import threads_for
 from ..runtime.simd import noinline
@@ -164,7 +164,8 @@ def _train_steps(work, results, network, data, targets, batches, settings, summe
             if sharing.by_rows < part < update:
                 continue
             phase += 1
-            for chunk in claimed(work, phase, threads):
+            chunk = claim_chunk(work, phase, threads, -1)  # `claimed` took 0.25 of the 1.9 us of a step of one row
+            while chunk >= 0:
                 place = Place(chunk, threads, thread)
                 for each in range(part, update if part == sharing.by_rows else min(part + 1, update)):
                     gradient_phase(summed, each, place, call, step)
@@ -173,6 +174,7 @@ def _train_steps(work, results, network, data, targets, batches, settings, summe
                     summed[8 * chunk + 1] = update_phase(place, call, step, how, is_plain, batches[1])
                 if part >= update and chunk == 0:
                     losses[number] = reported_loss(losses[number], summed, threads, part - update, loss.parts, step)
+                chunk = claim_chunk(work, phase, threads, chunk)
     for chunk in claimed(work, phase + 1, threads):
         if chunk == 0:  # with the count of steps, in one go: Ctrl-C may come as soon as Python has control again
             unpack_results(result, state, network, code == NO_UPDATE)
