@@ -16,36 +16,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .allowed import BUILTINS, EXCEPTIONS, METHODS, NUMPY, OF_ARRAYS, RANDOM
 from .lists import own_lists
 from .recognition import function_node
-from .shapes import SHAPES, expressions, is_equation, is_of_shapes, shape_names
+from .shapes import (
+    SHAPES,
+    Names,
+    expressions,
+    has_sure_results,
+    has_sure_shape,
+    is_equation,
+    is_of_shapes,
+    is_shape,
+    names_of,
+)
 
-NUMPY = frozenset(
-    """
-    abs absolute add all amax amin any arange argmax argmin array asarray ascontiguousarray average bool_ broadcast_to
-    ceil clip concatenate copy count_nonzero cumsum diff divide dot dtype e einsum empty empty_like equal exp exp2
-    expand_dims expm1 eye finfo float32 float64 floor full full_like greater greater_equal hstack identity inf inner
-    int32 int64 invert isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or matmul max
-    maximum mean min minimum moveaxis multiply nan nan_to_num ndim negative newaxis nonzero not_equal ones ones_like
-    outer pad pi power prod ravel reciprocal repeat reshape rollaxis shape sign sinh size sqrt square squeeze stack std
-    subtract sum swapaxes take tanh tensordot tile transpose true_divide uint8 unravel_index var vstack where zeros
-    zeros_like lib stride_tricks as_strided sliding_window_view at ndarray intp float_ float int cosh split hsplit
-    array_split
-    """.split()  # noqa: SIM905
-)
-RANDOM = {f"random.{name}" for name in ("rand", "random", "random_sample", "uniform", "binomial", "randn", "normal")}
-BUILTINS = {
-    "abs", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range", "reversed", "round",
-    "slice", "sum", "tuple", "type", "zip",
-}  # fmt: skip
-METHODS = ("__init__", "forward", "backward")  # of a class of which a method makes objects
-EXCEPTIONS = {"ValueError", "IndexError", "AttributeError", "Exception"}  # what NumPy raises of shapes
-OF_ARRAYS = frozenset(
-    """
-    T all any argmax argmin astype clip copy cumsum dot dtype fill flatten max mean min ndim nonzero prod ravel repeat
-    reshape round shape size squeeze std strides sum swapaxes take transpose var itemsize
-    """.split()  # noqa: SIM905
-)
 _STATEMENTS = (
     ast.Assign,
     ast.AnnAssign,
@@ -137,8 +122,9 @@ class _Walk:
         self.me = ""
         self.locals: set[str] = set()
         self.lists: set[str] = set()
-        self.shapes: set[str] = set()
+        self.shapes = Names(set(), set(), set(), set(), set(), self.gives_sure_shape)
         self.given = _Given()
+        self.asked = frozenset[Any]()
         self.function_seen: FunctionType
 
     def function(self, function: FunctionType, is_method: bool, given: _Given = _Given()) -> None:  # noqa: B008
@@ -166,7 +152,8 @@ class _Walk:
                 for one in ast.walk(default)
                 if isinstance(one, ast.Constant) and isinstance(one.value, float)
             )
-        inner.shapes = shape_names(node, set(names[1:] if is_method else names), given.shapes)
+        sizes = given.shapes | given.settings
+        inner.shapes = names_of(node, set(names[1:] if is_method else names), sizes, inner.gives_sure_shape)
         any(map(inner.statement, node.body))
 
     def fail(self, node: Any, what: str) -> NotPlain:
@@ -190,6 +177,7 @@ class _Walk:
         if isinstance(node, ast.Raise):
             return True
         if isinstance(node, ast.For):
+            self.loop(node.iter)
             self.target(node.target, read=False)
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.stmt):
@@ -291,6 +279,10 @@ class _Walk:
         base = self.path(node.value) if isinstance(node.value, ast.Attribute) else None
         return f"{base}[{node.slice.value!r}]" if base and isinstance(node.slice.value, int | str) else None
 
+    def loop(self, node: ast.expr) -> None:
+        if not has_sure_shape(node, self.shapes):
+            raise self.fail(node, f"goes through {ast.unparse(node)}, as often as numbers say")
+
     def test(self, node: ast.expr) -> None:
         if not is_of_shapes(node, self.shapes, self.given.settings):
             raise self.fail(node, f"decides by {ast.unparse(node)}")
@@ -335,8 +327,9 @@ class _Walk:
             for value in node.values[:-1]:
                 self.test(value)
         elif isinstance(node, ast.ListComp | ast.GeneratorExp):
-            for test in (test for part in node.generators for test in part.ifs):
-                self.test(test)
+            for part in node.generators:
+                self.loop(part.iter)
+                any(map(self.test, part.ifs))
         elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Tuple | ast.List | ast.ListComp):
             raise self.fail(node, f"chooses by {ast.unparse(node.slice)}")
 
@@ -390,23 +383,54 @@ class _Walk:
         for keyword in node.keywords:
             self.expression(keyword.value)
 
-    def given_to(self, function: FunctionType, call: ast.Call, is_method: bool) -> _Given:
-        """What a call gives the parameters of a function."""
+    def gives_sure_shape(self, call: ast.Call, names: Names) -> bool | None:
+        """See Names: of a function, a method or a class of somebody's; of what cannot be read, no."""
+        function, is_method = self.somebodys(call.func)
+        if function is None or isinstance(function, type):
+            return None if function is None else True
+        node = function_node(function)
+        if node is None or function.__code__ in self.asked:
+            return False
+        inner = _Walk(self.found, self.made, self.seen)
+        inner.asked = self.asked | {function.__code__}
+        inner.function_seen, inner.locals = function, set(function.__code__.co_varnames)
+        parameters = [one.arg for one in node.args.args]
+        inner.me = parameters[0] if is_method and parameters else ""
+        given = self.given_to(function, call, is_method, names)
+        sizes = given.shapes | given.settings
+        of_it = names_of(node, set(parameters[is_method:]), sizes, inner.gives_sure_shape)
+        return has_sure_results(node, of_it)
+
+    def somebodys(self, called: ast.expr) -> tuple[Any, bool]:
+        """The function or class that is called, unless it is NumPy's or built in, and whether it is a method."""
+        found: Any = None
+        if isinstance(called, ast.Name) and called.id not in self.locals:
+            found = self.function_seen.__globals__.get(called.id)
+        elif (path := self.path(called)) is not None:
+            owner = next((one for one in self.made.__mro__ if path.removeprefix("self.") in vars(one)), object)
+            found = vars(owner).get(path.removeprefix("self."))
+            if isinstance(found, FunctionType):
+                return found, True
+        elif isinstance(called, ast.Attribute) and (helper := self.module_function(called)) is not None:
+            found = helper.function
+        found = getattr(found, "__func__", found)
+        found = getattr(found, "__wrapped__", found)
+        return (found, False) if isinstance(found, FunctionType | type) else (None, False)
+
+    def given_to(self, function: FunctionType, call: ast.Call, is_method: bool, names: Names | None = None) -> _Given:
+        """What a call gives the parameters of a function, from among these names."""
+        known = self.shapes if names is None else names
         code = function.__code__
-        names = code.co_varnames[is_method : code.co_argcount]
-        values: dict[str, ast.expr] = dict(zip(names, call.args, strict=False))
+        parameters = code.co_varnames[is_method : code.co_argcount]
+        values: dict[str, ast.expr] = dict(zip(parameters, call.args, strict=False))
         values.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None})
-        settings = {name for name in names if name not in values or self.is_setting(values[name])}
-        shapes = {name for name, value in values.items() if self.is_shape(value)}
+        settings = {name for name in parameters if name not in values or self.is_setting(values[name])}
+        shapes = {name for name, value in values.items() if is_shape(value, known)}
         return _Given(frozenset(settings), frozenset(shapes))
 
     def is_setting(self, value: ast.expr) -> bool:
         is_one = isinstance(value, ast.Name) and value.id in self.given.settings
         return is_one or isinstance(value, ast.Constant) or self.path(value) is not None
-
-    def is_shape(self, value: ast.expr) -> bool:
-        is_one = isinstance(value, ast.Name) and value.id in self.given.shapes
-        return is_one or (isinstance(value, ast.Attribute) and value.attr == "shape")
 
     def called(self, function: ast.expr, call: ast.Call) -> None:
         if (name := self.numpy_name(function)) is not None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .allowed import METHODS
 from .arguments import PASS
 from .cells import decide_cells
 from .families import FAMILIES, WINDOW
@@ -25,7 +26,7 @@ from .lazy import LAZY
 from .methods import KEPT_PATCHES, KEPT_STEPS, NEEDS_DX, Form, Forms, Operation, Tried, kind_of, names_in
 from .patched_classes import accelerated_of
 from .remembering import digest, keep, recall
-from .screening import METHODS, NotPlain, Screened, looked_into, screen
+from .screening import NotPlain, Screened, looked_into, screen
 from .subjects import (
     COUNT,
     MOST,
