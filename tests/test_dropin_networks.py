@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import pytest
-from dropin_cases import MODULES, RNG, assert_same, load_common, normal, outcome
+from dropin_cases import MODULES, assert_same, load_common, normal, outcome
 
 import fastbp
 from fastbp.bench.dropin import write_common
@@ -116,7 +116,9 @@ def test_networks_of_compat_have_the_gradients_of_plain_ones(folder):
     for make in (load_common(folder)["multi_layer_net_extend"].MultiLayerNetExtend, MultiLayerNetExtend):
         np.random.seed(2)
         networks.append(make(20, [30, 25], 4, weight_decay_lambda=0.1, use_dropout=True, use_batchnorm=True))
-    random = np.random.default_rng(0)  # of others, a ReLU's input may be so near 0 that the numerical gradient is another
+    random = np.random.default_rng(
+        0
+    )  # of others, a ReLU's input may be so near 0 that the numerical gradient is another
     x, t = random.standard_normal((50, 20)), random.integers(0, 4, 50)
     gradients = []
     for network in networks:
