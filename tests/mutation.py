@@ -217,7 +217,7 @@ FAULTS = [
     Fault("kernels/runtime/tuning.py", "self._tried, self._shortest = 0, [math.inf] * 2", "self._tried = 0", "tuning -k again"),
     Fault("kernels/layers/normalized_stack.py", "share * off * off", "off * 0", "normalized_stack -k numpy_backend"),
     Fault("kernels/layers/normalized_stack.py", "(i % 2 * sums.chunk_count + chunk)", "chunk", "normalized_stack -k numpy_backend"),
-    Fault("kernels/layers/normalized_stack.py", "(2 * sums.chunk_count + thread)", "2 * sums.chunk_count", "normalized_stack -k numpy_backend"),
+    Fault("kernels/layers/normalized_stack.py", "(2 * sums.chunk_count + thread)", "(sums.chunk_count + thread)", "normalized_stack -k numpy_backend"),
     Fault("kernels/layers/normalized_stack.py", "(direct * load_scalar(array, j) + centred", "(0 * load_scalar(array, j) + centred", "normalized_stack -k numpy_backend"),
     Fault("kernels/layers/normalized_stack.py", "min(rows, max(LEAST_CHUNKS, min(threads_for(1, 0), rows // ROWS_OF_CHUNK)))", "threads_for(1, 0)", "normalized_stack -k bits"),
     Fault("kernels/layers/normalized_stack.py", "for which in (GAMMAS, BETAS, MEANS, VARIANCES):", "for which in (GAMMAS, MEANS, VARIANCES):", "normalized_stack -k not_finite"),
