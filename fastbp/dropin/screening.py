@@ -124,7 +124,7 @@ class _Walk:
         self.lists: set[str] = set()
         self.shapes = Names(set(), set(), set(), set(), set(), self.gives_sure_shape)
         self.given = _Given()
-        self.asked = frozenset[Any]()
+        self.sure: dict[Any, bool] = {}  # see gives_sure_shape
         self.function_seen: FunctionType
 
     def function(self, function: FunctionType, is_method: bool, given: _Given = _Given()) -> None:  # noqa: B008
@@ -139,6 +139,7 @@ class _Walk:
         if code.co_freevars or is_decorated or code.co_flags & (0x04 | 0x20) or _reads_named(node):
             raise NotPlain(f"{function.__name__} is a closure, a generator, decorated or reads any number of arguments")
         inner = _Walk(self.found, self.made, self.seen)
+        inner.sure = self.sure
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         inner.me = names[0] if is_method and names else ""
         inner.locals = set(code.co_varnames) | set(code.co_cellvars)
@@ -388,18 +389,18 @@ class _Walk:
         function, is_method = self.somebodys(call.func)
         if function is None or isinstance(function, type):
             return None if function is None else True
-        node = function_node(function)
-        if node is None or function.__code__ in self.asked:
-            return False
-        inner = _Walk(self.found, self.made, self.seen)
-        inner.asked = self.asked | {function.__code__}
-        inner.function_seen, inner.locals = function, set(function.__code__.co_varnames)
-        parameters = [one.arg for one in node.args.args]
-        inner.me = parameters[0] if is_method and parameters else ""
         given = self.given_to(function, call, is_method, names)
-        sizes = given.shapes | given.settings
-        of_it = names_of(node, set(parameters[is_method:]), sizes, inner.gives_sure_shape)
-        return has_sure_results(node, of_it)
+        key, sizes = (function, given), given.shapes | given.settings
+        if key not in self.sure:
+            self.sure[key] = False  # of one that calls itself
+            if (node := function_node(function)) is not None:
+                inner = _Walk(self.found, self.made, self.seen)
+                inner.sure, inner.function_seen, inner.locals = self.sure, function, set(function.__code__.co_varnames)
+                parameters = [one.arg for one in node.args.args]
+                inner.me = parameters[0] if is_method and parameters else ""
+                of_it = names_of(node, set(parameters[is_method:]), sizes, inner.gives_sure_shape)
+                self.sure[key] = has_sure_results(node, of_it)
+        return self.sure[key]
 
     def somebodys(self, called: ast.expr) -> tuple[Any, bool]:
         """The function or class that is called, unless it is NumPy's or built in, and whether it is a method."""

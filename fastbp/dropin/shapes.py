@@ -107,10 +107,13 @@ def is_shape(node: ast.expr, names: Names) -> bool:
         return all(has_sure_shape(one, names) for one in expressions(node))
     if isinstance(node, ast.Call):
         called = node.func.id if isinstance(node.func, ast.Name) else ""
-        if called == "len" and isinstance(node.args[0], ast.Attribute) and node.args[0].attr == "shape":
-            return has_sure_dimensions(node.args[0].value, names)
         if called == "len":
-            return has_sure_shape(node.args[0], names)
+            return all(
+                has_sure_dimensions(one.value, names)
+                if isinstance(one, ast.Attribute) and one.attr == "shape"
+                else has_sure_shape(one, names)
+                for one in node.args
+            )
         return called in ("int", "range", "min", "max", "enumerate", "zip", "reversed") and all(
             is_shape(one, names) for one in node.args
         )
