@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
@@ -19,16 +20,21 @@ import numpy as np
 from .allowed import BUILTINS, EXCEPTIONS, METHODS, NUMPY, OF_ARRAYS, RANDOM
 from .lists import own_lists
 from .recognition import function_node
-from .shapes import (
+from .shapes import is_equation, is_of_shapes
+from .sizes import (
     SHAPES,
+    Given,
     Names,
+    Test,
     expressions,
-    has_sure_results,
+    has_sure_dimensions,
     has_sure_shape,
-    is_equation,
-    is_of_shapes,
+    is_no_list,
+    is_no_mask,
     is_shape,
+    is_sure_index,
     names_of,
+    no_names,
 )
 
 _STATEMENTS = (
@@ -59,13 +65,6 @@ class Helper(NamedTuple):
     module: Mapping[str, Any]
     name: str
     function: Any
-
-
-class _Given(NamedTuple):
-    """Parameters of a function: those that are given an attribute of the object or a constant, and those given a shape."""
-
-    settings: frozenset[str] = frozenset()
-    shapes: frozenset[str] = frozenset()
 
 
 class Screened:
@@ -100,7 +99,7 @@ def screen_function(function: FunctionType) -> Screened:
     """Look through a function of arrays, of whose parameters the others are settings or shapes. Raises NotPlain."""
     found = Screened()
     rest = frozenset(function.__code__.co_varnames[1 : function.__code__.co_argcount])
-    _Walk(found, object, set()).function(function, is_method=False, given=_Given(rest, rest))
+    _Walk(found, object, set()).function(function, is_method=False, given=Given(rest, rest))
     return found
 
 
@@ -122,12 +121,12 @@ class _Walk:
         self.me = ""
         self.locals: set[str] = set()
         self.lists: set[str] = set()
-        self.shapes = Names(set(), set(), set(), set(), set(), self.gives_sure_shape)
-        self.given = _Given()
+        self.shapes = no_names(self)
+        self.given = Given()
         self.sure: dict[Any, bool] = {}  # see gives_sure_shape
         self.function_seen: FunctionType
 
-    def function(self, function: FunctionType, is_method: bool, given: _Given = _Given()) -> None:  # noqa: B008
+    def function(self, function: FunctionType, is_method: bool, given: Given = Given()) -> None:  # noqa: B008
         if (function.__code__, given) in self.seen:
             return
         self.seen.add((function.__code__, given))
@@ -153,8 +152,7 @@ class _Walk:
                 for one in ast.walk(default)
                 if isinstance(one, ast.Constant) and isinstance(one.value, float)
             )
-        sizes = given.shapes | given.settings
-        inner.shapes = names_of(node, set(names[1:] if is_method else names), sizes, inner.gives_sure_shape)
+        inner.shapes = names_of(node, set(names[1:] if is_method else names), given, inner.me, inner)
         any(map(inner.statement, node.body))
 
     def fail(self, node: Any, what: str) -> NotPlain:
@@ -211,7 +209,7 @@ class _Walk:
         return names[name.id] is not is_negated
 
     def attempt(self, node: ast.Try) -> None:
-        """try: which arrays do not fit shows in their shapes, and it is tried with many."""
+        """try: which arrays do not fit is to show in their shapes, and it is tried with many."""
         for handler in node.handlers:
             if not isinstance(handler.type, ast.Name) or handler.type.id not in EXCEPTIONS:
                 raise self.fail(node, "catches other exceptions than those of arrays that do not fit")
@@ -222,6 +220,17 @@ class _Walk:
             *node.finalbody,
         ):
             self.statement(one)
+        for part in (part for one in node.body for part in ast.walk(one)):
+            value = part.value if isinstance(part, ast.Assign | ast.AugAssign | ast.Expr | ast.Return) else None
+            by_numbers = isinstance(part, ast.Call) and ast.unparse(part.func) in ("int", "float", "bool", "round")
+            if value is not None:
+                by_numbers = not has_sure_shape(value, self.shapes)
+            elif isinstance(part, ast.Call) and by_numbers:
+                by_numbers = not is_shape(part, self.shapes)
+            if by_numbers:
+                raise self.fail(part, f"tries {ast.unparse(part)}, which may fail for some numbers")
+            if isinstance(part, ast.If) and not is_shape(part.test, self.shapes):
+                raise self.fail(part, f"tries a test of {ast.unparse(part.test)}")
 
     def _unpacking(self, targets: list[ast.expr], value: ast.expr) -> None:
         """`W, b = self.params` reads self.params[0] and self.params[1]."""
@@ -331,8 +340,14 @@ class _Walk:
             for part in node.generators:
                 self.loop(part.iter)
                 any(map(self.test, part.ifs))
-        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Tuple | ast.List | ast.ListComp):
+        elif isinstance(node, ast.Subscript) and not self.is_by_shapes(node):
             raise self.fail(node, f"chooses by {ast.unparse(node.slice)}")
+
+    def is_by_shapes(self, node: ast.Subscript) -> bool:
+        """Whether numbers do not say which part of a list is taken."""
+        if isinstance(node.value, ast.Tuple | ast.List | ast.ListComp):
+            return False
+        return is_no_list(node.value, self.shapes) or is_sure_index(node.slice, self.shapes)
 
     def name(self, node: ast.Name) -> None:
         if node.id == self.me:
@@ -384,32 +399,38 @@ class _Walk:
         for keyword in node.keywords:
             self.expression(keyword.value)
 
-    def gives_sure_shape(self, call: ast.Call, names: Names) -> bool | None:
-        """See Names: of a function, a method or a class of somebody's; of what cannot be read, no."""
+    def is_numpy(self, called: ast.expr) -> bool:
+        return self.numpy_name(called) is not None
+
+    def each_result(self, call: ast.Call, names: Names, test: Test) -> bool | None:
+        """See sizes.Reader: of a function, a method or a class of somebody's; of what cannot be read, no."""
         function, is_method = self.somebodys(call.func)
         if function is None or isinstance(function, type):
-            return None if function is None else True
+            return None if function is None else test is not is_shape
         given = self.given_to(function, call, is_method, names)
-        key, sizes = (function, given), given.shapes | given.settings
+        key = function, given, test
         if key not in self.sure:
             self.sure[key] = False  # of one that calls itself
             if (node := function_node(function)) is not None:
                 inner = _Walk(self.found, self.made, self.seen)
                 inner.sure, inner.function_seen, inner.locals = self.sure, function, set(function.__code__.co_varnames)
-                parameters = [one.arg for one in node.args.args]
+                parameters = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
                 inner.me = parameters[0] if is_method and parameters else ""
-                of_it = names_of(node, set(parameters[is_method:]), sizes, inner.gives_sure_shape)
-                self.sure[key] = has_sure_results(node, of_it)
+                own = names_of(node, set(parameters[is_method:]), given, inner.me, inner)
+                results = [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
+                self.sure[key] = all(one is None or test(one, own) for one in results)
         return self.sure[key]
 
     def somebodys(self, called: ast.expr) -> tuple[Any, bool]:
         """The function or class that is called, unless it is NumPy's or built in, and whether it is a method."""
         found: Any = None
+        if self.numpy_name(called) is not None:
+            return None, False
         if isinstance(called, ast.Name) and called.id not in self.locals:
             found = self.function_seen.__globals__.get(called.id)
         elif (path := self.path(called)) is not None:
-            owner = next((one for one in self.made.__mro__ if path.removeprefix("self.") in vars(one)), object)
-            found = vars(owner).get(path.removeprefix("self."))
+            name = self.mangled(path.removeprefix("self."))
+            found = vars(next((one for one in self.made.__mro__ if name in vars(one)), object)).get(name)
             if isinstance(found, FunctionType):
                 return found, True
         elif isinstance(called, ast.Attribute) and (helper := self.module_function(called)) is not None:
@@ -418,20 +439,33 @@ class _Walk:
         found = getattr(found, "__wrapped__", found)
         return (found, False) if isinstance(found, FunctionType | type) else (None, False)
 
-    def given_to(self, function: FunctionType, call: ast.Call, is_method: bool, names: Names | None = None) -> _Given:
+    def given_to(self, function: FunctionType, call: ast.Call, is_method: bool, names: Names | None = None) -> Given:
         """What a call gives the parameters of a function, from among these names."""
         known = self.shapes if names is None else names
         code = function.__code__
         parameters = code.co_varnames[is_method : code.co_argcount]
-        values: dict[str, ast.expr] = dict(zip(parameters, call.args, strict=False))
+        plain = list(itertools.takewhile(lambda one: not isinstance(one, ast.Starred), call.args))
+        values: dict[str, ast.expr | None] = dict(zip(parameters, plain, strict=False))
         values.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None})
-        settings = {name for name in parameters if name not in values or self.is_setting(values[name])}
-        shapes = {name for name, value in values.items() if is_shape(value, known)}
-        return _Given(frozenset(settings), frozenset(shapes))
+        if len(plain) < len(call.args) or any(keyword.arg is None for keyword in call.keywords):
+            values = {**dict.fromkeys(parameters), **values}  # any of them may be given anything
+
+        def those(test: Test, is_so: bool) -> frozenset[str]:
+            found = {name for name, one in values.items() if (one is not None and test(one, known)) == is_so}
+            return frozenset(found)
+
+        is_flag: Test = lambda one, names: isinstance(one, ast.Name) and one.id in names.flags  # noqa: E731
+        defaults = frozenset(name for name in parameters if name not in values)
+        settings = defaults | those(lambda one, names: self.is_setting(one), True)
+        return Given(
+            settings, those(is_shape, True), those(is_flag, True), those(has_sure_shape, False),
+            those(has_sure_dimensions, False), those(is_no_list, False), those(is_no_mask, False),
+        )  # fmt: skip
 
     def is_setting(self, value: ast.expr) -> bool:
         is_one = isinstance(value, ast.Name) and value.id in self.given.settings
-        return is_one or isinstance(value, ast.Constant) or self.path(value) is not None
+        is_own = isinstance(value, ast.Attribute) and f"{self.me}.{value.attr}" in self.shapes.own - self.shapes.shapes
+        return is_one or isinstance(value, ast.Constant) or (self.path(value) is not None and not is_own)
 
     def called(self, function: ast.expr, call: ast.Call) -> None:
         if (name := self.numpy_name(function)) is not None:
@@ -504,9 +538,13 @@ class _Walk:
                     return Helper(vars(owner), function.attr, value)
         return None
 
+    def mangled(self, name: str) -> str:
+        """A method's name in its class."""
+        is_private = name.startswith("__") and not name.endswith("__")
+        return f"_{self.made.__name__.lstrip('_')}{name}" if is_private else name
+
     def own_method(self, node: ast.expr, name: str, call: ast.Call) -> None:
-        if name.startswith("__") and not name.endswith("__"):
-            name = f"_{self.made.__name__.lstrip('_')}{name}"
+        name = self.mangled(name)
         self.found.methods.add(name)
         owner = next((one for one in self.made.__mro__ if name in vars(one)), object)
         method = vars(owner).get(name)
