@@ -155,7 +155,7 @@ FAULTS = [
     Fault("fastbp/dropin/sizes.py", "(verdict := names.reader.each_result(node, names, test)) is not None", "False", "dropin_variants -k more_than_compute"),
     Fault("fastbp/dropin/sizes.py", "        return has_sure_dimensions(node.value, names) if", "        return True if", "dropin_variants -k more_than_compute"),
     Fault("fastbp/dropin/screening.py", "            self.loop(node.iter)\n", "", "dropin_variants -k more_than_compute"),
-    Fault("fastbp/dropin/screening.py", "settings, those(is_shape, True), those(is_flag, True)", "settings, those(is_shape, True), None", "dropin_variants -k more_than_compute"),
+    Fault("fastbp/dropin/resolving.py", "settings, those(is_shape, True), those(is_flag, True)", "settings, those(is_shape, True), None", "dropin_variants -k more_than_compute"),
     Fault("fastbp/dropin/lists.py", "- arguments - _looked_at(function)", "- arguments", "dropin_variants -k more_than_compute"),
     Fault("fastbp/dropin/sizes.py", "        for name in also_called(changed, assigned):\n            assigned.setdefault(name, []).append(value)", "        pass", "dropin_variants -k more_than_compute"),
     Fault("fastbp/dropin/lists.py", "if isinstance(value, ast.Name)}", "if False}", "dropin_variants -k more_than_compute"),
