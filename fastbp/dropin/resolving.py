@@ -103,14 +103,14 @@ class Resolver:
                 inner = Resolver(self.made)
                 inner.sure, inner.function_seen, inner.locals = self.sure, function, set(function.__code__.co_varnames)
                 parameters = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
-                inner.me = parameters[0] if is_method and parameters else ""
+                inner.me, inner.given = parameters[0] if is_method and parameters else "", given
                 own = names_of(node, set(parameters[is_method:]), given, inner.me, inner)
                 results = [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
                 self.sure[key] = all(one is None or test(one, own) for one in results)
         return self.sure[key]
 
     def somebodys(self, called: ast.expr) -> tuple[Any, bool]:
-        """The function or class that is called, unless it is NumPy's or built in, and whether it is a method."""
+        """The function or class that is called, unless it is NumPy's or built in; whether it is a method of the object."""
         found: Any = None
         if self.numpy_name(called) is not None:
             return None, False
@@ -144,13 +144,14 @@ class Resolver:
 
         is_flag: Test = lambda one, names: isinstance(one, ast.Name) and one.id in names.flags  # noqa: E731
         defaults = frozenset(name for name in parameters if name not in values)
-        settings = defaults | those(lambda one, names: self.is_setting(one), True)
+        settings = defaults | those(self.is_given_setting, True)
         return Given(
             settings, those(is_shape, True), those(is_flag, True), those(has_sure_shape, False),
             those(has_sure_dimensions, False), those(is_no_list, False), those(is_no_mask, False),
         )  # fmt: skip
 
-    def is_setting(self, value: ast.expr) -> bool:
+    def is_given_setting(self, value: ast.expr, names: Names) -> bool:
+        """A constant, a parameter that is given a setting, or an attribute, but for those that the function itself sets."""
         is_one = isinstance(value, ast.Name) and value.id in self.given.settings
-        is_own = isinstance(value, ast.Attribute) and f"{self.me}.{value.attr}" in self.shapes.own - self.shapes.shapes
+        is_own = isinstance(value, ast.Attribute) and f"{self.me}.{value.attr}" in names.own - names.shapes
         return is_one or isinstance(value, ast.Constant) or (self.path(value) is not None and not is_own)
