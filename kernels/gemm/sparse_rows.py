@@ -19,7 +19,8 @@ the first-level cache, while the row before is worked on: 104 -> 86 us a step in
 Measured and rejected: blocks and codes with one sum for each vector instead of two (no gain: each addition waits for the one
 before it); blocks of 12, 16, 20, 28 or 32 KB (7 to 13 % slower); the next batch prefetched row by row between the updates
 (30 us a step; beside the rows that are a row ahead, 5 us); a row's last entries brought to the cache as well as its first
-(no difference).
+(no difference); two rows of the batch at once, by the columns that either has, 24 % fewer than both have, so that W's rows
+are read and written once for both (in C, float32, one thread: forward 23 us instead of 17, update 28 instead of 25).
 """
 
 from __future__ import annotations
