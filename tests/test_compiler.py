@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding
 import numpy as np
 import pytest
 
@@ -198,3 +200,41 @@ def test_without_a_private_piece_of_numba_the_answers_are_the_same(tmp_path, pie
     assert piece in found[1]
     assert says in found[1]
     assert (len(files(tmp_path)) == 0) == ("cached" in says)
+
+
+def test_ctrl_c_is_kept_where_python_would_only_print_it():
+    done = []
+
+    def _raw_object_cache_notify():  # as llvmlite has it
+        signal.raise_signal(signal.SIGINT)
+        done.append("called back")
+
+    @compiler.interrupts_kept()
+    def compile_with(call_back):
+        call_back()
+        done.append("compiled")
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_with(_raw_object_cache_notify)
+    assert done == ["called back", "compiled"]
+    with pytest.raises(KeyboardInterrupt):
+        compile_with(lambda: signal.raise_signal(signal.SIGINT))
+    assert done == ["called back", "compiled"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_llvmlite_calls_back_has_the_name_that_is_looked_for():
+    assert hasattr(llvmlite.binding.ExecutionEngine, "_raw_object_cache_notify")
+    assert hasattr(llvmlite.binding.ExecutionEngine, "_raw_object_cache_getbuffer")
+
+
+def test_another_handler_of_ctrl_c_stays():
+    def handler(*_):
+        pass
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with compiler.interrupts_kept():
+            assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)

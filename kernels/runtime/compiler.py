@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -82,8 +84,37 @@ def _without_literals(dispatcher, arguments, named):
 
 
 def _compile(dispatcher, signature):
-    with _shown_warnings_kept(), _garbage_left():
+    with interrupts_kept(), _shown_warnings_kept(), _garbage_left():
         return type(dispatcher).compile(dispatcher, signature)
+
+
+@contextmanager
+def interrupts_kept():
+    """Raise at the end what Ctrl-C has been while LLVM made machine code, for seconds at a time.
+
+    It comes when Python has control again, in what LLVM calls back, where Python prints a KeyboardInterrupt, and goes on:
+    a script that was interrupted while it compiled did not end. Elsewhere it is raised at once, as always.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pending = []
+
+    def note(number, frame):
+        while frame is not None and not frame.f_code.co_name.startswith("_raw_object_cache"):  # llvmlite's
+            frame = frame.f_back
+        if frame is None or pending:
+            raise KeyboardInterrupt
+        pending.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 @contextmanager
