@@ -204,12 +204,10 @@ class _Walk(Resolver):
             self.statement(one)
         for part in (part for one in node.body for part in ast.walk(one)):
             value = part.value if isinstance(part, ast.Assign | ast.AugAssign | ast.Expr | ast.Return) else None
-            by_numbers = isinstance(part, ast.Call) and ast.unparse(part.func) in ("int", "float", "bool", "round")
-            if value is not None:
-                by_numbers = not has_sure_shape(value, self.shapes)
-            elif isinstance(part, ast.Call) and by_numbers:
-                by_numbers = not is_shape(part, self.shapes)
-            if by_numbers:
+            is_number = isinstance(part, ast.Call) and ast.unparse(part.func) in ("int", "float", "bool", "round")
+            if (value is not None and not has_sure_shape(value, self.shapes)) or (
+                isinstance(part, ast.Call) and is_number and not is_shape(part, self.shapes)
+            ):
                 raise self.fail(part, f"tries {ast.unparse(part)}, which may fail for some numbers")
             if isinstance(part, ast.If) and not is_shape(part.test, self.shapes):
                 raise self.fail(part, f"tries a test of {ast.unparse(part.test)}")

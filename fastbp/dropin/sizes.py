@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from .allowed import OF_ARRAYS
+from .allowed import BUILTINS, OF_ARRAYS
 from .lists import also_called, changes_in_place
 
 SHAPES = {"ndim", "shape", "size", "dtype"}
@@ -30,37 +30,11 @@ _SIZES_FROM = {
     ),
 }  # fmt: skip
 _NO_SIZES = {
-    "dtype",
-    "mode",
-    "constant_values",
-    "out",
-    "where",
-    "initial",
-    "order",
-    "copy",
-    "casting",
-    "fill_value",
-    "ddof",
-}
-_PLAIN = {
-    "enumerate", "zip", "reversed", "list", "tuple", "abs", "float", "int", "bool", "max", "min", "sum", "round", "len",
-    "range", "slice",
+    "dtype", "mode", "constant_values", "out", "where", "initial", "order", "copy", "casting", "fill_value", "ddof",
 }  # fmt: skip
-_OF_SIZES = {
-    "int",
-    "range",
-    "min",
-    "max",
-    "enumerate",
-    "zip",
-    "reversed",
-    "abs",
-    "round",
-    "sum",
-    "tuple",
-    "list",
-    "slice",
-}
+_PLAIN = BUILTINS - {"isinstance", "type"}
+_OF_SIZES = _PLAIN - {"len", "float", "bool"}
+_KEEP_NO_LIST = _PLAIN - {"zip", "list", "tuple", "max", "min"}  # what they give has no list among its parts
 _OF_SIZES_BY_NUMPY = {"floor", "ceil", "prod", "abs", "int", "int32", "int64", "intp"}
 _NO_MASKS = {"argmax", "argmin", "arange", "argsort", "eye", "identity"}
 
@@ -206,13 +180,7 @@ def _handed_on(function: ast.FunctionDef, assigned: dict[str, list[ast.expr | No
             one.id for one in ast.iter_child_nodes(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
         }
         if isinstance(node, ast.Call):
-            is_plain = isinstance(node.func, ast.Name) and node.func.id in _PLAIN - {
-                "zip",
-                "list",
-                "tuple",
-                "max",
-                "min",
-            }
+            is_plain = isinstance(node.func, ast.Name) and node.func.id in _KEEP_NO_LIST
             is_known = is_plain or reader.is_numpy(node.func)
         else:
             is_known = not isinstance(node, ast.List | ast.Tuple | ast.Starred | ast.IfExp)
@@ -272,7 +240,7 @@ def _is_call_of_shapes(node: ast.Call, names: Names) -> bool:
     if (verdict := names.reader.each_result(node, names, is_shape)) is not None:
         return verdict
     arguments = [*node.args, *(one.value for one in node.keywords)]
-    if is_shape_by_numpy(node):
+    if _is_shape_by_numpy(node):
         return all(has_sure_shape(one, names) for one in node.args[:1]) and all(
             is_shape(one, names) for one in arguments[1:]
         )
@@ -290,7 +258,7 @@ def _is_call_of_shapes(node: ast.Call, names: Names) -> bool:
     return known and all(is_shape(one, names) for one in arguments)
 
 
-def is_shape_by_numpy(node: ast.expr) -> bool:
+def _is_shape_by_numpy(node: ast.expr) -> bool:
     """np.ndim(x), np.shape(x) or np.size(x)."""
     return isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("numpy").removeprefix("np") in _OF_SHAPES
 
