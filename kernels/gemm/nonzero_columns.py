@@ -1,10 +1,10 @@
 """x.T @ dout for an x that is mostly zeros: column by column of x, only the numbers that are not zero.
 
-dW[k] = sum of x[r, k] * dout[r] over those rows r where x[r, k] is not zero. The sum stays in registers, up to eight vectors
-of dout's columns at a time, which are copied so that their rows are whole vectors. In which rows a column has numbers is
-found without a branch: eight rows of eight columns are 64 bits, which are transposed, and each of the eight bytes is
-appended to its column's list from a table (`append_set_bits`). As for x @ W, see `nonzeros`, what is passed over must meet
-finite numbers.
+dW[k] = sum of x[r, k] * dout[r] over those rows r where x[r, k] is not zero. The sum stays in registers, as many vectors of
+dout's columns as in `nonzeros` at a time, which are copied so that their rows are whole vectors. In which rows a column has
+numbers is found without a branch: eight rows of eight columns are 64 bits, which are transposed, and each of the eight bytes
+is appended to its column's list from a table (`append_set_bits`). As for x @ W, what is passed over must meet finite
+numbers.
 
 A whole call of affine_backward without dx between a script's NumPy calls, MNIST's float32 rows and dout of float64, one
 thread of a Xeon with AVX-512: NumPy with two threads, six columns together (what is zero in all of them passed over, the
@@ -15,11 +15,13 @@ x 256: 605, 587 and 436; two threads: 540, 384 and 322. With vectors of 32 bytes
 Measured and rejected: six columns together, see above; each number appended to the list of its column, row by row (0.7 to
 0.9 of the speed: 55 of 130 us go into appending); x transposed and multiplied as in `nonzeros` (1.25 times as long as six
 columns together); each row of dout added to the rows of dW that it meets (0.9 of six columns' time for 50 columns of dout, 1
-to 1.25 for more); strips of four vectors (no difference).
+to 1.25 for more); strips of four vectors (no difference); where x has numbers noted for all columns first, row by row, which
+in C took half of the time (AffineStack, vectors of 32 bytes, one thread: 1.02 of its time, two: 1.14).
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,16 +31,17 @@ from ..runtime.compiler import device
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import broadcast, lanes, load_scalar, noinline, store_scalar
 from ..runtime.vectors import (
+    COUNTS,
     FOUND_AT_ONCE,
     add_scaled,
     append_set_bits,
-    eight,
-    four,
     load_vectors,
+    narrow,
+    narrowest,
     nonzero_bits,
-    seven,
-    six,
     store_vectors,
+    wide,
+    widest,
 )
 from .matrices import Span
 from .nonzeros import Numbers, Strip, copy_in, copy_out, strips_of
@@ -46,7 +49,8 @@ from .nonzeros import Numbers, Strip, copy_in, copy_out, strips_of
 BLOCK = 56  # columns of x whose lists are made together
 BATCH = 128  # rows of x, by eights: so many numbers, of a byte each, a list has space for
 LISTS, LENGTHS = BLOCK * BATCH, 2 * BLOCK  # of a thread; half of the lengths are used, no cache line by two threads
-LARGEST_ROUNDING = 3  # vectors: there is code for strips of four, not for one
+# Vectors that a matrix's last strip has more than it needs.
+LARGEST_ROUNDING = max(more - less - 1 for less, more in itertools.pairwise((0, *COUNTS)))
 
 
 class Buffers(NamedTuple):
@@ -167,14 +171,14 @@ def exchange_bits(bits, shift, mask):
 def add_columns(sums, strip, x, found, columns, is_first):
     """sums[k] (+)= the numbers of column k of x times the strip's rows. found: lists, lengths; columns: first, count."""
     vectors = strip.step // lanes(strip.array)
-    if vectors == 8:
-        add_columns_of(sums, strip, x, found, columns, is_first, eight(strip.array))
-    elif vectors == 7:
-        add_columns_of(sums, strip, x, found, columns, is_first, seven(strip.array))
-    elif vectors == 6:
-        add_columns_of(sums, strip, x, found, columns, is_first, six(strip.array))
+    if vectors == COUNTS[3]:
+        add_columns_of(sums, strip, x, found, columns, is_first, widest(strip.array))
+    elif vectors == COUNTS[2]:
+        add_columns_of(sums, strip, x, found, columns, is_first, wide(strip.array))
+    elif vectors == COUNTS[1]:
+        add_columns_of(sums, strip, x, found, columns, is_first, narrow(strip.array))
     else:
-        add_columns_of(sums, strip, x, found, columns, is_first, four(strip.array))
+        add_columns_of(sums, strip, x, found, columns, is_first, narrowest(strip.array))
 
 
 @device

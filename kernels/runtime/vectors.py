@@ -1,7 +1,7 @@
-"""Several vectors at once, as tuples: what stays in registers while a loop goes over rows of eight or fewer vectors.
+"""Several vectors at once, as tuples: what stays in registers while a loop goes over rows of a few vectors.
 
-How many there are is a matter of types: `eight(W)`, say, is eight vectors of W's dtype, all 0, and what takes them is
-compiled for eight. See simd.py for offsets, and for vectors.
+How many there are is a matter of types: `widest(W)`, say, is as many vectors of W's dtype as COUNTS has last, all 0, and
+what takes them is compiled for so many. See simd.py for offsets, and for vectors.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .processors import VECTOR_BYTES
 from .simd import element_pointer, ir_type_of, vector_pointer, vector_type
 
 FOUND_AT_ONCE = 8  # numbers that `nonzero_bits` looks at
+# What there is code for. Thirteen, and one to multiply with, are in the sixteen registers that there are of 32 bytes: a row
+# of 50 columns in float64, of 100 in float32. (Of 64 bytes thirteen were not measured.)
+COUNTS = (4, 6, 7, 8) if VECTOR_BYTES == 64 else (4, 7, 8, 13)
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -32,7 +36,7 @@ def _zeros(count):
     return zeros
 
 
-four, six, seven, eight = _zeros(4), _zeros(6), _zeros(7), _zeros(8)
+narrowest, narrow, wide, widest = map(_zeros, COUNTS)
 
 
 def _places(context, builder, array_type, array, index, vectors):
