@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]  # of the package; a helper must not import modules of the script's folder
 _MAIN = "import sys; sys.path = [sys.argv[1], *filter(None, sys.path)]; from fastbp.dropin.ahead import serve; serve()"
-_ROWS = 8
+_ROWS, _FEATURES, _UNITS = 8, 1024, 64
 IDLE = 30.0  # seconds that a helper waits for more work
 
 
@@ -36,15 +36,19 @@ def _affine_stack(dtype: str, x_dtype: str) -> None:
 
 
 def _normalized_stack(dtype: str, x_dtype: str) -> None:
-    one = np.ones(2, dtype)
-    norm = one, np.ones((_ROWS, 2), dtype), np.ones((_ROWS, 2), dtype), one
+    one = np.ones(_UNITS, dtype)
+    norm = one, np.ones((_ROWS, _UNITS), dtype), np.ones((_ROWS, _UNITS), dtype), one
     _stack(dtype, x_dtype, "normalized_stack", (1e-7, None), norms=(None, [norm, None]))
 
 
 def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any, ...] = ()) -> None:
-    kernel = getattr(get_backend("numba")[1], name)((4, 2, 2), ("relu", "identity"), *settings, dtype)
-    inputs = [np.ones((_ROWS, 4), x_dtype), np.ones((_ROWS, 2), dtype)]
-    weights, masks = [np.ones((4, 2), dtype), np.ones((2, 2), dtype)], [np.ones((_ROWS, 2), bool), None]
+    """A first layer that is large enough for zeros to be looked for in what it is given."""
+    kernel = getattr(get_backend("numba")[1], name)((_FEATURES, _UNITS, 2), ("relu", "identity"), *settings, dtype)
+    inputs = [np.ones((_ROWS, _FEATURES), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
+    weights, masks = (
+        [np.ones((_FEATURES, _UNITS), dtype), np.ones((_UNITS, 2), dtype)],
+        [np.ones((_ROWS, _UNITS), bool), None],
+    )
     kernel.backward(np.ones((_ROWS, 2), dtype), inputs, weights, masks, False, *norms)
 
 
@@ -64,19 +68,20 @@ def _lstm(dtype: str) -> None:
 
 
 class _Work(NamedTuple):
-    """What a helper does, and the kernels that it leaves in the cache."""
+    """What a helper does, and the kernels that it leaves in the cache, the one that it is done for first."""
 
     compile_it: Callable[..., None]
     kernels: tuple[str, ...]
 
 
+_OF_ZEROS, _PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
 WORK = {
-    "affine_stack": _Work(_affine_stack, ("affine_stack._backward",)),
-    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward",)),
+    "affine_stack": _Work(_affine_stack, ("affine_stack._backward", _OF_ZEROS, _PRODUCT)),
+    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", _OF_ZEROS, _PRODUCT)),
     "convolution": _Work(
-        _convolution, ("affine._backward", "pooling._backward", "convolution._multiply_patches_transposed")
+        _convolution, ("affine._backward", _PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),
-    "lstm": _Work(_lstm, ("affine._backward", "lstm._backward")),
+    "lstm": _Work(_lstm, ("affine._backward", _PRODUCT, "lstm._backward")),
 }
 
 
@@ -119,8 +124,8 @@ class Ahead:
         if get_backend()[0] != "numba" or not sys.executable or available_threads() < 2:
             return
         root, own = kernel_cache()
-        names = WORK[name].kernels
-        if not (root / own).is_dir() or any(map(_is_compiled, names)):
+        names = [one for one in WORK[name].kernels if not _is_compiled(one)]
+        if not (root / own).is_dir() or WORK[name].kernels[0] not in names:
             return
         with contextlib.suppress(OSError):
             helper = self._running_helper()

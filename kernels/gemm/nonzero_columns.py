@@ -22,12 +22,14 @@ in C took half of the time (AffineStack, vectors of 32 bytes, one thread: 1.02 o
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.arrays import workspace
-from ..runtime.compiler import device
+from ..runtime.compiler import device, kernel
+from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import broadcast, lanes, load_scalar, noinline, store_scalar
 from ..runtime.vectors import (
@@ -54,8 +56,10 @@ LARGEST_ROUNDING = max(more - less - 1 for less, more in itertools.pairwise((0, 
 
 
 class Buffers(NamedTuple):
-    """What is needed beside x: its bits; for each thread lists and their lengths; space for `strips` and for sums."""
+    """What is needed beside x: where the kernel is; x's bits; for each thread lists and their lengths; space for `strips`
+    and for sums."""
 
+    address: int
     bits: Any
     lists: Any
     lengths: Any
@@ -82,12 +86,21 @@ def workspace_and_buffers(size, numbers, sizes, threads, dtype, sparse):
     (rows, columns), bits = sizes, numbers.view(f"i{numbers.itemsize}")
     if not sparse:
         space = workspace(size, dtype)
-        return space, (bits, _NO_LISTS, _NO_LENGTHS, space, space)
+        return space, (0, bits, _NO_LISTS, _NO_LENGTHS, space, space)
     size = -(-size // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
     strips, sums = size + rows * _widest(columns, dtype), threads * BLOCK * _widest(columns, dtype)
     space = workspace(strips + sums, dtype)
     lists, lengths = workspace(threads * LISTS, np.dtype(np.uint8)), workspace(threads * LENGTHS, np.dtype(np.int64))
-    return space, (bits, lists, lengths, space[size:strips], space[strips:])
+    address = _gradient_address(np.dtype(dtype), numbers.dtype)
+    return space, (address, bits, lists, lengths, space[size:strips], space[strips:])
+
+
+@cache
+def _gradient_address(dtype, x_dtype):
+    """Where `_weights_gradient` is: of networks whose input is no such x, it need not be compiled."""
+    numbers, x, empty = np.empty(0, dtype), np.empty(0, x_dtype), (_NO_LISTS, _NO_LENGTHS)
+    of_x = x, x.view(f"i{x.itemsize}"), 0, 0
+    return address_of(_weights_gradient, numbers, of_x, (0, 0), (0, 0), 0, (*empty, numbers, numbers))
 
 
 def _widest(columns, dtype):
@@ -107,17 +120,24 @@ def pack_strips(strips, dout, rows, columns, low, high):
 @device
 def weights_gradient(dW, product, bounds, thread, buffers):
     """dW = x.T @ dout, its rows, by eights, from bounds[0] to bounds[1]; dout is in strips already."""
-    x, rows, columns = product
-    end, lists = min(x.depth, bounds[1] * FOUND_AT_ONCE), Span(buffers.lists, thread * LISTS)
-    lengths = Span(buffers.lengths, thread * LENGTHS)
-    sums = Span(buffers.sums, thread * BLOCK * (len(buffers.strips) // rows))
+    x, of_thread = product.x, (buffers.lists, buffers.lengths, buffers.strips, buffers.sums)
+    x_fields, sizes = (x.array, x.bits, x.start, x.depth), (product.rows, product.columns)
+    call_at(buffers.address, None, (dW, x_fields, sizes, bounds, thread, of_thread))
+
+
+@kernel
+def _weights_gradient(dW, x, sizes, bounds, thread, memory):
+    """x: the fields of Numbers; sizes: its rows, the columns of dout; memory: the fields of Buffers from `lists` on."""
+    x, (rows, columns), (lists, lengths, strips, sums) = Numbers(*x), sizes, memory
+    end, lists = min(x.depth, bounds[1] * FOUND_AT_ONCE), Span(lists, thread * LISTS)
+    lengths, sums = Span(lengths, thread * LENGTHS), Span(sums, thread * BLOCK * (len(strips) // rows))
     for top in range(bounds[0] * FOUND_AT_ONCE, end, BLOCK):
         count = min(BLOCK, end - top)
         for low in range(0, rows, BATCH):
             batch = Numbers(x.array, x.bits, x.start + low * x.depth, x.depth)
             list_nonzeros(lists, lengths, batch, top, count, min(BATCH, rows - low))
             for left, _, step in strips_of(columns, dW):
-                strip = Strip(buffers.strips, rows * left + low * step, step)
+                strip = Strip(strips, rows * left + low * step, step)
                 out = Strip(sums.array, sums.start + BLOCK * left, step)
                 add_columns(out, strip, batch, (lists, lengths), (top, count), low == 0)
         for left, high, step in strips_of(columns, dW):
