@@ -17,7 +17,7 @@ which then goes across memory, loses 1 to 4.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,8 @@ from ..gemm.product import adding, multiply_block, panel_of, panels_from, sums_o
 from ..gemm.transposing import copy_transposed
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
-from ..runtime.compiler import device
+from ..runtime.compiler import device, kernel
+from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import add, lanes, load, load_scalar, noinline, store, store_scalar, zeros
 from ..runtime.threads import parallel_kernel, run
@@ -57,10 +58,11 @@ class Filters(NamedTuple):
 
 
 class Patches(NamedTuple):
-    """Where patches lie in an image, and the numbers in a patch."""
+    """Where patches lie in an image, and the numbers in a patch; and where the kernel `_multiply_panels` is."""
 
     row_offsets: Any
     k_offsets: Any
+    address: int
 
 
 def convolution_forward(x, W, b, stride, pad):
@@ -132,7 +134,7 @@ def _correlate(x, padded, pads, stride, rows, window, filters):
     """Copy x into `padded`; out (N, filters, *rows) = patches of it @ weights + bias. filters: the fields of Filters."""
     weights, offsets, _, bias = filters
     around = _images(padded)
-    patches = _offsets((1, *rows), around[1][1:], stride), _offsets((padded.shape[1], *window), around[1][1:], 1)
+    patches = _patches((1, *rows), (padded.shape[1], *window), around[1], stride, weights.dtype)
     count, columns = len(padded), len(bias)
     out = empty((count, columns, *rows), weights.dtype)
     line = -(-columns * weights.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // weights.itemsize
@@ -143,6 +145,20 @@ def _correlate(x, padded, pads, stride, rows, window, filters):
 
 
 @lru_cache(maxsize=256)
+def _patches(rows, window, steps, stride, dtype):
+    """The fields of Patches, of so many rows and numbers, in an image with these steps."""
+    return _offsets(rows, steps[1:], stride), _offsets(window, steps[1:], 1), _panels_address(dtype)
+
+
+@cache
+def _panels_address(dtype):
+    """Where `_multiply_panels` is, compiled unless it was."""
+    numbers, offsets = np.empty(0, dtype), np.empty(0, np.intp)
+    panels, of_patches = (numbers, 0, 0, 0), (numbers, 0, offsets, 0, offsets, 0)
+    epilogue = numbers.dtype.type(1), False, 0, 0
+    return address_of(_multiply_panels, panels, of_patches, panels, (numbers, 0), (0, 0, 0), epilogue)
+
+
 def _offsets(shape, steps, stride):
     """Where the elements of a block (c, y, x) lie, in C order; neighbours in y and x are `stride` apart."""
     c, y, x = (np.arange(size, dtype=np.intp) for size in shape)
@@ -165,8 +181,8 @@ def _flipped(filters, channels, high, wide):
 def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
     """Image by image: padded, and MC rows at a time multiplied in this thread's `block` and transposed into `out`."""
     thread, threads, _ = work
-    x, padded, filters = Images(*x), Images(*padded), Filters(*filters)
-    width, depth, columns, rows = panel_width(out), len(filters.offsets), len(filters.bias), len(patches[0])
+    x, padded, filters, patches = Images(*x), Images(*padded), Filters(*filters), Patches(*patches)
+    width, depth, columns, rows = panel_width(out), len(filters.offsets), len(filters.bias), len(patches.row_offsets)
     panels = (columns + width - 1) // width
     line = panels * width
     weights, bias, chunk_count = panels_at(scratch, 0, depth), Span(scratch, line * depth), most_chunks(threads)
@@ -180,30 +196,52 @@ def _multiply_patches(work, out, x, padded, pads, patches, filters, scratch):
             copy_padded(padded, x, n, pads)
             for top in range(0, rows, MC):
                 count = min(MC, rows - top)
-                start = n * padded.steps[0]
-                a = IndirectMatrix(padded.array, start, patches[0], top, patches[1], np.intp(0))
-                multiply_indirect(block, a, weights, bias, (count, depth, panels))
+                image = padded.array, n * padded.steps[0]
+                multiply_indirect(block, image, patches, top, weights, bias, (count, depth, panels))
                 whole = Span(out, n * columns * rows + top)
                 copy_transposed(whole, rows, Span(scratch, block.start), line, count, columns)
 
 
 @device
-def multiply_indirect(c, a, b, bias, sizes):
-    """The Panels c (rows, panels) = bias + the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels).
+def multiply_indirect(c, image, patches, top, b, bias, sizes):
+    """The Panels c (rows, panels) = bias + patches (rows, depth), from the row `top` on, @ the Panels b (depth, panels).
 
-    bias: Span of a row of panels; sizes: rows, depth, panels.
+    image: an array, and where the image begins in it; bias: Span of a row of panels; sizes: rows, depth, panels.
     """
     rows, depth, panels = sizes
-    deep, doubled = even_block(depth), panels // 2 * 2 if HAS_32_REGISTERS else 0
+    deep = even_block(depth)
     for k in range(0, depth, deep):
+        a = IndirectMatrix(image[0], image[1], patches.row_offsets, top, patches.k_offsets, k)
         epilogue = Epilogue(b.array.dtype.type(1), k == 0, np.intp(AS_IT_IS), np.intp(0))
-        block, sizes_of_block = panels_from(b, k, 0), (rows, min(deep, depth - k))
         start = Span(bias.array, bias.start if k == 0 else np.intp(-1))
-        patches = IndirectMatrix(a.array, a.start, a.row_offsets, a.first_row, a.k_offsets, a.first_k + k)
-        for p in range(0, doubled, 2):
-            multiply_two_panels(c, patches, block, start, p, sizes_of_block, epilogue)
-        for p in range(doubled, panels):
-            multiply_one_panel(c, patches, block, start, p, sizes_of_block, epilogue)
+        multiply_panels(
+            patches.address, c, a, panels_from(b, k, 0), start, (rows, min(deep, depth - k), panels), epilogue
+        )
+
+
+@device
+def multiply_panels(address, c, a, b, bias, sizes, epilogue):
+    """The Panels c (rows, panels) = epilogue(bias + the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels)).
+
+    bias: as for `multiply_block`; sizes: rows, depth, panels. The kernel at the address is compiled for all products of
+    convolutions, in one process for those of another (see dropin/ahead.py).
+    """
+    of_a = a.array, a.start, a.row_offsets, a.first_row, a.k_offsets, a.first_k
+    of_b, of_c = (b.array, b.start, b.row_step, b.panel_step), (c.array, c.start, c.row_step, c.panel_step)
+    of_epilogue = epilogue.alpha, epilogue.beta_is_zero, epilogue.gate, epilogue.z_offset
+    call_at(address, None, (of_c, of_a, of_b, (bias.array, bias.start), sizes, of_epilogue))
+
+
+@kernel
+def _multiply_panels(c, a, b, bias, sizes, epilogue):
+    """The fields of what `multiply_panels` takes."""
+    c, a, b, bias, epilogue = Panels(*c), IndirectMatrix(*a), Panels(*b), Span(*bias), Epilogue(*epilogue)
+    rows, depth, panels = sizes
+    doubled = panels // 2 * 2 if HAS_32_REGISTERS else 0
+    for p in range(0, doubled, 2):
+        multiply_two_panels(c, a, b, bias, p, (rows, depth), epilogue)
+    for p in range(doubled, panels):
+        multiply_one_panel(c, a, b, bias, p, (rows, depth), epilogue)
 
 
 @device
@@ -280,7 +318,7 @@ def copy_padded(padded, x, n, pads):
 def _weights_gradient(dout, padded, W, stride):
     filters, depth = W.shape[0], W[0].size
     around, steps, _ = _images(padded)
-    patches = _offsets((1, *dout.shape[2:]), steps[1:], stride), _offsets(W.shape[1:], steps[1:], 1)
+    patches = _patches((1, *dout.shape[2:]), W.shape[1:], steps, stride, W.dtype)
     panel = 2 * VECTOR_BYTES // W.itemsize
     threads = min(threads_for(dout.size * depth, PARALLEL_THRESHOLD), max(len(dout), 1))
     scratch_size = -(-filters // panel) * panel * (depth + 1) + 2 * panel * DEEP
@@ -345,11 +383,8 @@ def add_image(sums, dout, n, panels, image, patches, block):
             pack_pixels(panels_from(packed, 0, p), dout, n, (panel + p) * width, top, deep)
             add_rows(sums.array, sums.start + p * sums.panel_step + depth * width, block + p * packed.panel_step, deep)
         a = IndirectMatrix(image[0], image[1], patches.k_offsets, np.intp(0), patches.row_offsets, top)
-        how = (depth, deep), adding(sums.array.dtype.type(1))
-        if count == 2:
-            multiply_two_panels(sums, a, packed, zero_bias(sums), 0, *how)
-        else:
-            multiply_one_panel(sums, a, packed, zero_bias(sums), 0, *how)
+        one = sums.array.dtype.type(1)
+        multiply_panels(patches.address, sums, a, packed, zero_bias(sums), (depth, deep, count), adding(one))
 
 
 @device
