@@ -190,7 +190,7 @@ FAULTS = [
     Fault("fastbp/dropin/ahead.py", "available_threads() < 2", "False", "dropin_first_run -k does_not_repay"),
     Fault("kernels/runtime/cache.py", "not self.count() and is_at_it()", "is_at_it()", "dropin_first_run -k waited_for"),
     Fault("kernels/layers/affine_stack.py", "if zero == 0 else", "if True else", "affine_stack -k finite"),
-    Fault("kernels/layers/affine_stack.py", "may_be_sparse, needs_dx, drops, self.", "may_be_sparse, False, drops, self.", "affine_stack -k numpy_backend"),
+    Fault("kernels/layers/affine_stack.py", "each_dW, may_be_sparse, needs_dx, drops),", "each_dW, may_be_sparse, False, drops),", "affine_stack -k numpy_backend"),
     Fault("kernels/layers/affine_stack.py", "one, largest = dout.dtype.type(1), largest_in(dout, start, start + count)", "one, largest = dout.dtype.type(1), dout.dtype.type(0)", "dropin_stack_calls -k mask_would_hide"),
     Fault("kernels/layers/affine_stack.py", "sparse = sparse and largest[other * LINE] < math.inf", "pass", "affine_stack -k not_finite"),
     Fault("kernels/layers/affine_stack.py", "largest = max(largest, largest_in(dout, start, start + count))", "pass", "affine_stack -k sigmoid_that"),

@@ -76,8 +76,8 @@ class _Work(NamedTuple):
 
 _OF_ZEROS, _PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
 WORK = {
-    "affine_stack": _Work(_affine_stack, ("affine_stack._backward", _OF_ZEROS, _PRODUCT)),
-    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", _OF_ZEROS, _PRODUCT)),
+    "affine_stack": _Work(_affine_stack, ("affine_stack._backward", _OF_ZEROS)),
+    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", _OF_ZEROS)),
     "convolution": _Work(
         _convolution, ("affine._backward", _PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),

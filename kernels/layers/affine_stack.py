@@ -30,7 +30,7 @@ from ..gemm.nonzero_columns import (
 )
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros, multiply_rows, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, SHORT, packed_size
-from ..gemm.shared_product import Place, Plan, chunk_address, multiply_chunk, multiply_chunk_here, transposed
+from ..gemm.shared_product import Place, Plan, multiply_chunk_here, transposed
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, chunk_bounds, claimed
 from ..runtime.compiler import device
@@ -150,14 +150,10 @@ class AffineStack:
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs
         run(
             _backward, threads, addresses_of(*groups), numbers, layers,
-            (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops, self._addresses(first)),
+            (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops),
             (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         return dxs[0], dWs, [db[: len(db) // LEVELS].copy() for db in dbs], float(largest.max())
-
-    def _addresses(self, x):
-        """Where `multiply_chunk` is, for a left-hand side of the dtype of W, and for one of the dtype of x."""
-        return chunk_address(self._dtype, self._dtype), chunk_address(self._dtype, x.dtype)
 
     def _drops(self, drops):
         """Masks of what is kept, one of each layer or None; and the fields of Drops."""
@@ -310,11 +306,11 @@ def drop_masked(numbers, keep, start, count, scale):
 def _backward(work, addresses, x, layers, how, scratch, of_x):
     """addresses: of weights, masks, what is kept, inputs, dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of
     layer i's input, changed. how: chunks of a phase, workspace of each layer and thread, that of each thread for dW, whether
-    x may be sparse, whether its gradient is needed, the fields of Drops, where `multiply_chunk` is. scratch: workspace, that
-    for dW, zeros, largest. of_x: the Buffers of a sparse x."""
+    x may be sparse, whether its gradient is needed, the fields of Drops. scratch: workspace, that for dW, zeros, largest.
+    of_x: the Buffers of a sparse x."""
     thread = work[0]
     (space, space_dW, zeros, largest), of_x = scratch, Buffers(*of_x)
-    layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops, chunks_at) = Layers(*layers), how
+    layers, (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops) = Layers(*layers), how
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
     dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
@@ -327,13 +323,13 @@ def _backward(work, addresses, x, layers, how, scratch, of_x):
         for i in range(layers.count - 1, -1, -1):
             if i > 0 or needs_dx:
                 place = i, chunk, thread, is_packed
-                of_layers, how_here = (ins, weights, masks, keeps), (chunk_count, each, chunks_at[0], drops)
+                of_layers, how_here = (ins, weights, masks, keeps), (chunk_count, each, drops)
                 here = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 largest[thread * LINE] = max(largest[thread * LINE], here)
         if sparse:
             pack_strips(of_x.strips, at(douts, 0), rows, layers.widths[1], first, end)
         is_packed = True
-    phases, how_weights = (2, chunk_count), (each_dW, sparse, chunks_at)
+    phases, how_weights = (2, chunk_count), (each_dW, sparse)
     multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, how_weights, (space_dW, zeros, largest), of_x)
 
 
@@ -343,15 +339,15 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
     between -> the largest |dx|, see `derive`; 0 for the first layer.
 
     gradients: Tables of dxs, douts; inputs: Tables of inputs, weights, masks, what is kept; place: as in `multiply_layer`;
-    how: chunks, each of Prepared, where `multiply_chunk` is, Drops; scratch: workspace, zeros.
+    how: chunks, each of Prepared, Drops; scratch: workspace, zeros.
     """
     (dxs, douts), (ins, weights, masks, keeps), (i, chunk, thread, is_packed) = gradients, inputs, place
-    (chunk_count, each, address, drops), (space, zeros) = how, scratch
+    (chunk_count, each, drops), (space, zeros) = how, scratch
     dx, depth, columns = at(dxs, i), layers.widths[i], layers.widths[i + 1]
     first, end = chunk_bounds(layers.rows, chunk, chunk_count)
     d, W = Matrix(at(douts, i), 0, columns, 1), transposed(Matrix(at(weights, i), 0, columns, 1))
-    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), Plan(each, True, False, address)
-    multiply_chunk(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
+    where, plan = Place(chunk, chunk_count, thread * layers.count + i, is_packed), Plan(each, True, False, 0)
+    multiply_chunk_here(dx, d, W, zeros, (layers.rows, columns, depth), plan, where, space)
     if i == 0:
         return dx.dtype.type(0)
     span = first * depth, (end - first) * depth
@@ -364,28 +360,29 @@ def multiply_back(gradients, inputs, place, layers, how, scratch):
 def multiply_weights(work, phases, gradients, inputs, layers, how, scratch, of_x):
     """dW and db of all layers, a phase for each: phases: the first of them, and the chunks of each.
 
-    gradients: Tables of douts, dWs, dbs; inputs: x, Table of inputs; how: workspace of each thread, whether x is sparse,
-    where `multiply_chunk` is; scratch: workspace, zeros, largest; of_x: Buffers.
+    gradients: Tables of douts, dWs, dbs; inputs: x, Table of inputs; how: workspace of each thread, whether x is sparse;
+    scratch: workspace, zeros, largest; of_x: Buffers.
     """
     thread, (phase, chunk_count) = work[0], phases
     (douts, dWs, dbs), (x, ins) = gradients, inputs
-    (each, sparse, chunks_at), (space, zeros, largest), rows = how, scratch, layers.rows
+    (each, sparse), (space, zeros, largest), rows = how, scratch, layers.rows
     for other in range(work[1]):  # 0 times what is not finite may not be passed over
         sparse = sparse and largest[other * LINE] < math.inf
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, phase + i, chunk_count):
             sizes, place = (depth, rows, columns), Place(chunk, chunk_count, thread, is_packed)
-            plan = Plan(each, True, rows > SHORT, chunks_at[1] if i == 0 else chunks_at[0])
-            d, dW = Matrix(at(douts, i), 0, columns, 1), at(dWs, i)
+            d, dW, plan = Matrix(at(douts, i), 0, columns, 1), at(dWs, i), Plan(each, True, rows > SHORT, 0)
             if i == 0 and sparse:
                 bounds = chunk_bounds((depth + FOUND_AT_ONCE - 1) // FOUND_AT_ONCE, chunk, chunk_count)
                 product = Product(Numbers(x, of_x.bits, 0, depth), rows, columns)
                 weights_gradient(dW, product, bounds, thread, of_x)
             elif i == 0:
-                multiply_chunk(dW, transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk_here(dW, transposed(Matrix(x, 0, depth, 1)), d, zeros, sizes, plan, place, space)
             else:
-                multiply_chunk(dW, transposed(Matrix(at(ins, i), 0, depth, 1)), d, zeros, sizes, plan, place, space)
+                multiply_chunk_here(
+                    dW, transposed(Matrix(at(ins, i), 0, depth, 1)), d, zeros, sizes, plan, place, space
+                )
             is_packed = True
             if chunk == 0:
                 db = at(dbs, i)

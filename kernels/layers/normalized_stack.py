@@ -146,7 +146,7 @@ class NormalizedStack(AffineStack):
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
         run(
             _backward, threads, addresses_of(*groups), numbers, self._normalized, layers,
-            (each, each_dW, may_be_sparse, needs_dx, drops, self._addresses(first)),
+            (each, each_dW, may_be_sparse, needs_dx, drops),
             (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
@@ -352,12 +352,11 @@ def normalize_rows(i, addresses, layers, norms, place, sums):
 @parallel_kernel
 def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
     """addresses: as in affine_stack, then of gammas, xcs, xns, stds, dgammas, dbetas. how: workspace of each layer and
-    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Drops, where
-    `multiply_chunk` is.
+    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Drops.
     scratch: workspace, that for dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
     thread = work[0]
     (space, space_dW, sums, zeros, largest), of_x, layers = scratch, Buffers(*of_x), Layers(*layers)
-    (each, each_dW, may_be_sparse, needs_dx, drops, chunks_at), sums = how, Sums(*sums)
+    (each, each_dW, may_be_sparse, needs_dx, drops), sums = how, Sums(*sums)
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
     dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
@@ -372,7 +371,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
                 here = differentiate_rows(i, addresses, layers, (thread, chunk), sums)
             here = max(here, largest_in(at(douts, i), first * columns, end * columns))
             if i > 0 or needs_dx:
-                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, chunks_at[0], drops)
+                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, drops)
                 of_layers = ins, weights, masks, keeps
                 of_dx = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 here = max(here, of_dx)
@@ -384,7 +383,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
             if i == 0 and sparse:
                 pack_strips(of_x.strips, at(douts, 0), layers.rows, columns, first, end)
             is_packed = True
-    phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse, chunks_at)
+    phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse)
     multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, of_weights, (space_dW, zeros, largest), of_x)
 
 
