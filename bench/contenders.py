@@ -38,11 +38,12 @@ class Fastbp:
         self.x, self.t = self.kernels.prepare_data(x), t
 
     def steps(self, batches):
-        network = self.network
+        network, losses = self.network, np.empty(len(batches))
         self.kernels.train_steps(
             network.parameters, network.architecture, (self.x, self.t), batches, self.rule,
-            np.empty((0, network.parameters.size), network.dtype), (np.empty(len(batches)), np.zeros(1, np.int64)),
+            np.empty((0, network.parameters.size), network.dtype), (losses, np.zeros(1, np.int64)),
         )  # fmt: skip
+        return losses
 
     def prepare(self, x):
         return self.kernels.prepare_data(x)

@@ -1,10 +1,12 @@
 import json
 import re
+import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastbp.bench import busy, contenders, conv_contenders, dropin, kernel_pairs, measure, peers
+from fastbp.bench import busy, contenders, conv_contenders, dropin, kernel_pairs, measure, peers, plain_c
 from fastbp.cli._app import app
 
 
@@ -87,3 +89,25 @@ def test_steps_on_a_busy_machine_are_measured(monkeypatch, capsys):
     rows = capsys.readouterr().out.splitlines()
     assert rows[0] == "| busy processes | NumPy | one thread | all processors |"
     assert re.fullmatch(r"\| 1 \|( \d+\.\d\d ms \|){3}", rows[2])
+
+
+@pytest.mark.skipif(shutil.which(plain_c.COMPILER) is None, reason="there is no C compiler")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_network_in_plain_c_trains_as_numpy_does(threads):
+    rng = np.random.default_rng(0)
+    x = (rng.integers(0, 256, (300, 784)) * (rng.random((300, 784)) < 0.2) / 255).astype(np.float32)
+    t, batches = rng.integers(0, 10, 300), rng.integers(0, 300, (7, plain_c.BATCH))
+    in_c = plain_c.PlainC(x, t, threads, plain_c.compiled())
+    in_numpy = contenders.HandWrittenNumPy(plain_c.SIZES, x, t)
+    first, *_ = in_c.steps(batches)
+    in_numpy.steps(batches)
+    assert first == pytest.approx(np.log(10), rel=1e-2)
+    for number, (W, b) in enumerate(in_numpy.layers, 1):
+        for name, array in ((f"W{number}", W), (f"b{number}", b)):
+            np.testing.assert_allclose(in_c.parameters[name], array, rtol=1e-4, atol=1e-6)
+
+
+def test_data_that_plain_c_is_not_made_for_is_refused():
+    x = np.linspace(0, 1, 784 * 300, dtype=np.float32).reshape(300, 784)
+    with pytest.raises(ValueError, match="at most 256 different numbers"):
+        plain_c.PlainC(x, np.zeros(300, np.int64), 1, None)
