@@ -3,9 +3,10 @@
 Numba compiles one function at a time in a process. What the other has compiled comes through the kernel cache, and this
 process waits where it needs a kernel that the other is still at (see `KernelCache`): when kernels begin, and what they give,
 does not depend on it. Both compile for themselves what kernels have in common, but for products that are kernels of their
-own (gemm/shared_product.py); the other goes on with what is wanted next, for which it has compiled most then. Two cores of an
-EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0. Of an older one, the book's SimpleConvNet: 23
-to 25 with one, 18 with two, and 16 since products are such kernels.
+own (gemm/shared_product.py); the other goes on with what is wanted next, for which it has compiled most then.
+
+Two cores of an EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0. Two of an older one, the
+book's SimpleConvNet: 23 to 25 and 16.
 """
 
 from __future__ import annotations
