@@ -106,7 +106,8 @@ def test_a_second_process_compiles_what_the_way_back_needs(source, kinds, way_th
         np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
         compiled = done.stderr.split()  # by the script's own process
         assert (way_there in compiled) is is_first
-        for name in (name for kind in kinds for name in ahead.WORK[kind].kernels):
+        of_others = {name for kind in kinds for name in ahead.WORK[kind].kernels}
+        for name in of_others - {ahead.PRODUCT}:  # the way forward of an LSTM needs that before, and for other dtypes
             assert name not in compiled
             assert len([*(tmp_path / "cache").glob(f"*/{name}-*.kernel")]) == 1
 

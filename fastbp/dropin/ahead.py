@@ -76,14 +76,14 @@ class _Work(NamedTuple):
     kernels: tuple[str, ...]
 
 
-_OF_ZEROS, _PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
+_OF_ZEROS, PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
 WORK = {
     "affine_stack": _Work(_affine_stack, ("affine_stack._backward", _OF_ZEROS)),
     "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", _OF_ZEROS)),
     "convolution": _Work(
-        _convolution, ("affine._backward", _PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
+        _convolution, ("affine._backward", PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),
-    "lstm": _Work(_lstm, ("affine._backward", _PRODUCT, "lstm._backward")),
+    "lstm": _Work(_lstm, ("affine._backward", PRODUCT, "lstm._backward")),
 }
 
 
