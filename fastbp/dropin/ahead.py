@@ -47,11 +47,8 @@ def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any
     """A first layer that is large enough for zeros to be looked for in what it is given."""
     kernel = getattr(get_backend("numba")[1], name)((_FEATURES, _UNITS, 2), ("relu", "identity"), *settings, dtype)
     inputs = [np.ones((_ROWS, _FEATURES), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
-    weights, masks = (
-        [np.ones((_FEATURES, _UNITS), dtype), np.ones((_UNITS, 2), dtype)],
-        [np.ones((_ROWS, _UNITS), bool), None],
-    )
-    kernel.backward(np.ones((_ROWS, 2), dtype), inputs, weights, masks, False, *norms)
+    weights, mask = [np.ones((_FEATURES, _UNITS), dtype), np.ones((_UNITS, 2), dtype)], np.ones((_ROWS, _UNITS), bool)
+    kernel.backward(np.ones((_ROWS, 2), dtype), inputs, weights, [mask, None], False, *norms)
 
 
 def _convolution(dtype: str) -> None:

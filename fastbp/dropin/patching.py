@@ -163,10 +163,8 @@ class _Patched:
         if len(arguments) > 2 and (matrices := matrices_of_cell(layer)):
             ahead.compile_meanwhile("lstm", matrices[0].dtype)
         forms, reason = (Forms((), ()), "") if self.version is None else known_forms(self.version, self.module)
-        if any(
-            form.operation.name.startswith("convolution") for form in forms.forward
-        ):  # known by its text, without a call
-            ahead.compile_meanwhile("convolution", FLOAT)
+        if any(form.operation.name.startswith("convolution") for form in forms.forward):
+            ahead.compile_meanwhile("convolution", FLOAT)  # known by its text, maybe before any call
         if not forms.forward and (self.only_known or not_to_be_tried(self.made)):
             self.found.accelerated, self.found.reason = False, reason
         elif not forms.forward:
