@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 
+import llvmlite.binding as llvm
 import numba
 from numba import types
 from numba.core import codegen, compiler, compiler_machinery, event
@@ -37,7 +38,10 @@ def kernel(function=None, *, exact=False, stands_for=None):
     if function is None:
         return partial(kernel, exact=exact)
     named = function if stands_for is None else stands_for
-    dispatcher = numba.njit(**_options(named, exact), no_cfunc_wrapper=True)(function)
+    options = _options(named, exact)
+    if HAS_DEVICE_PIECES:
+        options["pipeline_class"] = _KernelCompiler
+    dispatcher = numba.njit(**options, no_cfunc_wrapper=True)(function)
     dispatcher.compile = partial(_compile, dispatcher)
     directory = cache_directory()
     if directory is not None:
@@ -184,6 +188,30 @@ class _DeviceLibrary(codegen.JITCodeLibrary):
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
         self._finalized = True
+
+
+class _KernelLibrary(codegen.JITCodeLibrary):
+    """A kernel with the device functions that it calls, which nobody else will: LLVM may leave out what they do not use of
+    their arguments. An array is seven of them, and of most of these nothing is read.
+
+    A training step of one row takes 0.83 to 0.96 of the time so, of 64 rows of 64-64-64-10 0.85; compiling takes as long.
+    """
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+class _KernelCompiler(compiler.Compiler):
+    """Numba's compiler, into a _KernelLibrary."""
+
+    def define_pipelines(self):
+        state = self.state
+        state.library = _KernelLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
 
 
 # Steps that look for what device functions do not have: closures, object mode, array expressions, functions to be inlined
