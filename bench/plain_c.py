@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -32,8 +31,10 @@ SIZES, BATCH, BLOCK = (784, 50, 10), 100, 98
 SOURCE = Path(__file__).with_suffix(".c")
 COMPILER = os.environ.get("CC", "cc")
 # Sums in any order, as fastbp's; -ffast-math would make subnormal numbers 0 in the whole process that loads the library.
-OPTIONS = "-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"
-OPTIONS = *OPTIONS, "-shared", "-fPIC", "-pthread"
+OPTIONS = [
+    "-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-shared",
+    "-fPIC", "-pthread",
+]  # fmt: skip
 
 
 class _Work(ctypes.Structure):
@@ -125,8 +126,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of a run")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    if shutil.which(COMPILER) is None:
-        parser.exit(1, f"there is no C compiler {COMPILER!r}; set CC to another\n")
+    try:
+        compiled()
+    except OSError as error:  # there is none, or it fails
+        parser.exit(1, f"no C compiler, which CC may name: {error}\n")
     print("| threads | fastbp | plain C | time of fastbp |\n| --- | --- | --- | --- |")
     for threads in (1, 2):
         found = measure(threads, options.steps, options.rounds)

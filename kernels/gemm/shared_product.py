@@ -3,8 +3,9 @@
 Of the right-hand side, the panels that a chunk needs are packed first; the left-hand side is read where it is, or copied
 block by block where its dtype is another or where it is transposed and deep.
 
-A chunk is multiplied by a kernel of its own, which others call by its address: it takes half of the time that compiling an
-affine layer takes, and is compiled once for a layer's three products, whichever process is first (see dropin/ahead.py).
+A chunk is multiplied by a kernel of its own, which others call by its address: it takes more than half of the time that
+compiling an affine layer takes, and is compiled once for a layer's three products, whichever process is first (see
+dropin/ahead.py).
 """
 
 from __future__ import annotations

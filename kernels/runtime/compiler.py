@@ -194,7 +194,8 @@ class _KernelLibrary(codegen.JITCodeLibrary):
     """A kernel with the device functions that it calls, which nobody else will: LLVM may leave out what they do not use of
     their arguments. An array is seven of them, and of most of these nothing is read.
 
-    A training step of one row takes 0.83 to 0.96 of the time so, of 64 rows of 64-64-64-10 0.85; compiling takes as long.
+    A training step of one row takes 0.83 to 0.96 of the time so, of 64 rows of 64-64-64-10 0.85. Compiling
+    one takes 18.4 to 20.0 s on that machine, without this 16.8 to 19.9.
     """
 
     def _optimize_final_module(self):
