@@ -62,6 +62,33 @@ def _dropped(array, drop):
     return array * array.dtype.type(scale) * (True if keep is None else keep)
 
 
+def affine_network(widths, activations, dtype):
+    """An AffineNetwork, which keeps what does not change from call to call.
+
+    widths: of the input and of each layer's output; activations: as of affine_stack, the last one "identity".
+    """
+    return AffineNetwork(widths, activations, dtype)
+
+
+class AffineNetwork(AffineStack):
+    """See kernels/layers/affine_network.py."""
+
+    def loss(self, x, t, weights, biases):
+        zs, outs, masks, largest = self.forward(x, weights, biases)
+        labels = t if t.ndim == 1 else t.argmax(axis=1)
+        if labels.min() < 0 or labels.max() >= zs[-1].shape[1]:
+            return np.nan, np.full_like(zs[-1], np.nan), labels, zs, outs, masks, largest
+        loss, y = layers.softmax_cross_entropy_forward(zs[-1], labels)
+        return float(loss), y, labels, zs, outs, masks, largest
+
+    def gradient(self, x, t, weights, biases):
+        of_loss = self.loss(x, t, weights, biases)
+        loss, y, _, _, outs, masks, _ = of_loss
+        dout = y if np.isnan(loss) else layers.softmax_cross_entropy_backward(y, t)
+        _, dWs, dbs, largest = self.backward(dout, [x, *outs[:-1]], weights, masks, False)
+        return of_loss, dWs, dbs, largest
+
+
 def normalized_stack(widths, activations, epsilons, dtype):
     """A NormalizedStack, which keeps what does not change from call to call.
 

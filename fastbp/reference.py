@@ -51,13 +51,14 @@ from ._reference_layers import (
     target_loss_backward,
     target_loss_forward,
 )
-from ._reference_stack import affine_stack, normalized_stack
+from ._reference_stack import affine_network, affine_stack, normalized_stack
 
 __all__ = [
     "activation_backward",
     "activation_forward",
     "affine_backward",
     "affine_forward",
+    "affine_network",
     "affine_stack",
     "average_pooling_backward",
     "average_pooling_forward",

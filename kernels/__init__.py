@@ -36,6 +36,7 @@ from .engine.step import batch_gradient, count_correct, train_steps
 from .engine.update import optimizer_update
 from .layers.activations import activation_backward, activation_forward
 from .layers.affine import affine_backward, affine_forward
+from .layers.affine_network import affine_network
 from .layers.affine_stack import affine_stack
 from .layers.batch_normalization import (
     batch_normalization_apply,
@@ -65,6 +66,7 @@ __all__ = [
     "activation_forward",
     "affine_backward",
     "affine_forward",
+    "affine_network",
     "affine_stack",
     "average_pooling_backward",
     "average_pooling_forward",

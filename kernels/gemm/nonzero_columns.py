@@ -83,20 +83,26 @@ def workspace_and_buffers(size, numbers, sizes, threads, dtype, sparse):
 
     Where x is not sparse, these are of the types that they have, and nothing is read of them.
     """
-    (rows, columns), bits = sizes, numbers.view(f"i{numbers.itemsize}")
+    rows, columns = sizes
     if not sparse:
         space = workspace(size, dtype)
-        return space, (0, bits, _NO_LISTS, _NO_LENGTHS, space, space)
+        return space, no_buffers(space, numbers)
     size = -(-size // VECTOR_BYTES) * VECTOR_BYTES  # what follows begins on a cache line
     strips, sums = size + rows * _widest(columns, dtype), threads * BLOCK * _widest(columns, dtype)
     space = workspace(strips + sums, dtype)
     lists, lengths = workspace(threads * LISTS, np.dtype(np.uint8)), workspace(threads * LENGTHS, np.dtype(np.int64))
-    address = _gradient_address(np.dtype(dtype), numbers.dtype)
+    address = zeros_address(np.dtype(dtype), numbers.dtype)
+    bits = numbers.view(f"i{numbers.itemsize}")
     return space, (address, bits, lists, lengths, space[size:strips], space[strips:])
 
 
+def no_buffers(space, numbers):
+    """The fields of Buffers where nothing is read of them, of the types that they have."""
+    return 0, numbers.view(f"i{numbers.itemsize}"), _NO_LISTS, _NO_LENGTHS, space, space
+
+
 @cache
-def _gradient_address(dtype, x_dtype):
+def zeros_address(dtype, x_dtype):
     """Where `_weights_gradient` is: of networks whose input is no such x, it need not be compiled."""
     numbers, x, empty = np.empty(0, dtype), np.empty(0, x_dtype), (_NO_LISTS, _NO_LENGTHS)
     of_x = x, x.view(f"i{x.itemsize}"), 0, 0

@@ -68,7 +68,7 @@ PARALLEL_THRESHOLD = 600_000  # multiplications, zeros among them: two threads t
 BLOCK = 112  # rows of W: with 8 vectors of 64 bytes, 56 KB; with 13 of 32 bytes, 46 KB
 BATCH = 128  # rows of x that pass together: their sums, and they themselves, stay in the second-level cache
 MOST_VECTORS = COUNTS[-1]
-PLACES = BLOCK + FOUND_AT_ONCE
+PLACES, PLACE = BLOCK + FOUND_AT_ONCE, np.dtype(np.int32)
 
 
 class Numbers(NamedTuple):
@@ -111,7 +111,7 @@ def sparse_forward(x, W, b):
     size = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // W.itemsize
     scratch = workspace(threads * size, W.dtype)[: threads * size]
     sizes = rows, depth, columns, chunk_count
-    numbers, places = flat(x), workspace(threads * PLACES, np.dtype(np.int32))
+    numbers, places = flat(x), workspace(threads * PLACES, PLACE)
     x_fields = numbers, numbers.view(f"i{numbers.itemsize}"), 0, depth
     zeros_times_W = np.zeros(threads, W.dtype)
     run(_forward, threads, out.reshape(-1), x_fields, flat(W), flat(b), sizes, scratch, (places, zeros_times_W))

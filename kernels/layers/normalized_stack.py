@@ -30,7 +30,8 @@ from ..runtime.simd import load_scalar, noinline, store_scalar
 from ..runtime.sums import LEVELS
 from ..runtime.tables import addresses_of, at
 from ..runtime.threads import parallel_kernel, run
-from .affine_stack import (
+from .affine_stack import AffineStack
+from .stack_chunks import (
     BIASES,
     DBS,
     DOUTS,
@@ -45,7 +46,6 @@ from .affine_stack import (
     SIGMOID,
     WEIGHTS,
     ZS,
-    AffineStack,
     Layers,
     activate,
     drop,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunk_bounds, chunks, claimed
-from ..runtime.compiler import device
+from ..runtime.compiler import device, kernel
 from ..runtime.exponential import exponential
+from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import threads_for
 from ..runtime.simd import add, lanes, load, load_scalar, maximum, noinline, reduce_add, reduce_max, store_scalar, zeros
 from ..runtime.sums import accumulate
@@ -116,6 +119,66 @@ def row_sum(x, start, count):
     for j in range(done, count):
         total += load_scalar(x, start + j)
     return total
+
+
+@cache
+def rows_address(dtype):
+    """Where `_loss_rows` is, for scores of this dtype, compiled unless it was."""
+    numbers, labels = np.empty(0, dtype), np.empty(0, np.int64)
+    return address_of(_loss_rows, (numbers, np.empty(0), numbers), numbers, (labels, numbers), (0, 0), (0, 0, 0, False))
+
+
+@device
+def loss_rows(address, results, x, given, bounds, sizes):
+    """Rows within these bounds: y = softmax(x), their losses, NaN where a label is no class, and dx, if it is needed.
+
+    results: y, losses, dx; given: labels, and targets, of which labels are made where there are any; sizes: all rows,
+    classes, numbers of targets, whether dx is needed.
+    """
+    call_at(address, None, (results, x, given, bounds, sizes))
+
+
+@kernel
+def _loss_rows(results, x, given, bounds, sizes):
+    (first, end), (rows, classes, are_targets, needs_dx) = bounds, sizes
+    (y, losses, dx), (labels, targets) = results, given
+    block, scale = max(1, BLOCK // max(1, classes)), y.dtype.type(1) / y.dtype.type(rows)
+    for top in range(first, end, block):
+        softmax_rows(y, top * classes, x, top * classes, (min(block, end - top), classes, classes))
+    for i in range(first, end):
+        start = i * classes
+        if are_targets:
+            labels[i] = place_of_maximum(targets, start, classes)
+        label = labels[i]
+        is_class = 0 <= label < classes
+        losses[i] = -np.log(y[start + label] + y.dtype.type(EPSILON)) if is_class else np.nan
+        if needs_dx and are_targets:
+            for j in range(start, start + classes):
+                store_scalar(dx, j, (load_scalar(y, j) - load_scalar(targets, j)) * scale)
+        elif needs_dx:
+            for j in range(start, start + classes):
+                store_scalar(dx, j, load_scalar(y, j) * scale)
+            if is_class:
+                dx[start + label] = (y[start + label] - y.dtype.type(1)) * scale
+
+
+@device
+def place_of_maximum(numbers, start, count):
+    """Of numbers[start : start + count], as np.argmax: the first of the largest, or of NaN."""
+    place, largest = 0, load_scalar(numbers, start)
+    for j in range(1, count):
+        number = load_scalar(numbers, start + j)
+        if number > largest or (number != number and largest == largest):
+            place, largest = j, number
+    return place
+
+
+@device
+def sum_of_losses(losses, rows):
+    sums = (0.0, 0.0, 0.0)
+    for i in range(rows):
+        sums = accumulate(sums, losses[i], i)
+    return sums[0] + sums[1] + sums[2]
 
 
 @parallel_kernel
