@@ -53,6 +53,37 @@ network = OfImages()
 network.gradient(x.reshape(100, 1, 28, 28))
 print(float(np.abs(network.layers[0].dW).sum()), float(np.abs(network.layers[3].dW).sum()), sep="\\n")
 """
+OF_NETWORK = """
+import numpy as np
+from common.layers import *
+
+class Network:
+    def __init__(self):
+        W1, W2 = 0.1 * np.random.randn(784, 50), 0.1 * np.random.randn(50, 10)
+        self.layers, self.last = [Affine(W1, np.zeros(50)), Relu(), Affine(W2, np.zeros(10))], SoftmaxWithLoss()
+
+    def predict(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def loss(self, x, t):
+        y = self.predict(x)
+        return self.last.forward(y, t)
+
+    def gradient(self, x, t):
+        self.loss(x, t)
+        dout = self.last.backward(1)
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return self.layers[0].dW, self.layers[2].dW
+
+np.random.seed(0)
+x, t, network = np.random.rand(100, 784).astype(np.float32), np.random.randint(0, 10, 100), Network()
+for _ in range(3):
+    grads = network.gradient(x, t)
+print(network.loss(x, t), *(float(np.abs(one).sum()) for one in grads), sep="\\n")
+"""
 OF_STEPS = (
     BOOKS
     + IN_TIME
@@ -91,6 +122,7 @@ command.run(["script.py"])
     ("source", "kinds", "way_there"),
     [
         (SCRIPT, {"affine_stack", "normalized_stack", "convolution"}, "affine_stack._forward"),
+        (OF_NETWORK, {"affine_network"}, "affine_network._network"),
         (OF_STEPS, {"lstm"}, "lstm._forward"),
     ],
 )
@@ -107,7 +139,8 @@ def test_a_second_process_compiles_what_the_way_back_needs(source, kinds, way_th
         compiled = done.stderr.split()  # by the script's own process
         assert (way_there in compiled) is is_first
         of_others = {name for kind in kinds for name in ahead.WORK[kind].kernels}
-        for name in of_others - {ahead.PRODUCT}:  # the way forward of an LSTM needs that before, and for other dtypes
+        # The way forward of an LSTM needs the product before, and for other dtypes; zeros are sought in several networks.
+        for name in of_others - {ahead.PRODUCT, ahead.OF_ZEROS}:
             assert name not in compiled
             assert len([*(tmp_path / "cache").glob(f"*/{name}-*.kernel")]) == 1
 
@@ -138,13 +171,13 @@ def test_no_process_is_started_where_it_does_not_repay(monkeypatch, tmp_path):
     assert begin() == 1  # once
     assert begun[0].stdin.getvalue() == "affine_stack float64 float32\n"
     assert cache._expected.keys() == set(ahead.WORK["affine_stack"].kernels)
-    (tmp_path / "own" / "affine_stack._backward-0123.kernel").touch()
+    (tmp_path / "own" / "stack_chunks._backward_chunk-0123.kernel").touch()
     assert begin() == 1  # compiled once already
-    (tmp_path / "own" / "affine_stack._backward-0123.kernel").unlink()
+    (tmp_path / "own" / "stack_chunks._backward_chunk-0123.kernel").unlink()
     (tmp_path / "own" / "shared_product._multiply_chunk-0123.kernel").touch()
     cache._expected.clear()
     assert begin() == 2  # what other work has left there stops nothing, and is not waited for
-    assert cache._expected.keys() == {"affine_stack._backward", "nonzero_columns._weights_gradient"}
+    assert cache._expected.keys() == set(ahead.WORK["affine_stack"].kernels)
     (tmp_path / "own" / "shared_product._multiply_chunk-0123.kernel").unlink()
     (tmp_path / "own").rmdir()
     assert begin() == 2  # no cache

@@ -29,25 +29,32 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]  # of the package; a helper must not import modules of the script's folder
 _MAIN = "import sys; sys.path = [sys.argv[1], *filter(None, sys.path)]; from fastbp.dropin.ahead import serve; serve()"
-_ROWS, _FEATURES, _UNITS = 8, 1024, 64
+_ROWS, _UNITS = 8, 64
+_FEATURES = 1024  # so many that zeros are looked for
 IDLE = 30.0  # seconds that a helper waits for more work
 
 
+def _affine_network(dtype: str, x_dtype: str) -> None:
+    """Without what zeros in x need: the other process has that done meanwhile."""
+    get_backend("numba")[1].affine_network((_UNITS, 2), ("identity",), dtype).compile_way_back(np.dtype(x_dtype))
+
+
 def _affine_stack(dtype: str, x_dtype: str) -> None:
-    _stack(dtype, x_dtype, "affine_stack")
+    _stack(dtype, x_dtype, "affine_stack", _UNITS)
 
 
 def _normalized_stack(dtype: str, x_dtype: str) -> None:
     one = np.ones(_UNITS, dtype)
     norm = one, np.ones((_ROWS, _UNITS), dtype), np.ones((_ROWS, _UNITS), dtype), one
-    _stack(dtype, x_dtype, "normalized_stack", (1e-7, None), norms=(None, [norm, None]))
+    _stack(dtype, x_dtype, "normalized_stack", _FEATURES, (1e-7, None), norms=(None, [norm, None]))
 
 
-def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any, ...] = ()) -> None:
-    """A first layer that is large enough for zeros to be looked for in what it is given."""
-    kernel = getattr(get_backend("numba")[1], name)((_FEATURES, _UNITS, 2), ("relu", "identity"), *settings, dtype)
-    inputs = [np.ones((_ROWS, _FEATURES), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
-    weights, mask = [np.ones((_FEATURES, _UNITS), dtype), np.ones((_UNITS, 2), dtype)], np.ones((_ROWS, _UNITS), bool)
+def _stack(
+    dtype: str, x_dtype: str, name: str, features: int, *settings: Any, norms: tuple[Any, ...] = ()
+) -> None:  # fmt: skip
+    kernel = getattr(get_backend("numba")[1], name)((features, _UNITS, 2), ("relu", "identity"), *settings, dtype)
+    inputs = [np.ones((_ROWS, features), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
+    weights, mask = [np.ones((features, _UNITS), dtype), np.ones((_UNITS, 2), dtype)], np.ones((_ROWS, _UNITS), bool)
     kernel.backward(np.ones((_ROWS, 2), dtype), inputs, weights, [mask, None], False, *norms)
 
 
@@ -73,10 +80,12 @@ class _Work(NamedTuple):
     kernels: tuple[str, ...]
 
 
-_OF_ZEROS, PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
+OF_ZEROS, PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
+_WAY_BACK = "stack_chunks._backward_chunk", "stack_chunks._weights"
 WORK = {
-    "affine_stack": _Work(_affine_stack, ("affine_stack._backward", _OF_ZEROS)),
-    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", _OF_ZEROS)),
+    "affine_network": _Work(_affine_network, _WAY_BACK),
+    "affine_stack": _Work(_affine_stack, (*_WAY_BACK, "affine_stack._backward")),
+    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", OF_ZEROS)),
     "convolution": _Work(
         _convolution, ("affine._backward", PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),

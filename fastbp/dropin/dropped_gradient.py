@@ -58,19 +58,19 @@ def layers_of_dropped(method: FunctionType) -> str | None:
     node = function_node(method) if "backward" in method.__code__.co_names else None
     if node is None or not node.args.args:
         return None
-    loops = [place for place, statement in enumerate(node.body) if _backward_loop(statement) is not None]
+    loops = [place for place, statement in enumerate(node.body) if backward_loop(statement) is not None]
     if len(loops) != 1:
         return None
     before, loop, after = node.body[: loops[0]], node.body[loops[0]], node.body[loops[0] + 1 :]
     assert isinstance(loop, ast.For)
-    gradient = _backward_loop(loop)
+    gradient = backward_loop(loop)
     inner = [part for part in ast.walk(node) if isinstance(part, ast.Lambda | ast.FunctionDef) and part is not node]
     if any(_reads(part, gradient) or _calls_backward(part) for part in (*after, *inner)):
         return None
-    return _reversed_attribute(loop.iter, before, node.args.args[0].arg)
+    return reversed_attribute(loop.iter, before, node.args.args[0].arg)
 
 
-def _backward_loop(statement: ast.stmt) -> str | None:
+def backward_loop(statement: ast.stmt) -> str | None:
     """The variable of `for layer in ...: dout = layer.backward(dout)`; None for anything else."""
     loop = loop_of(statement, "backward")
     return None if loop is None else loop.value
@@ -84,10 +84,10 @@ def _calls_backward(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in ast.walk(node))
 
 
-def _reversed_attribute(node: ast.expr, before: list[ast.stmt], me: str) -> str | None:
+def reversed_attribute(node: ast.expr, before: list[ast.stmt], me: str) -> str | None:
     """The attribute that an expression goes through from the last to the first."""
     if (inner := _reversed(node)) is not None:
-        return _attribute(inner, me) or _attribute(_only_value(inner, before), me)
+        return through_attribute(inner, me) or through_attribute(_only_value(inner, before), me)
     value = _only_value(node, before)
     if value is None or not isinstance(node, ast.Name):
         return None
@@ -98,9 +98,9 @@ def _reversed_attribute(node: ast.expr, before: list[ast.stmt], me: str) -> str 
     ]
     others = [statement for statement in before if _reads(statement, node.id)]
     if len(turned) == 1 and len(others) == 2:  # where it gets its value, and where it is reversed
-        return _attribute(value, me)
+        return through_attribute(value, me)
     if not turned and len(others) == 1 and (inner := _reversed(value)) is not None:
-        return _attribute(inner, me)
+        return through_attribute(inner, me)
     return None
 
 
@@ -126,13 +126,13 @@ def _reversed(node: ast.expr) -> ast.expr | None:
     return None
 
 
-def _attribute(node: ast.expr | None, me: str) -> str | None:
+def through_attribute(node: ast.expr | None, me: str) -> str | None:
     """The attribute of self that this goes through: itself, a copy of it, or its values."""
     match node:
         case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner == me:
             return name
         case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner]):
-            return _attribute(inner, me)
+            return through_attribute(inner, me)
         case ast.Call(func=ast.Attribute(value=inner, attr="values" | "copy"), args=[]):
-            return _attribute(inner, me)
+            return through_attribute(inner, me)
     return None

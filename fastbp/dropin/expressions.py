@@ -26,6 +26,8 @@ from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, are_mixed, is_arr
 from .estimates import seconds_of_product
 from .idling import Idling
 from .kernel_calls import is_silent, is_tame, kernels
+from .network_methods import Loss, method_of
+from .networks import Called, marked, network_calls
 from .recognition import function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
@@ -51,13 +53,24 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     if node is None or node.decorator_list:
         return None
     node = copy.deepcopy(node)
-    stacked = stack_loops(node, owner, wrap) if LOOKING.isdisjoint(code.co_names) else {}
+    stacked, network, called = dict[str, Any](), None, Called({}, [])
+    if LOOKING.isdisjoint(code.co_names):
+        network = method_of(node)
+        stacked = stack_loops(node, owner, wrap)
+        called = network_calls(node, network, owner, wrap)
+        stacked.update(called.names)
     rewriting = _Rewriting(method, node)
     rewritten = rewriting.visit(node)
     names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot, **stacked}
     for place, (shown, kernel, own) in enumerate(rewriting.found):
         names[f"{NAME}{place}"] = wrap(shown, _Expression(kernel, idling, method.__name__), own)
-    return recompiled(method, owner, rewritten, names) if rewriting.found or stacked else None
+    if not (rewriting.found or stacked):
+        return None
+    made = recompiled(method, owner, rewritten, names)
+    if isinstance(network, Loss) and called.aside:
+        node.body = called.aside
+        network = network._replace(aside=recompiled(method, owner, node, names))
+    return marked(made, network)
 
 
 def mixed_product(a: Any, b: Any) -> Any:

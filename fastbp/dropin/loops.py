@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 OF_TEXT = {"startswith", "endswith", "find", "count", "lower", "upper", "split", "rstrip", "strip", "isdigit"}
@@ -76,11 +76,11 @@ def _is_read_outside(node: ast.AST, name: str) -> bool:
     if isinstance(getattr(node, "body", None), list):
         blocks = [block for _, block in ast.iter_fields(node) if isinstance(block, list)]
         rest = [part for _, part in ast.iter_fields(node) if isinstance(part, ast.AST)]
-        return any(_is_read_in(block, name) for block in blocks) or any(_is_read_outside(part, name) for part in rest)
+        return any(is_read_in(block, name) for block in blocks) or any(_is_read_outside(part, name) for part in rest)
     return any(_is_read_outside(part, name) for part in ast.iter_child_nodes(node))
 
 
-def _is_read_in(block: list[ast.AST], name: str) -> bool:
+def is_read_in(block: Sequence[ast.AST], name: str) -> bool:
     """The same of statements, one after the other: once one of them has set it, what is read is its value."""
     for statement in block:
         if _is_read_outside(statement, name):

@@ -31,6 +31,8 @@ def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     if hasattr(fast, "forms_of_layers"):
         return _of_layers(fast.method, fast.forms_of_layers(*arguments), arguments)
     with np.errstate(all="ignore"):
+        if getattr(fast, "is_network", False):
+            return _of_noise(own, arguments)
         if fast is fast_functions.col2im or getattr(fast, "adds", False):
             return _of_products(own, arguments)
         return _of_forms(getattr(fast, "forms", ()), own, arguments)
@@ -99,7 +101,8 @@ def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
 
 
 def _of_noise(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
-    """Of many sums in a row: by how much results change where all numbers change a little, divided by how little.
+    """Of many sums in a row, by one object or several in a list: by how much results change where all numbers change a
+    little, divided by how little.
 
     Each number is off by a part of itself, and what that makes of a result is in proportion to the terms that it is of.
     """
@@ -112,8 +115,10 @@ def _of_noise(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
     for change in (np.copy, noisy):
         given = _changed(arguments, change, {})
         found.append(dict(parts_of("result", own(*given))))
-        for name, value in vars(given[0]).items():
-            found[-1].update(parts_of(name, value))
+        objects = enumerate(given[0]) if type(given[0]) is list else [(None, given[0])]
+        for place, one in objects:
+            prefix = "" if place is None else f"{layer_name(place)}."
+            found[-1].update(part for name, value in vars(one).items() for part in parts_of(prefix + name, value))
     one, other = found
     numbers = [name for name, part in one.items() if isinstance(part, np.ndarray) and part.dtype.kind == "f"]
     return {name: largest(other[name] - one[name]) / NOISE for name in numbers}

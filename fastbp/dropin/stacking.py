@@ -51,7 +51,24 @@ ITERATORS = frozenset(
 )
 
 
-def _are_decided(classes: Iterable[Accelerated | None]) -> bool:
+def decide_layers(layers: Any, classes: list[Accelerated], value: Any, others: list[tuple[Any, ...]]) -> None:
+    """Find out what the methods of layers are, which go one after the other, with a few rows of what the first is given.
+
+    others: what the forward of each is given beside.
+    """
+    from .prospects import NotMade, first_rows, result_of_copy
+
+    value = first_rows(value)
+    for layer, one, given in zip(layers, classes, others, strict=True):
+        arguments = (value, *given)
+        try:
+            value = result_of_copy(layer, arguments, one.own["forward"])
+        except NotMade:
+            return
+        one.decide(layer, arguments)
+
+
+def are_decided(classes: Iterable[Accelerated | None]) -> bool:
     """Whether it is known, of those that are patched, what their methods are: by their text, if nothing has tried them."""
     return all(one is None or one.is_decided or one.is_decided_by_text() for one in classes)
 
@@ -248,18 +265,10 @@ class _Stacked:
             self._looked_at.clear()
         self._looked_at.add(classes)
         accelerated = [one for one in map(accelerated_of, classes) if one is not None]
-        if len(accelerated) < len(classes) or _are_decided(accelerated):
+        if len(accelerated) < len(classes) or are_decided(accelerated):
             return
-        from .prospects import NotMade, first_rows, result_of_copy
-
-        value = first_rows(value)
-        for place, (layer, one) in enumerate(zip(layers, accelerated, strict=True)):
-            arguments = (value, flag) if flagged and flagged[place] else (value,)
-            try:
-                value = result_of_copy(layer, arguments, one.own["forward"])
-            except NotMade:
-                return
-            one.decide(layer, arguments)
+        are_flagged = flagged or (False,) * len(classes)
+        decide_layers(layers, accelerated, value, [(flag,) if is_flagged else () for is_flagged in are_flagged])
 
     def loop(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
         """The user's own way, for an audit."""
@@ -293,7 +302,7 @@ class _Stacked:
         key = (classes, flagged, flag) if flagged else classes
         if key not in self._written:
             accelerated = [accelerated_of(one) for one in classes]
-            if not _are_decided(accelerated):
+            if not are_decided(accelerated):
                 return None
             if len(self._written) >= MOST_KINDS:  # a notebook may define its layers again and again
                 self._written.clear()

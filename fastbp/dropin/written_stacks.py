@@ -47,7 +47,7 @@ class Written(NamedTuple):
     forms: tuple[Form, ...]
 
 
-class _Layer(NamedTuple):
+class Layer(NamedTuple):
     """A layer at its place in the loop; affine: how many affine layers were before it, in forward with itself; needs: what
     must be true."""
 
@@ -66,17 +66,17 @@ def written_stack(
 
     flags: what each is called with beside its input, None: nothing; keyword: the name that it is given by, if it is.
     """
-    layers = list(_layers(classes, name, flags, keyword))
+    layers = list(layers_in_loop(classes, name, flags, keyword))
     write = _forward if name == "forward" else _backward
-    names: dict[str, Any] = {"PASS": PASS, "WASTED": WASTED, "dropped": dropped, **NAMES}
+    names: dict[str, Any] = {"PASS": PASS, "WASTED": WASTED, "dropped": dropped, "BY_RUNNING": BY_RUNNING, **NAMES}
     exec("\n".join([f"def {name}(layers, value):", *(f"    {line}" for line in write(layers, names))]), names)
     methods = {made: accelerated.methods_of(name) for made, accelerated in classes}
     return Written(names[name], tuple(methods.items()), tuple(layer.form for layer in layers))
 
 
-def _layers(
+def layers_in_loop(
     classes: list[tuple[type, Accelerated]], name: str, flags: list[bool | None], keyword: str
-) -> Iterator[_Layer]:
+) -> Iterator[Layer]:
     affine, before, given = 0, "", set[str]()
     for place, ((_, accelerated), flag) in enumerate(zip(classes, flags, strict=True)):
         method = accelerated.own[name]
@@ -91,7 +91,7 @@ def _layers(
         given = values
         if kind == AFFINE and name == "forward":
             affine += 1
-        yield _Layer(place, affine, kind, form, method, needs)
+        yield Layer(place, affine, kind, form, method, needs)
         if kind == AFFINE and name == "backward":
             affine += 1
         before = kind
@@ -140,17 +140,25 @@ def _is_plain(form: Form, name: str) -> bool:
     return form.returns == "dx" and form.reads[0] == "dout" and values.isdisjoint({"dx", "dout"})
 
 
-def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
-    affine, norms, dropouts = _stack_of(layers, names, [layer.affine - 1 for layer in layers])
-    yield from _beginning(layers, names, "forward", "x")
+def _forward(layers: list[Layer], names: dict[str, Any]) -> Iterator[str]:
+    parts = parts_of(layers, [layer.affine - 1 for layer in layers])
+    affine, norms, dropouts, names["stack"] = parts.affine, parts.norms, parts.dropouts, _stack_of(parts)
+    yield f"({', '.join(f'self_{layer.place}' for layer in layers)},), x_0 = layers, value"
+    yield from conditions(layers, names, "forward", "x")
     objects = [f"id(self_{layer.place})" for layer in norms if layer is not None]
     if len(objects) > 1:  # of one that is there twice, the second call goes on from the running means of the first
         yield f"if len({{{', '.join(objects)}}}) < {len(objects)}: {PASS_ON}"
     of_norms = _of(norms, ("gamma", "beta", "running_mean", "running_var", "momentum"), ", norms=")
     ratios = _of(dropouts, ("ratio",), ", ratios=")
-    yield f"results = stack.forward(x_0, {_each('W', affine)}, {_each('b', affine)}{ratios}{of_norms})"
+    yield f"results = stack.forward(x_0, {each('W', affine)}, {each('b', affine)}{ratios}{of_norms})"
     yield "if results is PASS or results is WASTED: return results"
     yield f"rows_0, zs, outs, masks, keeps{', ys, kept' if of_norms else ''} = results"
+    yield from settings_of_forward(layers)
+    yield f"return out_{layers[-1].place}"
+
+
+def settings_of_forward(layers: list[Layer]) -> Iterator[str]:
+    """What the layers' methods set, of rows_0, zs, outs, masks, and keeps, ys, kept where there are such layers."""
     for layer in layers:
         lines, number = [], layer.affine - 1
         if layer.place:
@@ -162,45 +170,49 @@ def _forward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
             lines.append(f"mask = {'masks' if layer.kind == RELU else 'keeps'}[{number}]")
         if layer.kind == NORM:
             lines.append(f"{', '.join(KEPT)} = kept[{number}]")
-        yield from _of_layer(layer, [*lines, *_settings(layer)], dict.fromkeys(KEPT))
-    yield f"return out_{layers[-1].place}"
+        yield from of_layer(layer, [*lines, *settings(layer)], dict.fromkeys(KEPT))
 
 
 KEPT = ("xc", "xn", "std", "batch_mean", "batch_var", "new_mean", "new_var", "old_mean", "old_var")
 
 
-def _stack_of(
-    layers: list[_Layer], names: dict[str, Any], numbers: list[int]
-) -> tuple[list[_Layer], list[_Layer | None], list[_Layer | None]]:
-    """The affine layers, from the first to the last, and the normalisation and dropout of each; what does their work is
-    `stack`.
+class Parts(NamedTuple):
+    """The affine layers, from the first to the last; what comes after each; the normalisation and dropout of each."""
 
-    numbers: of each layer, which affine one it is or belongs to.
-    """
-    of_kinds = dict[str, dict[int, _Layer]]()
+    affine: list[Layer]
+    activations: tuple[str, ...]
+    norms: list[Layer | None]
+    dropouts: list[Layer | None]
+
+
+def parts_of(layers: list[Layer], numbers: list[int]) -> Parts:
+    """numbers: of each layer, which affine one it is or belongs to."""
+    of_kinds = dict[str, dict[int, Layer]]()
     for number, layer in zip(numbers, layers, strict=True):
         of_kinds.setdefault(ACTIVATION if layer.kind in (RELU, SIGMOID) else layer.kind, {})[number] = layer
     affine, activations = of_kinds[AFFINE], of_kinds.get(ACTIVATION, {})
     places = range(len(affine))
     kinds = tuple(_activation(activations[place]) if place in activations else AFFINE for place in places)
     norms, dropouts = ([of_kinds.get(kind, {}).get(place) for place in places] for kind in (NORM, DROPOUT))
-    if norms[-1] is not None:
+    return Parts([affine[place] for place in places], kinds, norms, dropouts)
+
+
+def _stack_of(parts: Parts) -> Stack:
+    """What does the work of these layers."""
+    if parts.norms[-1] is not None:
         raise NotAStack  # nothing comes after it, where its result would be used
-    dropped = tuple(None if one is None else Dropped(one.form.operation.name) for one in dropouts)
-    if any(norms):
-        epsilons = tuple(None if one is None else one.form.operation.settings[0] for one in norms)
-        names["stack"] = NormalizedStack(kinds, epsilons, dropped)
-    else:
-        names["stack"] = Stack(kinds, dropped)
-    names["BY_RUNNING"] = BY_RUNNING
-    return [affine[place] for place in places], norms, dropouts
+    dropped = tuple(None if one is None else Dropped(one.form.operation.name) for one in parts.dropouts)
+    if not any(parts.norms):
+        return Stack(parts.activations, dropped)
+    epsilons = tuple(None if one is None else one.form.operation.settings[0] for one in parts.norms)
+    return NormalizedStack(parts.activations, epsilons, dropped)
 
 
-def _activation(layer: _Layer) -> str:
+def _activation(layer: Layer) -> str:
     return "strict relu" if "relu_forward_strict" in layer.form.operation.name else layer.kind
 
 
-def _of(layers: list[_Layer | None], roles: tuple[str, ...], name: str) -> str:
+def _of(layers: list[Layer | None], roles: tuple[str, ...], name: str) -> str:
     """What some layers read, as an argument more; nothing where there are none."""
     if not any(layers):
         return ""
@@ -208,47 +220,54 @@ def _of(layers: list[_Layer | None], roles: tuple[str, ...], name: str) -> str:
     return f"{name}({', '.join(read)},)"
 
 
-def _read(layer: _Layer, roles: tuple[str, ...]) -> str:
+def _read(layer: Layer, roles: tuple[str, ...]) -> str:
     missing = {"momentum": "BY_RUNNING", "ratio": "0.0"}
     inputs = layer.form.operation.inputs
     read = [f"{role}_{layer.place}" if role in inputs else missing[role] for role in roles]
     return read[0] if len(roles) == 1 else f"({', '.join(read)})"
 
 
-def _backward(layers: list[_Layer], names: dict[str, Any]) -> Iterator[str]:
+def _backward(layers: list[Layer], names: dict[str, Any]) -> Iterator[str]:
     count = sum(layer.kind == AFFINE for layer in layers)
     numbers = [count - 1 - layer.affine for layer in layers]
-    affine, norms, dropouts = _stack_of(layers, names, numbers)
+    parts = parts_of(layers, numbers)
+    affine, norms, dropouts, names["stack"] = parts.affine, parts.norms, parts.dropouts, _stack_of(parts)
     saved = ["None"] * (count - 1)
     for number, layer in zip(numbers, layers, strict=True):
         if layer.kind in (RELU, SIGMOID):
             saved[number] = f"{'mask' if layer.kind == RELU else 'out'}_{layer.place}"
-    yield from _beginning(layers, names, "backward", "dout")
+    yield f"({', '.join(f'self_{layer.place}' for layer in layers)},), dout_0 = layers, value"
+    yield from conditions(layers, names, "backward", "dout")
     for layer in affine[1:]:
         yield f"if not needs_dx_{layer.place}: {PASS_ON}"
     inputs = (
-        _each("rows", affine),
-        _each("W", affine),
+        each("rows", affine),
+        each("W", affine),
         f"({', '.join(saved)},)" if saved else "()",
-        _each("shape", affine),
+        each("shape", affine),
     )
     of_norms = _of(norms, ("gamma", "std", "xc", "xn", "count", "shape"), ", norms=")
     dropped = _of(dropouts, ("mask", "ratio"), ", dropped=")
     yield f"results = stack.backward(dout_0, {', '.join(inputs)}, needs_dx_{affine[0].place}{dropped}{of_norms})"
     yield "if results is PASS or results is WASTED: return results"
     yield f"dx, dWs, dbs{', of_norms' if of_norms else ''} = results"
+    yield from settings_of_backward(layers, numbers)
+    yield "return dx"
+
+
+def settings_of_backward(layers: list[Layer], numbers: list[int]) -> Iterator[str]:
+    """What the layers' methods set, of dWs and dbs, and of_norms where there are such layers. numbers: see `parts_of`."""
     for number, layer in zip(numbers, layers, strict=True):
         lines = {
             AFFINE: [f"dW = dWs[{number}]", f"db = dbs[{number}]"],
             NORM: [f"dgamma, dbeta = of_norms[{number}]"],
         }.get(layer.kind, [])
-        yield from _of_layer(layer, [*lines, *_settings(layer)], {})
-    yield "return dx"
+        yield from of_layer(layer, [*lines, *settings(layer)], {})
 
 
-def _beginning(layers: list[_Layer], names: dict[str, Any], name: str, given: str) -> Iterator[str]:
-    """The conditions of all layers, and what they read, for the method `name` of the parameter `given`."""
-    yield f"({', '.join(f'self_{layer.place}' for layer in layers)},), {given}_0 = layers, value"
+def conditions(layers: list[Layer], names: dict[str, Any], name: str, given: str) -> Iterator[str]:
+    """The conditions of all layers, and what they read, for the method `name` of the parameter `given`: of layer 0 the
+    whole call's, of others what comes from the layer before."""
     for layer in layers:
         form, own = layer.form, dict[str, Any]()
         lines = [f"if {name!r} in vars(self): {PASS_ON}"]
@@ -276,14 +295,14 @@ def _beginning(layers: list[_Layer], names: dict[str, Any], name: str, given: st
         lines += [f"if is_outside: {PASS_ON}"] if form.where else []
         lines += [f"if is_called_otherwise: {PASS_ON}"] if layer.needs else []
         names.update({f"{constant}_{layer.place}": value for constant, value in own.items()})
-        yield from _of_layer(layer, lines, own)
+        yield from of_layer(layer, lines, own)
 
 
-def _each(role: str, layers: list[_Layer]) -> str:
+def each(role: str, layers: list[Layer]) -> str:
     return f"({', '.join(f'{role}_{layer.place}' for layer in layers)},)"
 
 
-def _settings(layer: _Layer) -> list[str]:
+def settings(layer: Layer) -> list[str]:
     return [f"{target} = {_in_stack(value)}" for target, value in layer.form.sets]
 
 
@@ -292,7 +311,7 @@ def _in_stack(value: str) -> str:
     return COMPUTED.get(value, value).replace("len(dout)", "len(rows)")
 
 
-def _of_layer(layer: _Layer, lines: list[str], names: dict[str, Any]) -> list[str]:
+def of_layer(layer: Layer, lines: list[str], names: dict[str, Any]) -> list[str]:
     """The lines with the layer's place after each of its own names."""
     operation = layer.form.operation
     own = {"self", "is_other", "is_outside", "is_called_otherwise", *operation.inputs, *operation.outputs, *names}
