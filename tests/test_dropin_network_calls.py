@@ -396,6 +396,23 @@ def noting(own, called):
     return method
 
 
+def test_what_a_mask_would_hide_is_left(ready):
+    """A gradient that overflows, of a unit that is never active."""
+    networks, x, t, counts = ready
+    before, said = compiled(counts, "Network.gradient: network"), []
+    targets = np.eye(10)[t] * 1e300
+    for network in networks:
+        network.layers["0"].b[3] = -1e6
+        network.layers["2"].W[3] = 1e100
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            network.gradient(x, targets)
+        said.append([str(one.message) for one in caught])
+    assert said[0] == said[1]
+    assert compiled(counts, "Network.gradient: network") == before
+    assert_same_state(*networks)
+
+
 @pytest.mark.parametrize("name", ["loss", "predict"])
 @pytest.mark.parametrize("is_of_class", [True, False])
 def test_a_method_that_is_another_now_is_called(name, is_of_class, ready):
