@@ -92,6 +92,35 @@ def test_a_look_before_a_call_leaves_the_object_and_the_random_stream_as_they_ar
     assert np.random.get_state()[2] == 624  # nothing drawn
 
 
+DROPPING = """
+import numpy as np
+
+class DropoutLayer:
+    def __init__(self, dropout_ratio):
+        self.mask, self.dropout_ratio = None, dropout_ratio
+
+    def forward(self, x):
+        self.mask = np.random.rand(*x.shape) > self.dropout_ratio
+        return x * self.mask
+
+    def backward(self, dout):
+        return dout * self.mask
+"""
+
+
+@pytest.mark.parametrize(("source", "name"), [(DROPPING, "DropoutLayer"), (FLAGS, "Dropout")])
+def test_a_look_at_dropout_draws_nothing(source, name, tmp_path):
+    """Neither do the operations that the look compares it with."""
+    made, x = getattr(define(source, tmp_path), name), np.ones((9, 4))
+    layer = made(0.3)
+    result = layer.forward(x)
+    before = np.random.get_state()
+    assert may_be_ours(made, layer, (x,), result, made.forward)
+    assert may_be_ours_to_make(made, layer, (x,), made.forward)
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    assert np.random.get_state()[2] == before[2]
+
+
 class Row(list):
     def forward(self, x):
         return x

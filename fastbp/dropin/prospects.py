@@ -69,7 +69,7 @@ def _double(layer: Any, screened: Screened) -> Any:
 
 def _is_any(made: type, layer: Any, arguments: tuple[Any, ...], result: Any, screened: Screened) -> bool:
     looks = 0
-    with np.errstate(all="ignore"):
+    with undisturbed():  # dropout draws
         for family in sorted(FAMILIES, key=lambda one: not one.is_named(made)):
             if not family.may_be(arguments) or not family.may_give(result, arguments):
                 continue
