@@ -177,6 +177,20 @@ OTHERS = {
     + DECAY.replace("        return", "        self.decay = weight_decay\n        return")
     + GRADIENT,
     "a product with the loss": PREDICT + DECAY.replace(") + weight_decay", ") * weight_decay") + GRADIENT,
+    "a loss of another object's": PREDICT.replace("    def", "    other = None\n\n    def")
+    + BOOK.replace("self.last", "other.last").replace("y = ", "other = self.other or self\n        y = ")
+    + GRADIENT,
+    "a loss of a global's": PREDICT + BOOK.replace("self.last", "EVERYBODY.last") + GRADIENT,
+    "a call on the way back": PREDICT.replace("    def", "    count = 0\n\n    def")
+    + """
+    def tick(self):
+        self.count += 1
+        return self.count
+"""
+    + BOOK
+    + GRADIENT.replace("layers = list(self.layers.values())\n        layers.reverse()", "ticks = self.tick()").replace(
+        "in layers:", "in reversed(list(self.layers.values())):"
+    ),
     "another order of the arguments": PREDICT
     + """
     def loss(self, t, x):
@@ -278,11 +292,13 @@ def test_networks_are_recognised_however_they_are_written(text, both):
 def test_other_networks_are_left(text, both):
     plain, fast, counts = both(LAYERS + LOSS + network_of(OTHERS[text]))
     networks, (x, t) = [made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)], batch((30, 20, 10))
+    fast.EVERYBODY, plain.EVERYBODY = networks
     for _ in range(3):
         for network in networks:
             network.gradient(x, t)
         assert_same_state(*networks)
         assert vars(networks[0]).keys() == vars(networks[1]).keys()
+        assert getattr(networks[0], "count", 0) == getattr(networks[1], "count", 0)
         if hasattr(networks[1], "dout"):
             assert_same(networks[0].dout, networks[1].dout, "dout")
     assert compiled(counts, "Network.gradient: network") == 0

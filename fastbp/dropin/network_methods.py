@@ -86,7 +86,7 @@ def _through(statement: ast.stmt, me: str, x: str) -> Predict | None:
 
 
 def _loss(body: list[ast.stmt], me: str, x: str, t: str) -> Loss | None:
-    if not isinstance(body[-1], ast.Return) or (call := _loss_call(body)) is None:
+    if not isinstance(body[-1], ast.Return) or (call := _loss_call(body, me)) is None:
         return None
     scores, labels, last = call
     first, aside = (None, body[: -end_of(body)]) if isinstance(scores, ast.Call) else (body[0], body[1 : -end_of(body)])
@@ -119,7 +119,7 @@ class _LossCall(NamedTuple):
     last: str
 
 
-def _loss_call(body: list[ast.stmt]) -> _LossCall | None:
+def _loss_call(body: list[ast.stmt], me: str) -> _LossCall | None:
     """The call in the end of a method, where its result is returned, alone or as a part of a sum."""
     returned = body[-1]
     assert isinstance(returned, ast.Return)
@@ -135,7 +135,11 @@ def _loss_call(body: list[ast.stmt]) -> _LossCall | None:
     if call is None:
         return None
     match call:
-        case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=last)), args=[scores, labels], keywords=[]):
+        case ast.Call(
+            func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=owner), attr=last)),
+            args=[scores, labels],
+            keywords=[],
+        ) if owner == me:
             return _LossCall(scores, labels, last)
     return None
 
@@ -161,11 +165,9 @@ def _call_in(node: ast.expr) -> ast.Call | None:
 
 
 # What a weight decay may call.
-_COMPUTING, _OF_NUMPY, _OF_DICTS = (
-    {"range", "len", "str", "float", "int", "abs"},
-    {"sum", "square", "abs"},
-    {"values", "items"},
-)
+_COMPUTING = {"range", "len", "str", "float", "int", "abs"}
+_OF_NUMPY = {"sum", "square", "abs"}
+_OF_DICTS = {"values", "items"}
 
 
 def _only_computes(statements: list[ast.stmt], given: set[str], me: str) -> bool:
@@ -229,14 +231,12 @@ def _gradient(body: list[ast.stmt], first: int, me: str, x: str, t: str) -> Grad
         case _:
             return None
     set_names = {dout, *(part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name))}
-    for statement in between[
-        1:
-    ]:  # a list of the layers, and its reversal: `reversed_attribute` sees that it is no more
-        text = ast.unparse(statement)
+    gone_through = {part.id for part in ast.walk(loop.iter) if isinstance(part, ast.Name)} - {me}
+    for statement in between[1:]:  # a list of the layers, of which `reversed_attribute` sees that it is no more
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)]):
+            case ast.Assign(targets=[ast.Name(id=name)]) if name in gone_through:
                 set_names.add(name)
-            case _ if text != f"{ast.unparse(loop.iter)}.reverse()":
+            case _ if ast.unparse(statement) != f"{ast.unparse(loop.iter)}.reverse()":
                 return None
     layers = reversed_attribute(loop.iter, between[1:], me)
     if layers is None or len(between) > 3 or not set_names.isdisjoint({me, x, t}):
