@@ -100,12 +100,14 @@ def _affine_of_images(dtype: str) -> None:
 
 def _affine_stack(dtype: str) -> None:
     """What networks in scripts run: mostly zeros, and data of float32 beside float64 weights."""
-    stack = get_backend("numba")[1].affine_stack((784, 2, 2), ("relu", "identity"), dtype)
+    kernels, layers = get_backend("numba")[1], ((784, 2, 2), ("relu", "identity"), dtype)
+    stack, network = kernels.affine_stack(*layers), kernels.affine_network(*layers)
     weights, biases = [np.ones((784, 2), dtype), np.ones((2, 2), dtype)], [np.ones(2, dtype)] * 2
     for x_dtype in {"float32", dtype}:
         x = np.ones((8, 784), x_dtype)
         _, outs, masks, _ = stack.forward(x, weights, biases)
         stack.backward(np.ones((8, 2), dtype), [x, outs[0]], weights, masks, False)
+        network.gradient(x, np.zeros(8, np.int64), weights, biases)
 
 
 def _normalized_stack(dtype: str) -> None:

@@ -115,6 +115,13 @@ for network, x in ((layers, np.random.rand(100, 1, 28, 28)), (fully, np.eye(100,
     for layer in reversed(network):
         dout = layer.backward(dout)
 layers[0].col, layers[6].forward(np.ones((3, 60)), False)
+from fastbp import kernels
+weights, biases = [randn(784, 50), randn(50, 10)], [np.zeros(50), np.zeros(10)]
+network = kernels.affine_network((784, 50, 10), ("relu", "identity"), np.dtype(np.float64))
+for x in (np.eye(100, 784, dtype=np.float32), np.eye(100, 784)):
+    for t in (np.zeros(100, np.int64), np.eye(100, 10)):
+        network.loss(x, t, weights, biases)
+        network.gradient(x, t, weights, biases)
 for optimizer in (SGD(), Adam()):
     for _ in range(2):
         optimizer.update({"W": params[0]}, {"W": layers[0].dW})
