@@ -312,6 +312,7 @@ def test_other_networks_are_left(text, both):
         (OTHER_LAYERS, OTHER_LOSS),
         (LAYERS, OTHER_LOSS.replace("1e-7", "1e-10")),
         (LAYERS, OTHER_LOSS.replace(" + 1e-7", "")),
+        (LAYERS, OTHER_LOSS.replace("        exps =", "        self.scores = scores\n        exps =")),
     ],
 )
 def test_layers_of_all_kinds(kinds, layers, loss, both):

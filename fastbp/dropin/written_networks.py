@@ -73,7 +73,8 @@ def written_network(
     lines.append("if results is PASS or results is WASTED: return results")
     computed = [f"{name}_{loss.place}" for name in ("loss", "y", "labels")]
     lines.append(f"rows_0, zs, outs, masks, {', '.join(computed)}{', dWs, dbs' if is_step else ''} = results")
-    lines += [*settings_of_forward(there), *of_layer(loss, settings(loss), {})]
+    lines += [*settings_of_forward(there), f"x_{loss.place} = out_{there[-1].place}"]
+    lines += of_layer(loss, settings(loss), {})
     if is_step:
         if not _takes(last[1].own["backward"], given):
             raise NotAStack
@@ -109,7 +110,7 @@ def _form_of(last: tuple[type, Accelerated], name: str, operations: set[str]) ->
         raise NotAStack
     if name == "forward" and (form.reads != ("x", "t") or len(required_beside(last[1].own[name])) != 1):
         raise NotAStack
-    if name == "backward" and any("dx" in names_in(value) for _, value in form.sets):
+    if name == "backward" and any(names_in(value) & {"dx", "dout"} for _, value in form.sets):
         raise NotAStack
     return form
 
