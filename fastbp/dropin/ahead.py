@@ -5,9 +5,9 @@ process waits where it needs a kernel that the other is still at (see `KernelCac
 does not depend on it. Both compile for themselves what kernels have in common, but for products that are kernels of their
 own (gemm/shared_product.py); the other goes on with what is wanted next, for which it has compiled most then.
 
-Two cores of an EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0 (1.07 of that since its loss
-and gradient are one call). Two of an older one, the book's SimpleConvNet: 16, and 23 to 25 with one process when each kernel
-had its own products.
+Two cores of an EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0, before its loss and gradient
+were one call; with it 1.06 to 1.12 times as long, on an older one. There, the book's SimpleConvNet: 16, and 23 to 25 with one
+process when each kernel had its own products.
 """
 
 from __future__ import annotations

@@ -153,9 +153,7 @@ class _Network:
         written = self._written_for(layers, last)
         result = PASS if written is None else written.function(layers, last, x, t)
         is_left = result is PASS or result is WASTED
-        self._waste.calls = (
-            self._waste.calls + 1 if is_left else 0
-        )  # after a few that were, they are tried now and then
+        self._waste.calls = self._waste.calls + 1 if is_left else 0
         return PASS if is_left else result
 
     def own(self, objects: list[Any], x: Any, t: Any) -> Any:

@@ -44,11 +44,10 @@ OF_LOSSES = {"softmax_with_loss_backward", "softmax_with_loss_backward_times"}
 
 
 class WrittenNetwork(NamedTuple):
-    """A function for layers of some classes and a last one; of each class and method, what may be there; and the forms."""
+    """A function for layers of some classes and a last one; and of each class and method, what may be there."""
 
     function: Callable[[list[Any], Any, Any, Any], Any]
     methods: tuple[tuple[type, str, tuple[Any, ...]], ...]
-    forms: tuple[Form, ...]
 
 
 def written_network(
@@ -83,7 +82,7 @@ def written_network(
     exec("\n".join([f"def {name}(layers, last, value, target):", *(f"    {line}" for line in lines)]), names)
     both = ("forward", "backward") if is_step else ("forward",)
     methods = tuple((made, one, accelerated.methods_of(one)) for made, accelerated in {*classes, last} for one in both)
-    return WrittenNetwork(names[name], methods, tuple(layer.form for layer in there))
+    return WrittenNetwork(names[name], methods)
 
 
 def _other_loss(operation: Operation) -> Any:
@@ -152,7 +151,7 @@ def _way_back(
         layer._replace(place=first + 1 + layer.place)
         for layer in layers_in_loop(classes[::-1], "backward", [None] * len(classes), "")
     ]
-    numbers = [len(parts_of(there, [one.affine - 1 for one in there]).affine) - 1 - layer.affine for layer in layers]
+    numbers = [there[-1].affine - 1 - layer.affine for layer in layers]
     yield f"({', '.join(f'self_{layer.place}' for layer in layers)},) = layers[::-1]"
     yield from conditions(layers, names, "backward", "dout")
     for one, other in zip(layers, reversed(there), strict=True):
