@@ -6,8 +6,8 @@ does not depend on it. Both compile for themselves what kernels have in common, 
 own (gemm/shared_product.py); the other goes on with what is wanted next, for which it has compiled most then.
 
 Two cores of an EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0, before its loss and gradient
-were one call; with it 1.06 to 1.12 times as long, on an older one. There, the book's SimpleConvNet: 16, and 23 to 25 with one
-process when each kernel had its own products.
+were one call; with it 1.06 to 1.12 times as long, on an older one. There, the book's SimpleConvNet: 16, and 23 to 25
+with one process when each kernel had its own products.
 """
 
 from __future__ import annotations
