@@ -35,9 +35,11 @@ def given(widths, rows, **settings):
 
 def both_ways(module, widths, activations, of_network, t):
     """What the loss and the gradient of a backend's network give, as a flat list."""
-    x, weights, biases = of_network
-    network = module.affine_network(widths, activations, weights[0].dtype)
-    found = []
+    return of_both(module.affine_network(widths, activations, of_network[1][0].dtype), of_network, t)
+
+
+def of_both(network, of_network, t):
+    (x, weights, biases), found = of_network, []
     for of_loss, *rest in ((network.loss(x, t, weights, biases),), network.gradient(x, t, weights, biases)):
         loss, y, labels, zs, outs, masks, largest = of_loss
         found += [loss, y, labels, *zs, *outs, *masks, *largest]
@@ -66,6 +68,29 @@ def test_inputs_of_every_dtype(dtype, input_dtype, density, threads):  # noqa: F
     for t in (labels_of(64, 10), targets_of(64, 10, dtype)):
         actual, expected = (both_ways(one, widths, activations, network, t) for one in (kernels, reference))
         assert_alike(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("begins", ["loss", "gradient"])
+def test_rows_of_another_dtype_are_sparse_and_then_are_not(begins, threads):  # noqa: F811
+    """A product with such rows is compiled when it is needed."""
+    widths, activations, t = (784, 33, 10), ("relu", "identity"), labels_of(64, 10)
+    networks = [module.affine_network(widths, activations, np.dtype(float)) for module in (kernels, reference)]
+    for density in (0.15, 1.0, 0.15):
+        of_network = given(widths, 64, density=density, input_dtype=np.float32)
+        getattr(networks[0], begins)(of_network[0], t, *of_network[1:])
+        assert_alike(*(of_both(network, of_network, t) for network in networks))
+
+
+def test_sparse_rows_of_another_dtype_of_a_network_that_has_diverged(threads):  # noqa: F811
+    (x, weights, biases), t = given((784, 33, 10), 64, density=0.15, input_dtype=np.float32), labels_of(64, 10)
+    x[:, 5] = 0
+    weights[1][3] = np.nan
+    dWs = [
+        module.affine_network((784, 33, 10), ("relu", "identity"), np.dtype(float)).gradient(x, t, weights, biases)[1]
+        for module in (kernels, reference)
+    ]
+    np.testing.assert_array_equal(np.isnan(dWs[0][0]), np.isnan(dWs[1][0]))
+    assert np.isnan(dWs[0][0][5]).all()
 
 
 @pytest.mark.parametrize("density", [0.15, 1.0])

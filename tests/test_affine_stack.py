@@ -40,8 +40,11 @@ def drawn(widths, rows, density=1.0, dtype=np.float64, input_dtype=None, seed=0)
 
 def both_ways(module, widths, activations, given, needs_dx=True, drops=None):
     """What forward and backward of a backend's stack give, as a flat list."""
+    return of_stack(module.affine_stack(widths, activations, given[1][0].dtype), given, needs_dx, drops)
+
+
+def of_stack(stack, given, needs_dx=True, drops=None):
     x, weights, biases, dout = given
-    stack = module.affine_stack(widths, activations, weights[0].dtype)
     zs, outs, masks, largest = stack.forward(x, weights, biases, drops)
     dx, dWs, dbs, largest_dx = stack.backward(dout, [x, *outs[:-1]], weights, masks, needs_dx, drops)
     return [*zs, *outs, *masks, *largest, dx, *dWs, *dbs, largest_dx]
@@ -66,6 +69,24 @@ def test_inputs_of_every_dtype(dtype, input_dtype, density, threads):
     given = drawn(widths, 64, density, dtype, input_dtype)
     actual = both_ways(kernels, widths, activations, given)
     assert_alike(actual, both_ways(reference, widths, activations, given), dtype)
+
+
+@pytest.mark.parametrize("input_dtype", [np.float32, np.uint8])
+def test_rows_of_another_dtype_are_sparse_and_then_are_not(input_dtype, threads):
+    """A product with such rows is compiled when it is needed, by whichever way comes first."""
+    widths, activations = (784, 33, 10), ("relu", "identity")
+    stacks = [module.affine_stack(widths, activations, np.dtype(float)) for module in (kernels, reference)]
+    for density in (0.15, 1.0, 0.15):
+        given = drawn(widths, 64, density, np.float64, input_dtype)
+        assert_alike(*(of_stack(stack, given) for stack in stacks))
+    x, weights, biases, dout = drawn(widths, 64, 1.0, np.float64, input_dtype)
+    _, outs, masks, _ = stacks[0].forward(x, weights, biases)
+    gradients = [
+        module.affine_stack(widths, activations, np.dtype(float)).backward(dout, [x, outs[0]], weights, masks, False)
+        for module in (kernels, reference)
+    ]
+    for actual, expected in zip(gradients[0][1:3], gradients[1][1:3], strict=True):
+        assert_alike(actual, expected)
 
 
 def test_zeros_before_a_relu_and_a_strict_one(threads):
@@ -159,10 +180,10 @@ def test_what_is_not_finite_is_said(number, density, threads):
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("density", [0.15, 1.0])
-@pytest.mark.parametrize("widths", [(784, 50, 10), (784, 50)])
-def test_gradients_that_are_not_finite_are_said(widths, number, density, threads):
+@pytest.mark.parametrize(("widths", "input_dtype"), [((784, 50, 10), "f8"), ((784, 50), "f8"), ((784, 50), "f4")])
+def test_gradients_that_are_not_finite_are_said(widths, input_dtype, number, density, threads):
     """And 0 times them is NaN in dW, also where a sparse product would pass over the zero."""
-    given = drawn(widths, 64, density)
+    given = drawn(widths, 64, density, input_dtype=input_dtype)
     given[0][:, 5] = 0
     activations = ("identity",) * (len(widths) - 1)
     assert both_ways(kernels, widths, activations, given)[-1] < 1e6

@@ -48,8 +48,12 @@ def epsilons_of(norms):
 
 def both_ways(module, widths, activations, given, needs_dx=True, drops=None):
     """What forward and backward of a backend's stack give, as a flat list."""
+    stack = module.normalized_stack(widths, activations, epsilons_of(given[3]), np.dtype(np.float64))
+    return of_stack(stack, given, needs_dx, drops)
+
+
+def of_stack(stack, given, needs_dx=True, drops=None):
     x, weights, biases, norms, dout = given
-    stack = module.normalized_stack(widths, activations, epsilons_of(norms), np.dtype(np.float64))
     zs, ys, outs, masks, kept, sizes = stack.forward(x, weights, biases, drops, norms)
     of_norms = [None if one is None else (norm[0], *one[:3]) for one, norm in zip(kept, norms, strict=True)]
     before = dout.copy()
@@ -74,6 +78,17 @@ def test_inputs_of_every_dtype(input_dtype, density, threads):
     widths, activations, normalized = STACKS[0]
     given = drawn(widths, normalized, 64, density, input_dtype)
     assert_alike(*(both_ways(module, widths, activations, given) for module in (kernels, reference)))
+
+
+@pytest.mark.parametrize("input_dtype", [np.float32, np.uint8])
+def test_rows_of_another_dtype_are_sparse_and_then_are_not(input_dtype, threads):
+    """A product with such rows is compiled when it is needed."""
+    widths, activations, normalized = STACKS[0]
+    epsilons = [1e-7, 1e-7, None]
+    stacks = [one.normalized_stack(widths, activations, epsilons, np.dtype(float)) for one in (kernels, reference)]
+    for density in (0.15, 1.0, 0.15):
+        given = drawn(widths, normalized, 64, density, input_dtype)
+        assert_alike(*(of_stack(stack, given) for stack in stacks))
 
 
 def test_dropout_after_relu(threads):

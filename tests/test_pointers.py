@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from fastbp.kernels.runtime.compiler import kernel
+from fastbp.kernels.runtime.compiler import InnerKernel, kernel
 from fastbp.kernels.runtime.pointers import address_of, call_at
 
 
-@kernel
+@InnerKernel
 def _add(out, place, number):
     if place < 0:
         raise ValueError("place")
@@ -40,6 +40,11 @@ def test_a_call_changes_arrays_and_returns_a_number(address):
     out = np.arange(3.0)
     assert _call(address, out, np.array([1.0, 2.0, 3.0])) == 9.0
     np.testing.assert_array_equal(out, [1, 3, 5])
+
+
+def test_an_inner_kernel_has_no_entry_from_python():
+    with pytest.raises(TypeError, match="not callable"):
+        _add(np.zeros(1), 0, 1.0)
 
 
 def test_types_have_addresses_of_their_own(address):

@@ -37,25 +37,25 @@ IDLE = 30.0  # seconds that a helper waits for more work
 
 def _affine_network(dtype: str, x_dtype: str) -> None:
     """Without what zeros in x need: the other process has that done meanwhile."""
-    get_backend("numba")[1].affine_network((_UNITS, 2), ("identity",), dtype).compile_way_back(np.dtype(x_dtype))
+    get_backend("numba")[1].affine_stack((_UNITS, 2), ("identity",), dtype).compile_chunks_back(np.dtype(x_dtype))
 
 
 def _affine_stack(dtype: str, x_dtype: str) -> None:
-    _stack(dtype, x_dtype, "affine_stack", _UNITS)
+    _affine_network(dtype, x_dtype)
+    _stack(dtype, x_dtype, "affine_stack")
 
 
 def _normalized_stack(dtype: str, x_dtype: str) -> None:
     one = np.ones(_UNITS, dtype)
     norm = one, np.ones((_ROWS, _UNITS), dtype), np.ones((_ROWS, _UNITS), dtype), one
-    _stack(dtype, x_dtype, "normalized_stack", _FEATURES, (1e-7, None), norms=(None, [norm, None]))
+    _stack(dtype, x_dtype, "normalized_stack", (1e-7, None), norms=(None, [norm, None]))
 
 
-def _stack(
-    dtype: str, x_dtype: str, name: str, features: int, *settings: Any, norms: tuple[Any, ...] = ()
-) -> None:  # fmt: skip
-    kernel = getattr(get_backend("numba")[1], name)((features, _UNITS, 2), ("relu", "identity"), *settings, dtype)
-    inputs = [np.ones((_ROWS, features), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
-    weights, mask = [np.ones((features, _UNITS), dtype), np.ones((_UNITS, 2), dtype)], np.ones((_ROWS, _UNITS), bool)
+def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any, ...] = ()) -> None:
+    kernel = getattr(get_backend("numba")[1], name)((_FEATURES, _UNITS, 2), ("relu", "identity"), *settings, dtype)
+    inputs = [np.zeros((_ROWS, _FEATURES), x_dtype), np.ones((_ROWS, _UNITS), dtype)]
+    weights, mask = [np.ones((_FEATURES, _UNITS), dtype), np.ones((_UNITS, 2), dtype)], np.ones((_ROWS, _UNITS), bool)
+    kernel.compile_products()
     kernel.backward(np.ones((_ROWS, 2), dtype), inputs, weights, [mask, None], False, *norms)
 
 
@@ -82,11 +82,11 @@ class _Work(NamedTuple):
 
 
 OF_ZEROS, PRODUCT = "nonzero_columns._weights_gradient", "shared_product._multiply_chunk"
-_WAY_BACK = "stack_chunks._backward_chunk", "stack_chunks._weights"
+_WAY_BACK = "stack_chunks._backward_chunk", "stack_chunks._weights", PRODUCT
 WORK = {
     "affine_network": _Work(_affine_network, _WAY_BACK),
     "affine_stack": _Work(_affine_stack, (*_WAY_BACK, "affine_stack._backward")),
-    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", OF_ZEROS)),
+    "normalized_stack": _Work(_normalized_stack, ("normalized_stack._backward", OF_ZEROS, PRODUCT)),
     "convolution": _Work(
         _convolution, ("affine._backward", PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),
@@ -122,6 +122,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self.is_wanted = False  # only where it is said that kernels are compiled
+        self.has_network = False  # whether a class has a gradient that may be one call: a stack's own way back can wait
         self._begun: set[str] = set()
         self._helper: subprocess.Popen[str] | None = None
 

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import calls
+from .ahead import ahead
 from .arguments import PASS, WASTED
 from .network_methods import Gradient, Loss, Method, Predict, end_of, is_text
 from .patched_classes import accelerated_of
@@ -100,6 +101,7 @@ class _Network:
 
     def __init__(self, found: Loss | Gradient, name: str, wrap: calls.Wrapper):
         self._found, self._is_step = found, isinstance(found, Gradient)
+        ahead.has_network |= self._is_step
         self._written: dict[Any, WrittenNetwork | None] = {}
         self._waste, self._looked_at = Waste(), set[Any]()
         self.call = self._call

@@ -100,7 +100,8 @@ class Stack:
         rows = x.reshape(len(x), -1)
         if not is_worth_it(rows, known.products):
             return PASS
-        ahead.compile_meanwhile("affine_stack", weights[0].dtype, x.dtype)
+        wanted = "affine_network" if ahead.has_network else "affine_stack"
+        ahead.compile_meanwhile(wanted, weights[0].dtype, x.dtype)
         if (drawn := self._drawn(ratios, len(rows), weights)) is None:
             return PASS
         zs, outs, masks, largest = known.kernel.forward(rows, weights, biases, drawn.drops)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..gemm.packing import panel_width
 from ..layers.dropout import is_kept, layer_state, row_state
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.pointers import address_of, call_at
 from ..runtime.simd import load_scalar, noinline, store_scalar
 from .layout import PADDED, SIZE
@@ -49,7 +49,7 @@ def drop_address(dtype):
     return address_of(_drop, numbers, integers.reshape(0, 0), 0, 0, (integers, 0), (1.0, 0.0, 0.0, 0), (0, 0, 0, 0))
 
 
-@kernel
+@InnerKernel
 def _drop(arena, layout, place, layer, batch, settings, region):
     """The arguments of `drop`: their fields, as far as they are needed."""
     (keep, seed, first_row, step), (order, first_of_batch), (first, end, low, high) = settings, batch, region

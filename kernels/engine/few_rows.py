@@ -10,7 +10,7 @@ from ..gemm.matrices import Matrix, Panels, Span
 from ..gemm.microkernel import outer_kernel
 from ..gemm.packing import panel_width
 from ..gemm.product import multiply_few
-from ..runtime.compiler import kernel
+from ..runtime.compiler import InnerKernel
 from ..runtime.pointers import address_of
 from .layer import Region, activations, weights
 from .layout import DELTA, INPUT, PADDED, SIZE, B, Network, Z
@@ -24,7 +24,7 @@ def few_rows_addresses(dtype):
     return forward, address_of(_update_few, numbers, layout, 0, region, 0, (numbers.dtype.type(1), 0))
 
 
-@kernel
+@InnerKernel
 def _forward_few(arena, layout, layer, region):
     """The fields of a Network, and of a Region of z of layer + 1 = z @ W + b."""
     network, (first, end, low, high) = Network(arena, layout), Region(*region)
@@ -36,7 +36,7 @@ def _forward_few(arena, layout, layer, region):
     multiply_few(c, a, w, layout[layer, B] + first * panel, (high - low, layout[layer, SIZE], end - first))
 
 
-@kernel
+@InnerKernel
 def _update_few(arena, layout, layer, region, rows, how):
     """A region of W += alpha * z.T @ delta; how: alpha and gradient_offset, see update_layer."""
     network, (first, end, low, high), (alpha, gradient_offset) = Network(arena, layout), Region(*region), how

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..layers.softmax_cross_entropy import EPSILON, softmax_rows
 from ..layers.target_losses import CODES, derivative_of, loss_of, output_of
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.pointers import address_of, call_at
 from ..runtime.simd import load_scalar, store_scalar
 from ..runtime.sums import accumulate
@@ -103,7 +103,7 @@ def address_of_loss(kind, dtype):
     return 0 if kind == CROSS_ENTROPY else address_of(_loss_of_targets, numbers, 0, 0, (numbers, 0, 0), 0)
 
 
-@kernel
+@InnerKernel
 def _loss_of_targets(arena, delta, z, targets, code):
     """The other losses, of one row: returned; their derivatives by the scores go to `delta`. targets: those from a place on,
     and how many."""

@@ -28,18 +28,6 @@ class Matrix(NamedTuple):
     column_step: int
 
 
-class Either(NamedTuple):
-    """One of two Matrices, the second perhaps of another dtype: what multiplies by either is compiled once.
-
-    So a stack of layers for float32 rows and float64 weights compiles in 4.0 s instead of 4.3. Measured and rejected: its
-    way back, which compiles as long either way.
-    """
-
-    first: Matrix
-    second: Matrix
-    is_second: bool
-
-
 class MicroPanels(NamedTuple):
     """The left-hand side, six rows at a time.
 

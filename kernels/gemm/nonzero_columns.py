@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime.arrays import workspace
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import broadcast, lanes, load_scalar, noinline, store_scalar
@@ -131,7 +131,7 @@ def weights_gradient(dW, product, bounds, thread, buffers):
     call_at(buffers.address, None, (dW, x_fields, sizes, bounds, thread, of_thread))
 
 
-@kernel
+@InnerKernel
 def _weights_gradient(dW, x, sizes, bounds, thread, memory):
     """x: the fields of Numbers; sizes: its rows, the columns of dout; memory: the fields of Buffers from `lists` on."""
     x, (rows, columns), (lists, lengths, strips, sums) = Numbers(*x), sizes, memory

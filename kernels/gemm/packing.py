@@ -14,7 +14,7 @@ from numba import types
 from ..runtime.compiler import by_type, device
 from ..runtime.processors import VECTOR_BYTES
 from ..runtime.simd import lanes, load, load_converted, load_scalar, noinline, store, store_scalar
-from .matrices import Either, Matrix, MicroPanels, Panels, Span
+from .matrices import Matrix, MicroPanels, Panels, Span
 from .transposing import copy_transposed
 
 ROWS = 6  # of the micro-kernel. With two vectors a row: 12 sums + 2 of b + 1 of a, the 16 registers of AVX2 less one
@@ -105,7 +105,7 @@ def copy_block(block, a, rows, depth):
 
 
 def micro_panels(a, place, sizes, buffer, is_copied):
-    """A block of a, a Matrix or Either of two, as MicroPanels: where it is, or copied to the Span `buffer`.
+    """A block of the Matrix a as MicroPanels: where it is, or copied to the Span `buffer`.
 
     place: its first row and column; sizes: its rows and columns; is_copied: None where it never is, and nothing is compiled
     for that.
@@ -118,17 +118,9 @@ def micro_panels(a, place, sizes, buffer, is_copied):
 
 @by_type(micro_panels)
 def _micro_panels(a, place, sizes, buffer, is_copied):
-    if a.instance_class is Either:
-        return _of_either
     if a.types[0] != buffer.types[0]:
         return _copied
     return _in_place if isinstance(is_copied, types.NoneType) else _copied_if_wanted
-
-
-def _of_either(a, place, sizes, buffer, is_copied):
-    if a.is_second:
-        return micro_panels(a.second, place, sizes, buffer, is_copied)
-    return micro_panels(a.first, place, sizes, buffer, is_copied)
 
 
 def _copied_if_wanted(a, place, sizes, buffer, is_copied):

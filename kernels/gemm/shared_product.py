@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime.chunks import chunk_bounds
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import VECTOR_BYTES
-from ..runtime.simd import lanes, load_scalar, noinline, store_scalar
+from ..runtime.simd import lanes, load_scalar, store_scalar
 from .matrices import Matrix, Panels, Span
 from .microkernel import AS_IT_IS, Epilogue
 from .packing import (
@@ -41,12 +41,11 @@ from .product import multiply_block, multiply_half_panel, panels_from
 
 class Plan(NamedTuple):
     """How a product is made: the workspace that each thread needs, in numbers; whether the threads have rows of their own,
-    or else columns; whether the left-hand side is copied, None for never (see `micro_panels`); where the kernel is, 0 if it
-    is compiled into the one that calls it."""
+    or else columns; whether the left-hand side is copied (see `micro_panels`); where the kernel is."""
 
     size: int
     by_rows: bool
-    copied: bool | None
+    copied: bool
     address: int
 
 
@@ -96,12 +95,47 @@ def chunk_address(dtype, dtype_of_a):
     )
 
 
-@kernel
+@InnerKernel
 def _multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
-    """a, b: the fields of a Matrix; plan: those of a Plan but the last; place: those of a Place."""
-    size, by_rows, copied = plan
-    plan = Plan(size, by_rows, copied, 0)
-    multiply_chunk_here(out, Matrix(*a), Matrix(*b), bias, sizes, plan, Place(*place), workspace)
+    """a, b: the fields of a Matrix; plan: those of a Plan but the last; place: those of a Place.
+
+    Where b is large, a block of its rows is packed when it is their turn, so that they are in the second-level cache for all
+    rows of a. A last panel that is not full is computed in `edge`, and copied.
+    """
+    a, b, (each, by_rows, copied) = Matrix(*a), Matrix(*b), plan
+    rows, depth, columns = sizes
+    chunk, chunk_count, thread, is_packed = place
+    width = panel_width(out)
+    panels, deep = (columns + width - 1) // width, even_block(depth)
+    first, end = (0, panels) if by_rows else chunk_bounds(panels, chunk, chunk_count)
+    low, high = chunk_bounds(rows, chunk, chunk_count) if by_rows else (0, rows)
+    left, right = first * width, min(columns, end * width)
+    full, rest = (right - left) // width, (right - left) % width
+    is_whole = (end - first) * width * depth * out.itemsize <= WHOLE
+    at_once = max(1, depth) if is_whole else deep  # of no depth: the bias alone
+    edge = (thread + 1) * each - BLOCK_SIZE - (MC + 1) * width
+    biases = Span(bias, left), Span(workspace, edge + MC * width)
+    buffer = Span(workspace, edge + (MC + 1) * width)
+    for j in range(width):
+        store_scalar(workspace, edge + MC * width + j, load_scalar(bias, right - rest + j) if j < rest else 0)
+    for below in range(0, max(1, depth), at_once):
+        above = min(depth, below + at_once)
+        packed = panels_at(workspace, thread * each, above - below)
+        if not is_whole or not is_packed:
+            pack(packed, submatrix(b, below, left), above - below, right - left)
+        for top in range(low, high, MC):
+            count = min(MC, high - top)
+            outside, inside = Span(out, top * columns + right - rest), Span(workspace, edge)
+            if below > 0:
+                copy_rectangle(inside, width, outside, columns, count, rest)
+            c = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
+            for k in range(below, max(1, above), deep):
+                deep_here = min(deep, above - k)
+                block = micro_panels(a, (top, k), (count, deep_here), buffer, copied)
+                multiply_panels(
+                    c, block, panels_from(packed, k - below, 0), biases, (count, deep_here, full, rest), k == 0
+                )
+            copy_rectangle(outside, columns, inside, width, count, rest)
 
 
 @device
@@ -115,49 +149,6 @@ def multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
 @device
 def transposed(a):
     return Matrix(a.array, a.start, a.column_step, a.row_step)
-
-
-@device
-def multiply_chunk_here(out, a, b, bias, sizes, plan, place, workspace):
-    """The same, compiled into the kernel that calls it; a: a Matrix, or Either of two.
-
-    Where b is large, a block of its rows is packed when it is their turn, so that they are in the second-level cache for all
-    rows of a. A last panel that is not full is computed in `edge`, and copied.
-    """
-    noinline()
-    rows, depth, columns = sizes
-    chunk, chunk_count, thread, is_packed = place
-    width = panel_width(out)
-    panels, deep = (columns + width - 1) // width, even_block(depth)
-    first, end = (0, panels) if plan.by_rows else chunk_bounds(panels, chunk, chunk_count)
-    low, high = chunk_bounds(rows, chunk, chunk_count) if plan.by_rows else (0, rows)
-    left, right = first * width, min(columns, end * width)
-    full, rest = (right - left) // width, (right - left) % width
-    is_whole = (end - first) * width * depth * out.itemsize <= WHOLE
-    at_once = max(1, depth) if is_whole else deep  # of no depth: the bias alone
-    edge = (thread + 1) * plan.size - BLOCK_SIZE - (MC + 1) * width
-    biases = Span(bias, left), Span(workspace, edge + MC * width)
-    buffer = Span(workspace, edge + (MC + 1) * width)
-    for j in range(width):
-        store_scalar(workspace, edge + MC * width + j, load_scalar(bias, right - rest + j) if j < rest else 0)
-    for below in range(0, max(1, depth), at_once):
-        above = min(depth, below + at_once)
-        packed = panels_at(workspace, thread * plan.size, above - below)
-        if not is_whole or not is_packed:
-            pack(packed, submatrix(b, below, left), above - below, right - left)
-        for top in range(low, high, MC):
-            count = min(MC, high - top)
-            outside, inside = Span(out, top * columns + right - rest), Span(workspace, edge)
-            if below > 0:
-                copy_rectangle(inside, width, outside, columns, count, rest)
-            c = Panels(out, top * columns + left, columns, width), Panels(workspace, edge, width, width)
-            for k in range(below, max(1, above), deep):
-                deep_here = min(deep, above - k)
-                block = micro_panels(a, (top, k), (count, deep_here), buffer, plan.copied)
-                multiply_panels(
-                    c, block, panels_from(packed, k - below, 0), biases, (count, deep_here, full, rest), k == 0
-                )
-            copy_rectangle(outside, columns, inside, width, count, rest)
 
 
 @device

@@ -21,7 +21,7 @@ import numpy as np
 from ..gemm.packing import copy_row
 from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.exponential import exponential
 from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import threads_for
@@ -83,17 +83,17 @@ def _backward(work, dx, saved, derivative):
         call_at(derivative, None, (dx, first, saved, first, end - first, dx.dtype.type(1)))
 
 
-@kernel
+@InnerKernel
 def identity_forward(x, start, count):
     pass
 
 
-@kernel
+@InnerKernel
 def identity_back(delta, d0, saved, s0, count, keep):
     pass
 
 
-@kernel
+@InnerKernel
 def relu_forward(x, start, count):
     zero = x.dtype.type(0)
     for i in range(count):
@@ -101,7 +101,7 @@ def relu_forward(x, start, count):
         store_scalar(x, start + i, zero if number <= zero else number)
 
 
-@kernel
+@InnerKernel
 def relu_back(delta, d0, saved, s0, count, keep):
     zero = delta.dtype.type(0)
     for i in range(count):
@@ -109,13 +109,13 @@ def relu_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, zero if load_scalar(saved, s0 + i) <= zero else number)
 
 
-@kernel
+@InnerKernel
 def sigmoid_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, sigmoid(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def sigmoid_back(delta, d0, saved, s0, count, keep):
     one = delta.dtype.type(1)
     for i in range(count):
@@ -123,13 +123,13 @@ def sigmoid_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y) * y)
 
 
-@kernel
+@InnerKernel
 def tanh_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, tanh(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def tanh_back(delta, d0, saved, s0, count, keep):
     one = delta.dtype.type(1)
     for i in range(count):
@@ -137,7 +137,7 @@ def tanh_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (one - y * y))
 
 
-@kernel
+@InnerKernel
 def leaky_relu_forward(x, start, count):
     slope = x.dtype.type(SLOPE)
     for i in range(count):
@@ -145,7 +145,7 @@ def leaky_relu_forward(x, start, count):
         store_scalar(x, start + i, slope * number if number <= 0 else number)
 
 
-@kernel
+@InnerKernel
 def leaky_relu_back(delta, d0, saved, s0, count, keep):
     slope = delta.dtype.type(SLOPE)
     for i in range(count):
@@ -153,13 +153,13 @@ def leaky_relu_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, slope * number if load_scalar(saved, s0 + i) <= 0 else number)
 
 
-@kernel
+@InnerKernel
 def elu_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, elu(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def elu_back(delta, d0, saved, s0, count, keep):
     one = delta.dtype.type(1)
     for i in range(count):
@@ -167,13 +167,13 @@ def elu_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, number * (y + one) if y <= 0 else number)
 
 
-@kernel
+@InnerKernel
 def silu_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, load_scalar(x, start + i) * sigmoid(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def silu_back(delta, d0, saved, s0, count, keep):
     one = delta.dtype.type(1)
     for i in range(count):
@@ -182,37 +182,37 @@ def silu_back(delta, d0, saved, s0, count, keep):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * (y * (one + x * (one - y))))
 
 
-@kernel
+@InnerKernel
 def gelu_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, load_scalar(x, start + i) * normal_cdf(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def gelu_back(delta, d0, saved, s0, count, keep):
     for i in range(count):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_derivative(load_scalar(saved, s0 + i)))
 
 
-@kernel
+@InnerKernel
 def gelu_tanh_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, gelu_tanh(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def gelu_tanh_back(delta, d0, saved, s0, count, keep):
     for i in range(count):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * gelu_tanh_derivative(load_scalar(saved, s0 + i)))
 
 
-@kernel
+@InnerKernel
 def softplus_forward(x, start, count):
     for i in range(count):
         store_scalar(x, start + i, softplus(load_scalar(x, start + i)))
 
 
-@kernel
+@InnerKernel
 def softplus_back(delta, d0, saved, s0, count, keep):
     for i in range(count):
         store_scalar(delta, d0 + i, load_scalar(delta, d0 + i) * sigmoid(load_scalar(saved, s0 + i)))

@@ -32,6 +32,7 @@ from .stack_chunks import (
     forward_address,
     forward_chunk,
     gradients_of_weights,
+    is_missing,
     weights_address,
 )
 
@@ -81,11 +82,6 @@ class AffineNetwork(AffineStack):
         finite."""
         return self._run(x, t, weights, biases, True)
 
-    def compile_way_back(self, x_dtype):
-        """Compile, for x of this dtype, what a gradient needs beyond a loss, but for what zeros in x need."""
-        backward_address(self._dtype, x_dtype)
-        weights_address(self._dtype, x_dtype)
-
     def _run(self, x, t, weights, biases, is_step):
         rows, dtype, (zs, outs, masks), (keeps, _) = len(x), self._dtype, self._results(len(x)), self._no_drops
         kept, numbers, y = self._kept_for(x, is_step), numbers_of(x), np.empty(zs[-1].shape, dtype)
@@ -103,10 +99,13 @@ class AffineNetwork(AffineStack):
             (flat(y), kept.losses, flat(kept.dout), flat(zs[-1]), flat(labels), flat(targets)),
             kept.how, kept.scratch, kept=(groups, kept),
         )  # fmt: skip
-        found = largest.tolist()  # np.max takes 15 us where its code is not in the cache any more
-        of_layers = [max(found[i : kept.threads * LINE : LINE]) for i in range(len(zs))]
+        found, there = largest.tolist(), kept.threads * LINE  # np.max takes 15 us where it is not in the cache any more
+        if self.has_missed(found, x.dtype) or self.has_missed(found[there:], x.dtype):
+            vars(self._of_thread).clear()
+            return self._run(x, t, weights, biases, is_step)
+        of_layers = [max(found[i:there:LINE]) for i in range(len(zs))]
         of_loss = kept.losses.item(rows) / rows, y, labels, zs, outs, masks, of_layers
-        return (of_loss, dWs, sums_in(kept.dbs), max(found[kept.threads * LINE :])) if is_step else (of_loss,)
+        return (of_loss, dWs, sums_in(kept.dbs), max(found[there:])) if is_step else (of_loss,)
 
     def _kept_for(self, x, is_step):
         """The last one of this thread, of a step or of a loss, or a new one."""
@@ -143,7 +142,8 @@ class AffineNetwork(AffineStack):
         space, of_x = workspace_and_buffers(needed + size, flat(x), sizes, threads, dtype, is_step and may_be_sparse)
         largest = np.zeros(2 * threads * LINE, dtype)
         places, of_back = workspace(threads * PLACES, PLACE), largest[threads * LINE :]
-        how = chunk_count, each, each_dW, self._own, may_be_sparse, is_step, self._no_drops[1]
+        products = self.products(x.dtype, may_be_sparse)
+        how = chunk_count, each, each_dW, self._own, may_be_sparse, is_step, products, self._no_drops[1]
         scratch = space, space[rest:], space[needed:], places, self._zeros, largest, of_back
         return _Kept(rows, threads, x.dtype, functions, layers, of_x, how, scratch, np.empty(rows + 1), dout, dxs, dbs)
 
@@ -162,16 +162,20 @@ def _network(work, functions, addresses, x, layers, of_loss, how, scratch):
 
     addresses: of the arrays of the way there, and of the way back; x: the fields of Numbers, and of Buffers; of_loss: y, the
     losses of the rows and their sum, the gradient of the last z, that, labels, targets; how: chunks of a phase, each and
-    each_dW of Prepared, what `multiply_rows` needs, whether x may be sparse, whether it is a step, the fields of Drops;
-    scratch: workspace of packed weights of the way there, of the way back, and of threads, in one memory; places, zeros;
-    the largest numbers of the way there, and of the way back.
+    each_dW of Prepared, what `multiply_rows` needs, whether x may be sparse, whether it is a step, the fields of Products
+    and Drops; scratch: workspace of packed weights of the way there, of the way back, and of threads, in one memory; places,
+    zeros; the largest numbers of the way there, and of the way back.
     """
-    (chunk_count, each, each_dW, own, may_be_sparse, is_step, drops), (x, of_x), thread = how, x, work[0]
+    (chunk_count, each, each_dW, own, may_be_sparse, is_step, products, drops), (x, of_x), thread = how, x, work[0]
     space, space_back, space_dW, places, zeros, largest, of_back = scratch
     y, losses, dout, scores, labels, targets = of_loss
     sparse, is_packed = may_be_sparse and has_mostly_zeros(x[0]), False
+    if is_missing(products, sparse, largest):
+        return
     rows, sizes = layers[3], (layers[3], layers[1][layers[0]], len(targets), is_step)
-    how_there, how_back = (chunk_count, each, len(space) - len(space_dW), sparse, drops), (chunk_count, each, sparse)
+    rest = len(space) - len(space_dW)
+    how_there = chunk_count, each, rest, sparse, products, drops
+    how_back = chunk_count, each, sparse, False, products, drops
     for chunk in claimed(work, 1, chunk_count):
         where = thread, chunk, is_packed
         forward_chunk(functions[1], addresses[0], x, layers, how_there, (space, places, own), largest, where)
@@ -179,9 +183,9 @@ def _network(work, functions, addresses, x, layers, of_loss, how, scratch):
         loss_rows(functions[0], (y, losses, dout), scores, (labels, targets), bounds, sizes)
         if is_step:
             here = space_back, zeros, of_back
-            backward_chunk(functions[2], addresses[1], x[0], layers, (*how_back, False, drops), here, of_x, where)
+            backward_chunk(functions[2], addresses[1], x[0], layers, how_back, here, of_x, where)
     if thread == 0:
         losses[rows] = sum_of_losses(losses, rows)
     if is_step:
-        how_weights, here = (each_dW, chunk_count, sparse), (space_dW, zeros, of_back)
+        how_weights, here = (each_dW, chunk_count, sparse, products), (space_dW, zeros, of_back)
         gradients_of_weights(functions[3], work, addresses[1], x[0], layers, how_weights, here, of_x)

@@ -21,6 +21,7 @@ import numpy as np
 from ..gemm.nonzero_columns import workspace_and_buffers
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACE, PLACES, has_mostly_zeros, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, packed_size
+from ..gemm.shared_product import chunk_address
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import CHUNKS_PER_THREAD, claimed
 from ..runtime.processors import VECTOR_BYTES, threads_for
@@ -31,12 +32,14 @@ from ..runtime.tuning import Tuning
 from .stack_chunks import (
     CODES,
     LINE,
+    MISSED,
     Layers,
     backward_address,
     backward_chunk,
     forward_address,
     forward_chunk,
     gradients_of_weights,
+    is_missing,
     weights_address,
 )
 
@@ -67,10 +70,10 @@ class AffineStack:
         self._widths, self._names, self._dtype = np.array(widths), tuple(activations), np.dtype(dtype)
         self._codes = np.array([CODES[name] for name in activations])
         self._layers = list(itertools.pairwise(widths))
-        self._products = sum(depth * columns for depth, columns in self._layers)
+        self._multiplications = sum(depth * columns for depth, columns in self._layers)
         self._zeros = np.zeros(max(widths), dtype)
         self._own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // self._dtype.itemsize  # for `multiply_rows`
-        self._kept = {}
+        self._kept, self._of_x = {}, {}
         self._no_drops = self._drops([None] * len(self._layers))
 
     def forward(self, x, weights, biases, drops=None):
@@ -87,14 +90,17 @@ class AffineStack:
         layers, chunk_count, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         own, largest = self._own, np.zeros(threads * LINE, dtype)
         scratch = workspace(rest + threads * own, dtype), workspace(threads * PLACES, PLACE), own
-        keeps, drops = self._drops(drops)
+        of_drops, (keeps, drops) = drops, self._drops(drops)
         groups = weights, masks, keeps, zs, outs, biases
         run(
             _forward, threads, forward_address(dtype, x.dtype), addresses_of(*groups), numbers_of(x), layers,
-            (chunk_count, each, rest, may_be_sparse, drops), scratch, largest, kept=groups,
+            (chunk_count, each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), drops), scratch, largest,
+            kept=groups,
         )  # fmt: skip
-        of_threads = np.maximum.reduce(largest.reshape(threads, LINE)) if threads > 1 else largest
-        return zs, outs, masks, of_threads.tolist()[: len(zs)]
+        found = (np.maximum.reduce(largest.reshape(threads, LINE)) if threads > 1 else largest).tolist()
+        if self.has_missed(found, x.dtype):
+            return self.forward(x, weights, biases, of_drops)
+        return zs, outs, masks, found[: len(zs)]
 
     def backward(self, dout, inputs, weights, masks, needs_dx, drops=None):
         """dout (N, M), C-contiguous, of the last layer's z -> dx of inputs[0], None unless it is needed, dWs, dbs, largest.
@@ -110,14 +116,16 @@ class AffineStack:
         numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
         size = rest + threads * each_dW
         scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
-        keeps, drops = self._drops(drops)
+        of_drops, (keeps, drops) = drops, self._drops(drops)
         functions = backward_address(dtype, first.dtype), weights_address(dtype, first.dtype)
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs
         run(
             _backward, threads, functions, addresses_of(*groups), numbers, layers,
-            (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops),
+            (chunk_count, each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), drops),
             (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
+        if self.has_missed(largest, first.dtype):
+            return self.backward(dout, inputs, weights, masks, needs_dx, of_drops)
         return dxs[0], dWs, sums_in(dbs), float(largest.max())
 
     def _results(self, rows):
@@ -139,6 +147,32 @@ class AffineStack:
             dbs.append(np.empty(LEVELS * columns, dtype))
         return dxs, dWs, dbs
 
+    def compile_products(self):
+        """Compile the product that all ways need, which waits for no call."""
+        chunk_address(self._dtype, self._dtype)
+
+    def compile_chunks_back(self, x_dtype):
+        """Compile, for x of this dtype, products and what a chunk needs on its way back, but for what zeros in x need."""
+        self.compile_products()
+        backward_address(self._dtype, x_dtype)
+        weights_address(self._dtype, x_dtype)
+
+    def products(self, x_dtype, may_be_sparse):
+        """The fields of Products; that for x of another dtype is compiled if x cannot be sparse, or was not once."""
+        address = chunk_address(self._dtype, self._dtype)
+        if x_dtype == self._dtype:
+            return address, address
+        if not may_be_sparse:
+            self._of_x[x_dtype] = chunk_address(self._dtype, x_dtype)
+        return address, self._of_x.get(x_dtype, 0)
+
+    def has_missed(self, largest, x_dtype):
+        """Whether a call, by its `largest`, missed the product with x. It is there now: the call is to be made again."""
+        if not largest[MISSED]:
+            return False
+        self.products(x_dtype, may_be_sparse=False)
+        return True
+
     def _drops(self, drops):
         """Masks of what is kept, one of each layer or None; and the fields of Drops."""
         if drops is None:
@@ -149,7 +183,7 @@ class AffineStack:
 
     def threads_for(self, rows, is_first):
         """How many threads a call has; is_first: of a step, which is a forward and a backward, or a forward alone."""
-        work = rows * self._products
+        work = rows * self._multiplications
         if LEAST_SHARED <= work < PARALLEL_THRESHOLD and threads_for(work, 0) > 1:
             return threads_for(work, 0) if (_tuning.next_call() if is_first else _tuning.is_second) else 1
         return threads_for(work, PARALLEL_THRESHOLD)
@@ -201,8 +235,11 @@ def _workspace_of(dtype, depth, columns):
 @parallel_kernel
 def _forward(work, address, addresses, x, layers, how, scratch, largest):
     """As `forward_chunk`, which is at `address`, but for whether x is sparse: here whether it may be."""
-    is_packed, (chunk_count, each, rest, may_be_sparse, drops) = False, how
-    how_here = chunk_count, each, rest, may_be_sparse and has_mostly_zeros(x[0]), drops
+    is_packed, (chunk_count, each, rest, may_be_sparse, products, drops) = False, how
+    sparse = may_be_sparse and has_mostly_zeros(x[0])
+    if is_missing(products, sparse, largest):
+        return
+    how_here = chunk_count, each, rest, sparse, products, drops
     for chunk in claimed(work, 1, chunk_count):
         forward_chunk(address, addresses, x, layers, how_here, scratch, largest, (work[0], chunk, is_packed))
         is_packed = True
@@ -211,13 +248,15 @@ def _forward(work, address, addresses, x, layers, how, scratch, largest):
 @parallel_kernel
 def _backward(work, functions, addresses, x, layers, how, scratch, of_x):
     """functions: where `backward_chunk` and `gradients_of_weights` are. how: chunks of a phase, workspace of each layer and
-    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Drops.
-    scratch: workspace, that for dW, zeros, largest. The rest as in `backward_chunk`."""
-    (chunk_count, each, each_dW, may_be_sparse, needs_dx, drops), is_packed = how, False
+    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Products and
+    Drops. scratch: workspace, that for dW, zeros, largest. The rest as in `backward_chunk`."""
+    (chunk_count, each, each_dW, may_be_sparse, needs_dx, products, drops), is_packed = how, False
     (space, space_dW, zeros, largest), sparse = scratch, may_be_sparse and has_mostly_zeros(x)
-    how_here, here = (chunk_count, each, sparse, needs_dx, drops), (space, zeros, largest)
+    if is_missing(products, sparse, largest):
+        return
+    how_here, here = (chunk_count, each, sparse, needs_dx, products, drops), (space, zeros, largest)
     for chunk in claimed(work, 1, chunk_count):
         backward_chunk(functions[0], addresses, x, layers, how_here, here, of_x, (work[0], chunk, is_packed))
         is_packed = True
-    how_weights, here = (each_dW, chunk_count, sparse), (space_dW, zeros, largest)
+    how_weights, here = (each_dW, chunk_count, sparse, products), (space_dW, zeros, largest)
     gradients_of_weights(functions[1], work, addresses, x, layers, how_weights, here, of_x)

@@ -29,7 +29,7 @@ from ..gemm.product import adding, multiply_block, panel_of, panels_from, sums_o
 from ..gemm.transposing import copy_transposed
 from ..runtime.arrays import empty, flat, strided, workspace
 from ..runtime.chunks import chunk_bounds, chunks, claimed, most_chunks
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import VECTOR_BYTES, threads_for
 from ..runtime.simd import add, lanes, load, load_scalar, noinline, store, store_scalar, zeros
@@ -232,7 +232,7 @@ def multiply_panels(address, c, a, b, bias, sizes, epilogue):
     call_at(address, None, (of_c, of_a, of_b, (bias.array, bias.start), sizes, of_epilogue))
 
 
-@kernel
+@InnerKernel
 def _multiply_panels(c, a, b, bias, sizes, epilogue):
     """The fields of what `multiply_panels` takes."""
     c, a, b, bias, epilogue = Panels(*c), IndirectMatrix(*a), Panels(*b), Span(*bias), Epilogue(*epilogue)

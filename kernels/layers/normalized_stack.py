@@ -50,6 +50,7 @@ from .stack_chunks import (
     activate,
     drop,
     group,
+    is_missing,
     multiply_back,
     multiply_layer,
     multiply_weights,
@@ -102,15 +103,19 @@ class NormalizedStack(AffineStack):
         size = rest + threads * own
         space = workspace(size + (2 * chunk_count + threads) * step, dtype)
         *vectors, momenta = zip(*((None,) * 5 if one is None else one for one in norms), strict=True)
-        momenta, (keeps, drops) = np.array([one or 0.0 for one in momenta], dtype), self._drops(drops)
+        momenta, of_drops = np.array([one or 0.0 for one in momenta], dtype), drops
+        keeps, drops = self._drops(drops)
         groups = weights, masks, keeps, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors
         run(
             _forward, threads, addresses_of(*groups), (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]),
-            (momenta, self._epsilons, np.array(modes)), layers, (each, rest, may_be_sparse, drops),
+            (momenta, self._epsilons, np.array(modes)), layers,
+            (each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), drops),
             ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
             kept=groups,
         )  # fmt: skip
         sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
+        if self.has_missed(sizes, x.dtype):
+            return self.forward(x, weights, biases, of_drops, norms)
         return (
             zs,
             ys,
@@ -142,13 +147,15 @@ class NormalizedStack(AffineStack):
         whole = size + (2 * chunk_count + threads) * step
         space, of_x = workspace_and_buffers(whole, numbers, sizes, threads, dtype, may_be_sparse)
         vectors = zip(*((None,) * 4 if one is None else one for one in norms), strict=True)
-        keeps, drops = self._drops(drops)
+        of_drops, (keeps, drops) = drops, self._drops(drops)
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
         run(
             _backward, threads, addresses_of(*groups), numbers, self._normalized, layers,
-            (each, each_dW, may_be_sparse, needs_dx, drops),
+            (each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), drops),
             (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
+        if self.has_missed(largest, first.dtype):
+            return self.backward(dout, inputs, weights, masks, needs_dx, of_drops, norms)
         dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
         dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
         return dxs[0], dWs, dbs, dnorms, float(largest.max())
@@ -198,17 +205,17 @@ def own_sums(sums, thread):
 def _forward(work, addresses, x, norms, layers, how, scratch):
     """addresses: as in affine_stack, then of ys, xcs, xns, statistics, gammas, betas, running means and variances. norms:
     momenta, epsilons, and by what a layer is normalised. how: each and rest of Prepared, whether x may be sparse, the fields
-    of Drops. scratch: as in affine_stack, the fields of Sums, and largest."""
+    of Products and Drops. scratch: as in affine_stack, the fields of Sums, and largest."""
     thread, modes = work[0], norms[2]
-    x, layers, (each, rest, may_be_sparse, drops), (scratch, sums, largest) = Numbers(*x), Layers(*layers), how, scratch
+    x, layers, (each, rest, may_be_sparse, products, drops) = Numbers(*x), Layers(*layers), how
+    scratch, sums, largest = scratch
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     zs, outs = group(addresses, layers, ZS, largest), group(addresses, layers, OUTS, largest)
     biases, ys = group(addresses, layers, BIASES, largest), group(addresses, layers, YS, largest)
-    keeps, sums, sparse = (
-        group(addresses, layers, KEEPS, np.bool_),
-        Sums(*sums),
-        may_be_sparse and has_mostly_zeros(x.array),
-    )
+    keeps, sums = group(addresses, layers, KEEPS, np.bool_), Sums(*sums)
+    sparse = may_be_sparse and has_mostly_zeros(x.array)
+    if is_missing(products, sparse, largest):
+        return
     for i in range(layers.count):
         depth, columns, is_packed = layers.widths[i], layers.widths[i + 1], False
         for chunk in claimed(work, 1 + i, sums.chunk_count):
@@ -222,7 +229,7 @@ def _forward(work, addresses, x, norms, layers, how, scratch):
                 if code == SIGMOID:  # NumPy may warn
                     place = thread * LINE + MOST_LAYERS + i - 1
                     largest[place] = max(largest[place], largest_in(at(ys, i - 1), first * depth, end * depth))
-            place, how_here = (i, chunk, thread, is_packed), (sums.chunk_count, each, rest, sparse)
+            place, how_here = (i, chunk, thread, is_packed), (sums.chunk_count, each, rest, sparse, products)
             here = multiply_layer((zs, outs), (x, weights, biases), place, layers, how_here, scratch)
             largest[thread * LINE + i] = max(largest[thread * LINE + i], here)
             if modes[i] == OF_BATCH:
@@ -352,16 +359,18 @@ def normalize_rows(i, addresses, layers, norms, place, sums):
 @parallel_kernel
 def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
     """addresses: as in affine_stack, then of gammas, xcs, xns, stds, dgammas, dbetas. how: workspace of each layer and
-    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Drops.
-    scratch: workspace, that for dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
+    thread, that of each thread for dW, whether x may be sparse, whether its gradient is needed, the fields of Products and
+    Drops. scratch: workspace, that for dW, the fields of Sums, zeros, largest. The rest as in affine_stack."""
     thread = work[0]
     (space, space_dW, sums, zeros, largest), of_x, layers = scratch, Buffers(*of_x), Layers(*layers)
-    (each, each_dW, may_be_sparse, needs_dx, drops), sums = how, Sums(*sums)
+    (each, each_dW, may_be_sparse, needs_dx, products, drops), sums = how, Sums(*sums)
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
     dWs, dbs = group(addresses, layers, DWS, largest), group(addresses, layers, DBS, largest)
     ins, keeps = group(addresses, layers, INPUTS, largest), group(addresses, layers, KEEPS, np.bool_)
     chunk_count, sparse = sums.chunk_count, may_be_sparse and has_mostly_zeros(x)
+    if is_missing(products, sparse, largest):
+        return
     for i in range(layers.count - 1, -1, -1):
         phase, columns, is_packed = layers.count - i, layers.widths[i + 1], False
         for chunk in claimed(work, phase, chunk_count):
@@ -371,7 +380,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
                 here = differentiate_rows(i, addresses, layers, (thread, chunk), sums)
             here = max(here, largest_in(at(douts, i), first * columns, end * columns))
             if i > 0 or needs_dx:
-                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, drops)
+                place, how_here = (i, chunk, thread, is_packed), (chunk_count, each, products, drops)
                 of_layers = ins, weights, masks, keeps
                 of_dx = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
                 here = max(here, of_dx)
@@ -383,7 +392,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
             if i == 0 and sparse:
                 pack_strips(of_x.strips, at(douts, 0), layers.rows, columns, first, end)
             is_packed = True
-    phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse)
+    phases, of_weights = (layers.count + 1, chunk_count), (each_dW, sparse, products)
     multiply_weights(work, phases, (douts, dWs, dbs), (x, ins), layers, of_weights, (space_dW, zeros, largest), of_x)
 
 

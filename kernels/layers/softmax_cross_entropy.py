@@ -8,7 +8,7 @@ import numpy as np
 
 from ..runtime.arrays import empty, flat
 from ..runtime.chunks import chunk_bounds, chunks, claimed
-from ..runtime.compiler import device, kernel
+from ..runtime.compiler import InnerKernel, device
 from ..runtime.exponential import exponential
 from ..runtime.pointers import address_of, call_at
 from ..runtime.processors import threads_for
@@ -138,7 +138,7 @@ def loss_rows(address, results, x, given, bounds, sizes):
     call_at(address, None, (results, x, given, bounds, sizes))
 
 
-@kernel
+@InnerKernel
 def _loss_rows(results, x, given, bounds, sizes):
     (first, end), (rows, classes, are_targets, needs_dx) = bounds, sizes
     (y, losses, dx), (labels, targets) = results, given

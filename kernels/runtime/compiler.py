@@ -23,7 +23,7 @@ HAS_DEVICE_PIECES = has_pieces(DEVICE_PIECES, "kernels take longer to compile")
 _FILTERS_CHANGED = ("_filters_mutated", "_filters_mutated_lock_held")  # of Python up to 3.13, and from 3.14 on
 
 
-def kernel(function=None, *, exact=False, stands_for=None):
+def kernel(function=None, *, exact=False, stands_for=None, from_python=True):
     """Compile `function` with Numba at its first call, without the GIL, through the disk cache.
 
     Division by zero and invalid operations give inf and NaN as in NumPy. The only relaxation of IEEE arithmetic is
@@ -33,7 +33,8 @@ def kernel(function=None, *, exact=False, stands_for=None):
     Arrays that travel together come from Python as a plain tuple, and the kernel makes a NamedTuple of it, which costs
     nothing there: taking a NamedTuple from Python costs 1.1 us more than a tuple's 0.25.
 
-    stands_for: the function of a kernel file that `function` was made for; the cache has it under that name.
+    stands_for: the function of a kernel file that `function` was made for; the cache has it under that name. from_python:
+    see InnerKernel.
     """
     if function is None:
         return partial(kernel, exact=exact)
@@ -41,12 +42,20 @@ def kernel(function=None, *, exact=False, stands_for=None):
     options = _options(named, exact)
     if HAS_DEVICE_PIECES:
         options["pipeline_class"] = _KernelCompiler
-    dispatcher = numba.njit(**options, no_cfunc_wrapper=True)(function)
+    dispatcher = numba.njit(**options, no_cfunc_wrapper=True, no_cpython_wrapper=not from_python)(function)
     dispatcher.compile = partial(_compile, dispatcher)
     directory = cache_directory()
     if directory is not None:
         dispatcher._cache = KernelCache(directory, f"{named.__module__.rpartition('.')[2]}.{named.__qualname__}")
     return dispatcher
+
+
+class InnerKernel:
+    """A `kernel` that only other kernels call, by its address (runtime/pointers.py). It has no entry from Python, which
+    looks at each argument, and takes 0.1 to 0.25 s to compile where these are many."""
+
+    def __init__(self, function):
+        self.dispatcher = kernel(function, from_python=False)
 
 
 def device(function=None, *, exact=False):

@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 
 
 def address_of(function, *examples):
-    """Where the kernel `function` is in memory, compiled for arguments of the types of these. It stays there."""
-    return _address(function, tuple(map(numba.typeof, examples)))
+    """Where a kernel, mostly an InnerKernel, is in memory, compiled for arguments of the types of these. It stays there."""
+    return _address(getattr(function, "dispatcher", function), tuple(map(numba.typeof, examples)))
 
 
 @cache
