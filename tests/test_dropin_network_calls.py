@@ -75,6 +75,33 @@ def test_networks_are_recognised_however_they_are_written(text, both):
     assert compiled(counts, "Network.gradient: network") == 3
 
 
+@pytest.mark.parametrize(
+    ("widths", "rows", "taken"),
+    [((30, 20, 10), 64, 3), ((30, 20, 10), 63, 0), ((784, 50, 10), 2, 2), ((784, 50, 10), 1, 0)],
+)
+def test_which_batches_are_large_enough(widths, rows, taken, both, monkeypatch):
+    """Many rows of any network, or many multiplications; and fewer for a gradient than for a loss."""
+    plain, fast, counts = both(LAYERS + LOSS + BOOK_NETWORK)
+    assert_same_steps([made_of(one, "ARA", (30, 20, 10)) for one in (fast, plain)], *batch((30, 20, 10)))
+    monkeypatch.setattr(network_stacks, "MANY_ROWS", 64)
+    monkeypatch.setattr(network_stacks, "LEAST_OF_STEP", 75_000)
+    monkeypatch.setattr(network_stacks, "LEAST_PRODUCT", 262_144)
+    calls = [f"Network.{name}: network" for name in ("loss", "gradient")]
+    before = [compiled(counts, name) for name in calls]
+    assert_same_steps([made_of(one, "ARA", widths) for one in (fast, plain)], *batch(widths, rows), count=1)
+    after = [compiled(counts, name) - one for name, one in zip(calls, before, strict=True)]
+    assert after == [taken & 1, taken >> 1]
+
+
+def test_a_batch_of_no_rows_is_left(ready):
+    networks, x, t, counts = ready
+    before = compiled(counts, "Network.loss: network")
+    for network in networks:
+        with pytest.raises(ValueError, match="cannot reshape array of size 0"):
+            network.loss(x[:0], t[:0])
+    assert compiled(counts, "Network.loss: network") == before
+
+
 @pytest.mark.parametrize("text", OTHERS)
 def test_other_networks_are_left(text, both):
     plain, fast, counts = both(LAYERS + LOSS + network_of(OTHERS[text]))

@@ -48,7 +48,7 @@ def dropping_first_gradient(method: Method, attribute: str = "layers") -> Method
 def _first_layer(layers: Any) -> Any:
     """The first of a network's layers, if it is there once: of a layer used twice, the first gradient is used."""
     layers = list(layers.values()) if isinstance(layers, dict) else layers
-    if not isinstance(layers, list) or not layers or sum(one is layers[0] for one in layers) != 1:
+    if not isinstance(layers, list) or not layers or list(map(id, layers)).count(id(layers[0])) != 1:
         return None
     return layers[0]
 
