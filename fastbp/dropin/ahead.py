@@ -3,11 +3,13 @@
 Numba compiles one function at a time in a process. What the other has compiled comes through the kernel cache, and this
 process waits where it needs a kernel that the other is still at (see `KernelCache`): when kernels begin, and what they give,
 does not depend on it. Both compile for themselves what kernels have in common, but for products that are kernels of their
-own (gemm/shared_product.py); the other goes on with what is wanted next, for which it has compiled most then.
+own (gemm/shared_product.py), which the other makes first; it goes on with what is wanted next, for which it has compiled
+most then.
 
-Two cores of an EPYC, seconds of compiling with one process and with two: 784-50-10 7.1 and 5.0, before its loss and gradient
-were one call; with it 1.06 to 1.12 times as long, on an older one. There, the book's SimpleConvNet: 16, and 23 to 25
-with one process when each kernel had its own products.
+Seconds of compiling, on two cores of an EPYC: 784-50-10 7.1 with one process and 5.0 with two, before its loss and gradient
+were one call. On an older one, with two: 784-50-10 with that call 12.5, and 15.2 where each part of a stack had its own
+product (medians of 8 and 11 runs, of 8 to 18 s; 23 and 29 of the processors' time); with batch normalisation 16, and 19.5
+so; the book's SimpleConvNet 16, and 23 to 25 with one process and products for each kernel.
 """
 
 from __future__ import annotations
