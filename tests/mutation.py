@@ -245,6 +245,8 @@ FAULTS = [
     Fault("kernels/layers/stack_chunks.py", "elif scales[i] != 1:", "elif False:", "affine_stack -k dropout"),
     Fault("kernels/layers/stack_chunks.py", "largest[MISSED] = 1", "pass", "affine_stack -k then_are_not"),
     Fault("kernels/layers/affine_stack.py", "if not largest[MISSED]:", "if True:", "affine_stack -k then_are_not"),
+    Fault("fastbp/dropin/network_stacks.py", "len(rows) < MANY_ROWS and ", "", "dropin_network_calls -k large_enough"),
+    Fault("fastbp/dropin/network_stacks.py", "weights, biases, LEAST_OF_STEP)", "weights, biases, LEAST_PRODUCT)", "dropin_network_calls -k large_enough"),
     Fault("kernels/layers/affine_network.py", "vars(self._of_thread).clear()", "pass", "affine_network -k then_are_not"),
     Fault("kernels/layers/normalized_stack.py", "OF_RUNNING if one[4] is None else OF_BATCH", "OF_BATCH", "normalized_stack -k running_means"),
     Fault("fastbp/dropin/stacks.py", "drawn.undo()", "pass", "dropin_dropout_stacks -k drawn"),

@@ -59,7 +59,7 @@ class NetworkStack(Stack):
         self, x: Any, t: Any, weights: tuple[Any, ...], biases: tuple[Any, ...], least: float
     ) -> _Given | None:  # fmt: skip
         known = self._known(weights, biases)
-        if known is None or not fits(x, weights[0]) or x.dtype not in INPUTS or not len(x):
+        if known is None or not fits(x, weights[0]) or x.dtype not in INPUTS:
             return None
         rows, dtype = x.reshape(len(x), -1), weights[0].dtype
         if (targets := _targets(t, (len(x), weights[-1].shape[1]), dtype)) is None:
