@@ -9,7 +9,6 @@ is copied first, to micro-panels of six rows, [micro-panel][k][row].
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
 from ..runtime.compiler import by_type, device
 from ..runtime.processors import VECTOR_BYTES
@@ -107,29 +106,21 @@ def copy_block(block, a, rows, depth):
 def micro_panels(a, place, sizes, buffer, is_copied):
     """A block of the Matrix a as MicroPanels: where it is, or copied to the Span `buffer`.
 
-    place: its first row and column; sizes: its rows and columns; is_copied: None where it never is, and nothing is compiled
-    for that.
-
-    Of another dtype than the buffer it is always copied: nothing is compiled for reading it where it is, which made
-    the first call of a layer on float32 images wait a second longer. Inside kernels.
+    place: its first row and column; sizes: its rows and columns. Of another dtype than the buffer it is always copied:
+    nothing is compiled for reading it where it is, which made the first call of a layer on float32 images wait a second
+    longer. Inside kernels.
     """
     raise NotImplementedError("micro_panels exists inside kernels only")
 
 
 @by_type(micro_panels)
 def _micro_panels(a, place, sizes, buffer, is_copied):
-    if a.types[0] != buffer.types[0]:
-        return _copied
-    return _in_place if isinstance(is_copied, types.NoneType) else _copied_if_wanted
+    return _copied_if_wanted if a.types[0] == buffer.types[0] else _copied
 
 
 def _copied_if_wanted(a, place, sizes, buffer, is_copied):
     if is_copied:
         return copy_block(buffer, submatrix(a, place[0], place[1]), sizes[0], sizes[1])
-    return in_place(submatrix(a, place[0], place[1]))
-
-
-def _in_place(a, place, sizes, buffer, is_copied):
     return in_place(submatrix(a, place[0], place[1]))
 
 

@@ -90,16 +90,16 @@ class AffineStack:
         layers, chunk_count, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         own, largest = self._own, np.zeros(threads * LINE, dtype)
         scratch = workspace(rest + threads * own, dtype), workspace(threads * PLACES, PLACE), own
-        of_drops, (keeps, drops) = drops, self._drops(drops)
+        keeps, dropped = self._drops(drops)
         groups = weights, masks, keeps, zs, outs, biases
         run(
             _forward, threads, forward_address(dtype, x.dtype), addresses_of(*groups), numbers_of(x), layers,
-            (chunk_count, each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), drops), scratch, largest,
+            (chunk_count, each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), dropped), scratch, largest,
             kept=groups,
         )  # fmt: skip
         found = (np.maximum.reduce(largest.reshape(threads, LINE)) if threads > 1 else largest).tolist()
         if self.has_missed(found, x.dtype):
-            return self.forward(x, weights, biases, of_drops)
+            return self.forward(x, weights, biases, drops)
         return zs, outs, masks, found[: len(zs)]
 
     def backward(self, dout, inputs, weights, masks, needs_dx, drops=None):
@@ -116,16 +116,16 @@ class AffineStack:
         numbers, largest, sizes = flat(first), np.zeros(threads * LINE, dtype), (rows, self._layers[0][1])
         size = rest + threads * each_dW
         scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
-        of_drops, (keeps, drops) = drops, self._drops(drops)
+        keeps, dropped = self._drops(drops)
         functions = backward_address(dtype, first.dtype), weights_address(dtype, first.dtype)
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs
         run(
             _backward, threads, functions, addresses_of(*groups), numbers, layers,
-            (chunk_count, each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), drops),
+            (chunk_count, each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), dropped),
             (scratch, scratch[rest:size], self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         if self.has_missed(largest, first.dtype):
-            return self.backward(dout, inputs, weights, masks, needs_dx, of_drops)
+            return self.backward(dout, inputs, weights, masks, needs_dx, drops)
         return dxs[0], dWs, sums_in(dbs), float(largest.max())
 
     def _results(self, rows):
@@ -148,7 +148,7 @@ class AffineStack:
         return dxs, dWs, dbs
 
     def compile_products(self):
-        """Compile the product that all ways need, which waits for no call."""
+        """Compile the product of numbers of the layers' dtype, which all calls need."""
         chunk_address(self._dtype, self._dtype)
 
     def compile_chunks_back(self, x_dtype):

@@ -103,19 +103,18 @@ class NormalizedStack(AffineStack):
         size = rest + threads * own
         space = workspace(size + (2 * chunk_count + threads) * step, dtype)
         *vectors, momenta = zip(*((None,) * 5 if one is None else one for one in norms), strict=True)
-        momenta, of_drops = np.array([one or 0.0 for one in momenta], dtype), drops
-        keeps, drops = self._drops(drops)
+        momenta, (keeps, dropped) = np.array([one or 0.0 for one in momenta], dtype), self._drops(drops)
         groups = weights, masks, keeps, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors
         run(
             _forward, threads, addresses_of(*groups), (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]),
             (momenta, self._epsilons, np.array(modes)), layers,
-            (each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), drops),
+            (each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), dropped),
             ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
             kept=groups,
         )  # fmt: skip
         sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
         if self.has_missed(sizes, x.dtype):
-            return self.forward(x, weights, biases, of_drops, norms)
+            return self.forward(x, weights, biases, drops, norms)
         return (
             zs,
             ys,
@@ -147,15 +146,15 @@ class NormalizedStack(AffineStack):
         whole = size + (2 * chunk_count + threads) * step
         space, of_x = workspace_and_buffers(whole, numbers, sizes, threads, dtype, may_be_sparse)
         vectors = zip(*((None,) * 4 if one is None else one for one in norms), strict=True)
-        of_drops, (keeps, drops) = drops, self._drops(drops)
+        keeps, dropped = self._drops(drops)
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs, *vectors, dgammas, dbetas
         run(
             _backward, threads, addresses_of(*groups), numbers, self._normalized, layers,
-            (each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), drops),
+            (each, each_dW, may_be_sparse, needs_dx, self.products(first.dtype, may_be_sparse), dropped),
             (space, space[rest:size], (space[size:whole], step, chunk_count), self._zeros, largest), of_x, kept=groups,
         )  # fmt: skip
         if self.has_missed(largest, first.dtype):
-            return self.backward(dout, inputs, weights, masks, needs_dx, of_drops, norms)
+            return self.backward(dout, inputs, weights, masks, needs_dx, drops, norms)
         dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
         dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
         return dxs[0], dWs, dbs, dnorms, float(largest.max())
