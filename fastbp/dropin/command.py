@@ -17,6 +17,7 @@ from .acceleration import start_accelerating
 from .ahead import ahead
 from .auditing import Auditor, DifferenceFound
 from .calls import Counter, plain, script_is_over
+from .ending import end_quickly
 from .kernel_calls import kernels
 from .known_versions import COMPAT
 from .memory import keep_freed_memory
@@ -38,6 +39,7 @@ def run(arguments: Sequence[str]) -> None:
     found = start_accelerating(counter or plain, options.only_known)
     kernels.announces = ahead.is_wanted = True
     keep_freed_memory()
+    end_quickly()
     start = time.perf_counter()
     try:
         _run_it(options)
