@@ -13,7 +13,7 @@ from hypothesis import settings
 os.environ["FASTBP_LEAST_WORK"] = "0"  # the drop-in's kernels take the small calls of tests, too
 
 import fastbp
-from fastbp.dropin import calls
+from fastbp.dropin import calls, unforeseen
 
 LONG = int(os.environ.get("FASTBP_LONG", "1"))  # times as many examples, kills, ...: FASTBP_LONG=25 pytest, a long run
 
@@ -49,6 +49,12 @@ def _kernels_can_be_kept():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KernelCache, "save_overload", save_checked)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unforeseen(monkeypatch):
+    """Where looking at somebody's code goes wrong, a test fails."""
+    monkeypatch.setattr(unforeseen.settings, "raises", True)
 
 
 @pytest.fixture(autouse=True)

@@ -117,7 +117,7 @@ def test_a_dot_that_is_not_numpys_is_called(both, tmp_path):
     x = sparse(np.random.default_rng(0), 5, np.float32)
     results = [module.Network(np.random.default_rng(1)).predict(x) for module in (plain, fast)]
     np.testing.assert_array_equal(*results)
-    assert not counts["np.dot(x, W)"].calls
+    assert counts["np.dot(x, W)"].calls == counts["np.dot(x, W)"].passed > 0
 
 
 @pytest.mark.parametrize("own", ["import numpy as np", "np = numpy", "np, _ = numpy, 0"])

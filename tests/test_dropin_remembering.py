@@ -63,7 +63,7 @@ def test_what_was_found_is_not_tried_again(cache, tmp_path, monkeypatch):
     assert len(cache) == 1
     monkeypatch.setattr(trials, "_try_families", None)
     again = tried(source, tmp_path, 2 * x, lambda layer: layer.W.fill(7))
-    assert again._replace(forms=again.forms.only_for(None)) == first._replace(forms=first.forms.only_for(None))
+    assert again._replace(forms=again.forms.only_for(None, ())) == first._replace(forms=first.forms.only_for(None, ()))
     assert again.forms.forward[0].tried.made is not first.forms.forward[0].tried.made
 
 

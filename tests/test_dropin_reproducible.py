@@ -47,14 +47,12 @@ def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_proces
     """The kernels begin in the middle of the script, at the same call every time, and how their threads take turns in the
     work does not show in the numbers."""
     script = write(folder, "script.py", BUSY)
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-    try:
-        environment = {"PYTHONHASHSEED": "0"}
-        texts = {run(folder, "-m", "fastbp", "run", script, env=environment).stdout for _ in range(5)}
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            environment = {"PYTHONHASHSEED": "0"}
+            texts = {run(folder, "-m", "fastbp", "run", script, env=environment).stdout for _ in range(5)}
+        finally:
+            busy.kill()
     assert len(texts) == 1
     assert texts != {""}
 
@@ -94,12 +92,12 @@ def test_a_script_ends_while_numba_is_being_imported(folder):
 
 
 def test_work_is_counted_from_shapes():
-    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    affine = SimpleNamespace(W=np.ones((784, 50)), b=np.zeros(50))
     x = np.ones((100, 784)) * (np.arange(784) % 5 == 0)
     forward = estimated_seconds("forward", (affine, x), np.ones((100, 50)))
     backward = estimated_seconds("backward", (affine, np.ones((100, 50))), np.ones((100, 784)))
     assert 1e-4 < forward < backward < 1e-3
-    convolution = type("Convolution", (), {"W": np.ones((30, 1, 5, 5)), "b": np.zeros(30)})()
+    convolution = SimpleNamespace(W=np.ones((30, 1, 5, 5)), b=np.zeros(30))
     images, out = np.ones((100, 1, 28, 28)), np.ones((100, 30, 24, 24))
     assert 1e-3 < estimated_seconds("forward", (convolution, images), out) < 1e-1
     params = {"W": np.ones((784, 50))}
@@ -118,7 +116,7 @@ def test_a_layer_given_several_arrays_is_a_recurrent_one_by_its_two_matrices_alo
 
 def test_dense_products_of_one_dtype_count_little():
     """OpenBLAS makes them as fast as kernels. Backward is taken to be of the same x as forward before it."""
-    affine = type("Affine", (), {"W": np.ones((3072, 512)), "b": np.zeros(512)})()
+    affine = SimpleNamespace(W=np.ones((3072, 512)), b=np.zeros(512))
     sparse, out = np.ones((64, 3072)) * (np.arange(3072) % 5 == 0), np.ones((64, 512))
 
     def both(x):
@@ -135,17 +133,17 @@ def test_dense_products_of_one_dtype_count_little():
 def test_work_that_is_left_to_numpy_does_not_count(monkeypatch):
     monkeypatch.setattr(estimates, "LEAST_PRODUCT", 262_144)
     monkeypatch.setattr(estimates, "LEAST_ELEMENTWISE", 1_500)
-    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
+    affine = SimpleNamespace(W=np.ones((784, 50)), b=np.zeros(50))
     assert estimated_seconds("forward", (affine, np.ones((3, 784))), np.ones((3, 50))) == 0
-    lower = type("Affine", (), {"w": np.ones((784, 50)), "b": np.zeros(50)})()
+    lower = SimpleNamespace(w=np.ones((784, 50)), b=np.zeros(50))
     assert estimated_seconds("forward", (lower, np.ones((3, 784))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (object(), np.ones((3, 50))), np.ones((3, 50))) == 0
     assert estimated_seconds("forward", (affine, np.ones((100, 784))), np.ones((100, 50))) > 0
 
 
 def test_what_a_call_will_take_is_what_it_is_found_to_have_taken():
-    affine = type("Affine", (), {"W": np.ones((784, 50)), "b": np.zeros(50)})()
-    convolution = type("Convolution", (), {"W": np.ones((4, 2, 1, 1)), "b": np.zeros(4)})()
+    affine = SimpleNamespace(W=np.ones((784, 50)), b=np.zeros(50))
+    convolution = SimpleNamespace(W=np.ones((4, 2, 1, 1)), b=np.zeros(4))
     for layer, x, out in (
         (affine, np.ones((2000, 784), np.float32), np.ones((2000, 50))),
         (convolution, np.ones((100, 2, 28, 28)), np.ones((100, 4, 28, 28))),

@@ -14,6 +14,7 @@ from variants import variant
 
 import fastbp
 from fastbp.dropin import calls, estimates, idling, loading
+from fastbp.dropin.marks import own_of
 
 
 def test_a_short_script_does_not_wait_for_numba(monkeypatch):
@@ -146,7 +147,7 @@ def small_relu(monkeypatch, tmp_path):
         monkeypatch.setattr(module, name, 50)
     with fastbp.accelerated():
         made = define(variant("Relu"), tmp_path).Relu
-    return made, {name: calls.inspect.unwrap(vars(made)[name]) for name in ("forward", "backward")}
+    return made, {name: own_of(vars(made)[name]) for name in ("forward", "backward")}
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -198,7 +199,7 @@ def test_a_class_that_no_kernel_takes_has_its_own_methods_until_kernels_begin(mo
     with fastbp.accelerated():
         made = define(NO_KERNEL_S, tmp_path).Twice  # it has no __init__
     accelerated, layer, large = dict(vars(made)), made(), np.ones((4000, 6000))
-    own = calls.inspect.unwrap(accelerated["forward"])
+    own = own_of(accelerated["forward"])
     with np.errstate(all="ignore"):
         for _ in range(2):
             layer.forward(large)

@@ -1,4 +1,4 @@
-"""The kernel cache under faults: processes that start together, every file damaged, no room, no rights; `fastbp cache`."""
+"""The kernel cache under faults: every file damaged, no room, no rights, interrupts; `fastbp cache`."""
 
 import json
 import os
@@ -16,16 +16,15 @@ from fastbp._kernel_cache import cached_versions, clear_cache
 from fastbp.cli._app import app
 from fastbp.kernels.runtime import cache as compiler
 
+pytestmark = pytest.mark.xdist_group("kernel cache")  # which has one that is filled
 CODE = """
 import numpy as np
-from fastbp import Affine, Relu
-x, W = np.arange(12.0).reshape(3, 4) - 5, np.linspace(-1, 1, 8).reshape(4, 2)
-layer, relu = Affine(W, np.ones(2)), Relu()
-out = relu.forward(layer.forward(x))
-dx = layer.backward(relu.backward(out))
-expected = np.maximum(x @ W + 1, 0)
-assert np.allclose(out, expected, atol=1e-12) and np.allclose(dx, expected @ W.T, atol=1e-12)
-assert np.allclose(layer.dW, x.T @ expected, atol=1e-12)
+from fastbp import Relu, Sigmoid
+x, sigmoid, relu = np.arange(12.0).reshape(3, 4) - 5, Sigmoid(), Relu()
+out = relu.forward(sigmoid.forward(x))
+dx = sigmoid.backward(relu.backward(np.ones(x.shape)))
+expected = 1 / (1 + np.exp(-x))
+assert np.allclose(out, expected, atol=1e-12) and np.allclose(dx, expected * (1 - expected), atol=1e-12)
 print("right")
 """
 
@@ -60,16 +59,6 @@ def files_of(folder):
 
 
 @pytest.mark.slow
-def test_twenty_processes_start_cold_at_once(tmp_path):
-    count = 20 if LONG > 1 else 4
-    processes = [start(tmp_path / "kernels") for _ in range(count)]
-    for process in processes:
-        assert_right(process)
-    assert not list(tmp_path.glob("kernels/*/*.tmp"))
-    assert_right(start(tmp_path / "kernels"))
-
-
-@pytest.mark.slow
 def test_every_file_damaged_in_turn(filled, tmp_path):
     """Cut off, a bit flipped, empty, another's content: compiled anew, and the answer is right."""
     kernels = files_of(filled)
@@ -82,21 +71,13 @@ def test_every_file_damaged_in_turn(filled, tmp_path):
     }
     every = [(file, kind) for file in kernels for kind in damages]
     some = [(kernels[-1 - place], kind) for place, kind in enumerate(damages)]
-    some += [(file, "another's") for file in kernels if file.name.startswith("affine._sum_rows")]
+    some += [(file, "another's") for file in kernels[:1]]
     for file, kind in every if LONG > 1 else some:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(filled, tmp_path / "copy")
         copy = tmp_path / "copy" / file.relative_to(filled)
         copy.write_bytes(damages[kind](copy.read_bytes()))
         assert_right(start(tmp_path / "copy"))
-
-
-@pytest.mark.slow
-def test_a_directory_that_is_a_file_and_one_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    assert_right(start(tmp_path / "file"))
-    assert_right(start("/proc/nowhere/kernels"))
-    assert (tmp_path / "file").read_text() == "in the way"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting and other users need root")

@@ -29,6 +29,15 @@ print(counts[-1])
 """
 
 
+pytestmark = pytest.mark.xdist_group("warmup")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The environment of a cache that is empty before the first test that has it, and no more before the next."""
+    return {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+
+
 def test_everything_is_compiled_for_both_dtypes():
     costs = list(warm_up())
     assert len(costs) == STEPS
@@ -39,10 +48,9 @@ def test_everything_is_compiled_for_both_dtypes():
 
 
 @pytest.mark.slow
-def test_helpers_compile_only_what_is_not_cached(tmp_path):
+def test_helpers_compile_only_what_is_not_cached(cache):
     def helpers(code):
-        environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
-        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return subprocess.run([sys.executable, "-c", code], env=cache, capture_output=True, text=True, check=True)
 
     assert helpers(CODE).stdout == "['float32']\n"
     count = helpers(COUNT)
@@ -64,7 +72,7 @@ def test_what_helpers_compile_is_what_training_on_images_needs(tmp_path):
 
 
 @pytest.mark.slow
-def test_after_warming_up_training_compiles_nothing(tmp_path):
+def test_after_warming_up_training_compiles_nothing(cache):
     code = """
 import numpy as np
 from fastbp._warmup import warm_up
@@ -80,16 +88,12 @@ fastbp.Trainer(fastbp.MLP((784, 50, 10)), batch_size=100).fit(
 kernels = step._train_steps, sparse_rows._pack_entries
 print([len(kernel.signatures) for kernel in kernels])
 """
-    environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
-    for _ in range(2):
-        result = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
-        assert result.stdout == "[1, 1]\n"
+    result = subprocess.run([sys.executable, "-c", code], env=cache, capture_output=True, text=True, check=True)
+    assert result.stdout == "[1, 1]\n"
 
 
 @pytest.mark.slow
-def test_after_warming_up_the_drop_in_compiles_nothing(tmp_path):
+def test_after_warming_up_the_drop_in_compiles_nothing(cache):
     code = """
 import pathlib, numpy as np
 from fastbp._warmup import warm_up
@@ -127,7 +131,6 @@ for optimizer in (SGD(), Adam()):
         optimizer.update({"W": params[0]}, {"W": layers[0].dW})
 print(sorted(files() - before))
 """
-    environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
-    code = code.replace("FOLDER", repr(str(tmp_path)))
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    code = code.replace("FOLDER", repr(cache["FASTBP_CACHE_DIR"]))
+    result = subprocess.run([sys.executable, "-c", code], env=cache, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

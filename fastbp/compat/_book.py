@@ -10,7 +10,8 @@ from ..dropin.dropped_gradient import dropping_first_gradient as drops_the_first
 from ..dropin.fast_functions import FUNCTIONS
 from ..dropin.fast_optimizers import RULES
 from ..dropin.known_versions import COMPAT, KnownVersion
-from ..dropin.patching import VERSION, fast_function, patch, patch_optimizer
+from ..dropin.marks import mark
+from ..dropin.patching import fast_function, patch, patch_optimizer
 
 __all__ = ["accelerated", "drops_the_first"]
 
@@ -28,5 +29,5 @@ def accelerated(definition: Definition) -> Definition:
         return definition
     if name in FUNCTIONS:
         return fast_function(definition, KnownVersion(name, COMPAT))  # type: ignore[return-value]
-    setattr(definition, VERSION, KnownVersion(name, COMPAT))
+    mark(definition, version=KnownVersion(name, COMPAT))
     return definition

@@ -26,10 +26,10 @@ from .fast_optimizers import UPDATES
 from .fusing import with_programs
 from .idling import Idling
 from .kernel_calls import kernels
+from .marks import mark_of
 from .patching import (
     LAYER,
     NOT_TRIED,
-    VERSION,
     Found,
     fast_function,
     not_to_be_tried,
@@ -38,6 +38,7 @@ from .patching import (
 )
 from .recognition import class_version, digest, function_node, function_version
 from .stacking import goes_through_layers
+from .unforeseen import or_else
 
 
 class _State:
@@ -82,7 +83,7 @@ def accelerate() -> list[Found]:
         'Relu'
         >>> fastbp.unload_ipython_extension(None)  # not from here on
     """
-    return start_accelerating(_state.wrap)  # under `fastbp run --verbose`, calls go on being counted
+    return start_accelerating(_state.wrap, _state.only_known)  # as under `fastbp run --verbose --only-known`
 
 
 def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Found]:
@@ -91,7 +92,7 @@ def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Fo
         _state.only_known = only_known
         _state.depth += 1
         _state.wrap = wrap
-        vars(kernels).clear()
+        kernels.look_up_again()
         builtins.__build_class__ = _make_class  # type: ignore[assignment]
         SourceFileLoader.exec_module = _execute_module  # type: ignore[method-assign, assignment]
     return _state.found
@@ -102,9 +103,11 @@ def stop_accelerating() -> None:
     with _state.lock:
         _state.depth = max(0, _state.depth - 1)
         if not _state.depth:
-            builtins.__build_class__ = _build_class
-            SourceFileLoader.exec_module = _exec_module  # type: ignore[method-assign]
-            _state.wrap = calls.plain
+            if builtins.__build_class__ is _make_class:  # else somebody has wrapped it
+                builtins.__build_class__ = _build_class
+            if SourceFileLoader.exec_module is _execute_module:
+                SourceFileLoader.exec_module = _exec_module  # type: ignore[method-assign]
+            _state.wrap, _state.only_known = calls.plain, False
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -163,8 +166,17 @@ def accelerated() -> Iterator[list[Found]]:
 
 def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     made = _build_class(body, name, *bases, **keywords)
+    _consider(made, body)
+    return made
+
+
+@or_else(None)
+def _consider(made: Any, body: Any) -> None:
+    """Patch whatever of a class that has just been made can be."""
+    if not _state.depth:
+        return  # somebody's own `__build_class__`, put around ours, still calls it
     if type(made) not in (type, ABCMeta) or not isinstance(body, FunctionType) or _is_ours(made.__module__):
-        return made
+        return
     own = vars(made)
     is_layer = any(method in own for method in LAYER) and all(hasattr(made, method) for method in LAYER)
     is_layer = is_layer and not any(goes_through_layers(own.get(method)) for method in LAYER)
@@ -174,7 +186,6 @@ def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
         _consider_optimizer(made, body)
     if _consider_methods(made, is_layer) and not is_layer:
         _note_programs(made, body)
-    return made
 
 
 def _consider_methods(made: type, is_layer: bool) -> bool:
@@ -256,6 +267,12 @@ def _note_programs(made: type, body: FunctionType) -> None:
 
 def _execute_module(loader: SourceFileLoader, module: Any) -> None:
     _exec_module(loader, module)
+    _consider_functions(module)
+
+
+@or_else(None)
+def _consider_functions(module: Any) -> None:
+    """Patch those of a module that has just been executed."""
     if _is_ours(module.__name__):
         return
     for name in FUNCTIONS:
@@ -263,7 +280,7 @@ def _execute_module(loader: SourceFileLoader, module: Any) -> None:
         if (
             isinstance(function, FunctionType)
             and function.__globals__ is vars(module)
-            and not hasattr(function, VERSION)
+            and mark_of(function).version is None
         ):
             _consider_function(function, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import threading
 import time
@@ -14,7 +13,9 @@ import numpy as np
 
 from . import calls
 from .arguments import PASS, Method, is_computed
+from .global_random import in_arrays, random_state
 from .lazy import OURS, LazyAttribute
+from .marks import in_place_of
 from .rounding import Terms, largest, layer_name, parts_of, terms_of
 
 LARGEST = 1 << 26  # bytes of an array that is an attribute, and copied
@@ -54,7 +55,7 @@ class Auditor:
         audit = self.audits.setdefault(name, Audit())
         order = calls.Order(own)
 
-        @functools.wraps(own)
+        @in_place_of(own)
         def both(*arguments: Any, **named: Any) -> Any:
             given = order.place(arguments, named) if named else arguments
             if getattr(self._inside, "own", False) or given is None or not order.least <= len(given) <= order.most:
@@ -88,13 +89,13 @@ class Auditor:
 
     def _compared(self, name: str, audit: Audit, fast: Method, own: Method, arguments: tuple[Any, ...]) -> Any:
         copies = _copy(arguments)
-        random = _random_state()
+        random = random_state()
         start = time.perf_counter()
         self._inside.own = True
         try:
             expected = own(*copies)
             own_seconds = time.perf_counter() - start
-            random_after = _random_state()
+            random_after = random_state()
         except Exception:
             np.random.set_state(random)
             return own(*arguments)  # the same exception, with the user's own objects
@@ -113,7 +114,7 @@ class Auditor:
             audit.own_seconds += own_seconds
         terms = _Terms(lambda: self._terms(fast, own, copies))
         where = f"{name}, call {audit.calls}"
-        self._compare(where, "random state", audit, terms, _random_state()[1:3], random_after[1:3])
+        self._compare(where, "random state", audit, terms, *map(in_arrays, (random_state(), random_after)))
         if is_computed(result):
             self._compare(where, "result", audit, terms, result, expected)
         else:
@@ -131,7 +132,7 @@ class Auditor:
 
     def _terms(self, fast: Method, own: Method, copies: tuple[Any, ...]) -> Terms:
         """What the user's own method sums up; NumPy's random state stays as it is."""
-        random, self._inside.own = _random_state(), True
+        random, self._inside.own = random_state(), True
         try:
             return terms_of(fast, own, copies)
         except Exception:
@@ -189,11 +190,6 @@ class _Terms:
         if self._found is None:
             self._found = self._find()
         return self._found.get(what, 0.0)
-
-
-def _random_state() -> Any:
-    """NumPy's global one, as a tuple."""
-    return np.random.get_state()
 
 
 def _is_nan(array: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from .arguments import PASS, Method
 from .estimates import LEAST_COUNTED, LEAST_EXPECTED, estimated_seconds, expected_seconds
 from .idling import NeverIdling, wake_all
 from .loading import Loader
+from .marks import in_place_of, signature_of
 from .trying import trying
 
 Wrapper = Callable[[str, Method, Method], Method]
@@ -135,7 +134,7 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     so many seconds, how many are to be counted now, None where no kernel will take such calls; and `is_ours`, which says of
     a layer's forward, that is about to be called, whether kernels are known to take it.
     """
-    names: dict[str, Any] = {"accelerated": eager(name, fast, own), "own": own, "beginning": _beginning}
+    names: dict[str, Any] = {"accelerated": eager(fast, own), "own": own, "beginning": _beginning}
     names.update(name=own.__name__, ndarray=np.ndarray, counted=LEAST_COUNTED, large=LEAST_EXPECTED)
     names["idling"] = getattr(fast, "idling", NeverIdling())
     names["weigh"] = getattr(fast, "weigh", all_of_it)
@@ -143,7 +142,8 @@ def plain(name: str, fast: Method, own: Method) -> Method:
     exec(_PLAIN.format(_Signature(own)), names)
     call: Method = names["call"]
     call.__defaults__ = getattr(own, "__defaults__", None)
-    return functools.update_wrapper(call, own)
+    decorated: Method = in_place_of(own)(call)
+    return decorated
 
 
 def _never(*arguments: Any) -> bool:
@@ -162,6 +162,7 @@ _NAMES = {
     "weigh",
     "is_ours",
     "result",
+    "type",
 }
 # Written out for the parameters that `own` has: a call costs 0.1 us instead of 0.4 with *arguments and **named, and a script
 # of small arrays makes a million of them. Where the array that is given is small, the call is left to NumPy and not
@@ -186,7 +187,7 @@ class _Signature:
     """The parameters of a function in source code: with names of their own if they are ordinary ones, else any."""
 
     def __init__(self, function: Method):
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature_of(function).parameters.values())
         are_ordinary = all(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
         names = [one.name for one in parameters]
         if not are_ordinary or not _NAMES.isdisjoint(names):
@@ -208,11 +209,11 @@ class _Signature:
         self.given_is_huge = f"type({given}) is ndarray and {given}.size >= large"
 
 
-def eager(name: str, fast: Method, own: Method) -> Method:
+def eager(fast: Method, own: Method) -> Method:
     """`fast`, and `own` where that passes, or where the arguments are not those that `own` takes."""
     order = Order(own)
 
-    @functools.wraps(own)
+    @in_place_of(own)
     def call(*arguments: Any, **named: Any) -> Any:
         given = order.place(arguments, named) if named else arguments
         if given is not None and order.least <= len(given) <= order.most:
@@ -221,7 +222,8 @@ def eager(name: str, fast: Method, own: Method) -> Method:
                 return result
         return own(*arguments, **named)
 
-    return call
+    accelerated: Method = call
+    return accelerated
 
 
 class Order:
@@ -231,7 +233,7 @@ class Order:
     """
 
     def __init__(self, function: Method):
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature_of(function).parameters.values())
         self.takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
         ordinary = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
         self.names = [parameter.name for parameter in ordinary]
@@ -269,10 +271,9 @@ class Counter:
             count.passed += 1
             return own(*arguments, **named)
 
-        functools.update_wrapper(passing, own)
-        inner = eager(name, fast, passing)
+        inner = eager(fast, in_place_of(own)(passing))
 
-        @functools.wraps(own)
+        @in_place_of(own)
         def counted(*arguments: Any, **named: Any) -> Any:
             if trying.now:
                 return own(*arguments, **named)
@@ -283,4 +284,5 @@ class Counter:
                 count.calls += 1
                 count.seconds += time.perf_counter() - start
 
-        return counted
+        method: Method = counted
+        return method

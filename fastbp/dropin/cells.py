@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .marks import own_of
 from .patched_classes import accelerated_of
 from .trying import undisturbed
 
@@ -25,7 +25,7 @@ class Cell(NamedTuple):
 
 def cell_of(layer: Any, name: str) -> Cell | None:
     """The class that a layer's forward calls by that name, if kernels take its forward and its backward."""
-    own = inspect.unwrap(vars(type(layer))["forward"])
+    own = own_of(vars(type(layer))["forward"])
     made = own.__globals__.get(name)
     accelerated = accelerated_of(made) if isinstance(made, type) else None
     if accelerated is None or made is None:
@@ -35,7 +35,7 @@ def cell_of(layer: Any, name: str) -> Cell | None:
         return None
     if not all(vars(made).get(name) in accelerated.methods_of(name) for name in ("forward", "backward")):
         return None  # somebody has put others there
-    if inspect.unwrap(made.__init__) is not _constructors.get(made):
+    if own_of(made.__init__) is not _constructors.get(made):
         return None
     if any(form[0].where for form in forms) or any("." in value for _, value in forms[0][0].sets):
         return None  # it is an LSTM under conditions, or keeps copies of what may be changed
@@ -47,7 +47,7 @@ _constructors: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary(
 
 def classes_of_steps(layer: Any) -> list[str]:
     """The names by which a layer's forward may call the classes of its steps."""
-    own = inspect.unwrap(vars(type(layer))["forward"])
+    own = own_of(vars(type(layer))["forward"])
     return [name for name in own.__code__.co_names if isinstance(own.__globals__.get(name), type)]
 
 
@@ -55,7 +55,7 @@ def decide_cells(classes: Iterable[type], layer: Any, x: Any) -> None:
     """Decide what classes of steps are, before a layer's first step; not of those that are no LSTM's to make or to call."""
     for made in classes:
         accelerated, parameters = accelerated_of(made), parameters_of_cell(layer)
-        _constructors.setdefault(made, inspect.unwrap(made.__init__))  # type: ignore[misc]
+        _constructors.setdefault(made, own_of(made.__init__))  # type: ignore[misc]
         if accelerated is None or accelerated.is_decided or len(parameters) != 3:
             continue
         with undisturbed():

@@ -10,13 +10,14 @@ does that is read from its syntax; whatever is written in another way is compute
 from __future__ import annotations
 
 import ast
-import functools
 import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from .loops import loop_of
+from .loops import loop_of, outer_names
+from .marks import in_place_of
+from .patched_classes import accelerated_of
 from .recognition import function_node
 
 Method = Callable[..., Any]
@@ -34,7 +35,7 @@ dropped = _Dropped()
 def dropping_first_gradient(method: Method, attribute: str = "layers") -> Method:
     """A network's method, in which the first layer's backward leaves out the gradient of its input."""
 
-    @functools.wraps(method)
+    @in_place_of(method)
     def gradient(self: Any, *arguments: Any, **named: Any) -> Any:
         before, dropped.layer = dropped.layer, _first_layer(getattr(self, attribute, None))
         try:
@@ -46,11 +47,17 @@ def dropping_first_gradient(method: Method, attribute: str = "layers") -> Method
 
 
 def _first_layer(layers: Any) -> Any:
-    """The first of a network's layers, if it is there once: of a layer used twice, the first gradient is used."""
+    """The first of a network's layers, if it is there once: of a layer used twice, the first gradient is used. None where
+    another method than the accelerated one is called, as a subclass's own may use the gradient, too."""
     layers = list(layers.values()) if isinstance(layers, dict) else layers
     if not isinstance(layers, list) or not layers or list(map(id, layers)).count(id(layers[0])) != 1:
         return None
-    return layers[0]
+    first = layers[0]
+    owner = next((one for one in type(first).__mro__ if "backward" in vars(one)), object)
+    accelerated = accelerated_of(owner)
+    if accelerated is None or "backward" in getattr(first, "__dict__", ()):
+        return None
+    return first if vars(owner)["backward"] in accelerated.methods_of("backward") else None
 
 
 def layers_of_dropped(method: FunctionType) -> str | None:
@@ -64,6 +71,8 @@ def layers_of_dropped(method: FunctionType) -> str | None:
     before, loop, after = node.body[: loops[0]], node.body[loops[0]], node.body[loops[0] + 1 :]
     assert isinstance(loop, ast.For)
     gradient = backward_loop(loop)
+    if gradient in outer_names(node):
+        return None
     inner = [part for part in ast.walk(node) if isinstance(part, ast.Lambda | ast.FunctionDef) and part is not node]
     if any(_reads(part, gradient) or _calls_backward(part) for part in (*after, *inner)):
         return None

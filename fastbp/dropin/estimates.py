@@ -8,6 +8,7 @@ import numpy as np
 
 from .arguments import LEAST_CELL, LEAST_ELEMENTWISE, LEAST_PRODUCT, SCALE
 from .cells import parameters_of_cell
+from .unforeseen import or_else
 
 # Numbers in the array that is given. Measured and rejected: 6,000; evaluations of 1,000 rows of 16, after each ten steps of
 # 100, kept all calls of a tiny network looked at, and brought kernels to begin that saved nothing: 1.15 of Python's time.
@@ -26,6 +27,7 @@ LEAST_EXPECTED = 1_000_000  # numbers that are given; a call of fewer is looked 
 CONVERTED = 4e-9
 
 
+@or_else(0.0)
 def estimated_seconds(name: str, arguments: tuple[Any, ...], result: Any) -> float:
     """How long NumPy may take for a call of a layer's method or a function, from the sizes of its arrays.
 
@@ -55,6 +57,7 @@ def _cell(name: str, given: Any, matrices: list[Any]) -> float:
     return CALL + seconds if products >= LEAST_CELL else 0.0
 
 
+@or_else(0.0)
 def expected_seconds(layer: Any, x: Any) -> float:
     """The same of layer.forward(x) before it is called; images are taken to stay as large as they are."""
     weights = _weights(layer)
@@ -107,9 +110,10 @@ def _pooled(name: str, given: Any, result: Any) -> float:
 
 def _weights(layer: Any) -> Any:
     """A layer's matrix or filters, by the names that they mostly have; None if it has none."""
-    weights = next((getattr(layer, name) for name in ("W", "w", "weight", "weights") if hasattr(layer, name)), None)
+    held = getattr(layer, "__dict__", {})  # nothing of the script's runs, as a property would
+    weights = next((held[name] for name in ("W", "w", "weight", "weights") if held.get(name) is not None), None)
     if weights is None:
-        parameters = getattr(layer, "params", None)
+        parameters = held.get("params")
         weights = parameters[0] if type(parameters) is list and parameters else None  # the book's second volume
     return weights if isinstance(weights, np.ndarray) and weights.ndim in (2, 4) and weights.size else None
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import ast
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,14 +26,15 @@ from .arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, are_mixed, is_arr
 from .estimates import seconds_of_product
 from .idling import Idling
 from .kernel_calls import is_silent, is_tame, kernels
+from .marks import mark
 from .network_methods import Loss, method_of
-from .networks import Called, marked, network_calls
+from .networks import Called, network_calls
 from .recognition import function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
 
 OF_NETWORKS = {"forward", "backward", "layers", "params", "W", "weights", "w"}  # names in a method that is looked into
-_SUM, _DOT = "_fastbp_sum", "_fastbp_dot"  # which a script's own `np` must have
+NUMPYS = {"sum": np.sum, "dot": np.dot}
 NAME = "_fastbp_expression"
 _A, _B = (
     ast.Name("a", ast.Load()),
@@ -61,16 +62,18 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
         stacked.update(called.names)
     rewriting = _Rewriting(method, node)
     rewritten = rewriting.visit(node)
-    names: dict[str, Any] = {_SUM: np.sum, _DOT: np.dot, **stacked}
-    for place, (shown, kernel, own) in enumerate(rewriting.found):
-        names[f"{NAME}{place}"] = wrap(shown, _Expression(kernel, idling, method.__name__), own)
+    names: dict[str, Any] = {**stacked}
+    for place, one in enumerate(rewriting.found):
+        fast = _Expression(one, idling, method.__name__, method.__globals__)
+        names[f"{NAME}{place}"] = wrap(one.shown, fast, one.own)
     if not (rewriting.found or stacked):
         return None
     made = recompiled(method, owner, rewritten, names)
     if isinstance(network, Loss) and called.aside:
         node.body = called.aside
         network = network._replace(aside=recompiled(method, owner, node, names))
-    return marked(made, network)
+    mark(made, network=network)
+    return made
 
 
 def mixed_product(a: Any, b: Any) -> Any:
@@ -92,6 +95,16 @@ def sum_of_squares(x: Any) -> Any:
     return np.float64(total) if math.isfinite(total) else PASS
 
 
+class _Found(NamedTuple):
+    """How an expression is shown, the kernel's function, the expression as it stood, as a function of its operands, and
+    the names of a module and of the function of it that it calls, if it does."""
+
+    shown: str
+    kernel: Callable[..., Any]
+    own: FunctionType
+    calls_numpy: tuple[str, str] | None
+
+
 class _Expression:
     """One of the two functions above, of which `idling` notes whether the method of that name has large arrays.
 
@@ -100,17 +113,25 @@ class _Expression:
 
     are_used = False
 
-    def __init__(self, kernel: Callable[..., Any], idling: Idling, name: str):
-        self.idling, self._kernel, self._name = idling, kernel, name
+    def __init__(self, found: _Found, idling: Idling, name: str, names: Mapping[str, Any]):
+        self.idling, self._kernel, self._name = idling, found.kernel, name
+        self._calls_numpy, self._names = found.calls_numpy, names
 
     def __call__(self, *operands: Any) -> Any:
-        result = self._kernel(*operands)
+        result = self._kernel(*operands) if self._is_numpys() else PASS
         if result is PASS:
             self.idling.small(self._name)
         else:
             self.idling.large()
             _Expression.are_used = True
         return result
+
+    def _is_numpys(self) -> bool:
+        """Whether the function that the expression calls is NumPy's: it may be CuPy's, or somebody's own."""
+        if self._calls_numpy is None:
+            return True
+        module, name = self._calls_numpy
+        return getattr(self._names.get(module), name, None) is NUMPYS[name]
 
     def weigh(self, seconds: float, operands: tuple[Any, ...], result: Any) -> float | None:
         """How much of a call counts towards the beginning of the kernels; None for a product that is left to NumPy."""
@@ -125,14 +146,11 @@ def are_used() -> bool:
 
 
 class _Rewriting(ast.NodeTransformer):
-    """Makes calls of the expressions, where `np` is NumPy.
-
-    found: how each is shown, the kernel's function, and the expression as it stood, as a function of its operands.
-    """
+    """Makes calls of the expressions."""
 
     def __init__(self, method: FunctionType, node: ast.FunctionDef):
         self.method, self.bound = method, set(_bound(node))
-        self.found: list[tuple[str, Callable[..., Any], FunctionType]] = []
+        self.found: list[_Found] = []
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -144,13 +162,12 @@ class _Rewriting(ast.NodeTransformer):
             ) if module not in self.bound:
                 power = ast.copy_location(ast.BinOp(_A, ast.Pow(), two), squares)
                 own = ast.Call(function, [power], [])
-                call = self._call("np.sum(W ** 2)", sum_of_squares, node, [squared], own)
-                return _where(function, _SUM, call, node)
+                return self._call("np.sum(W ** 2)", sum_of_squares, node, [squared], own, (module, "sum"))
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=module), attr="dot") as function, args=[_, _], keywords=[]
             ) if module not in self.bound:
-                call = self._call("np.dot(x, W)", mixed_product, node, node.args, ast.Call(function, [_A, _B], []))
-                return _where(function, _DOT, call, node)
+                own = ast.Call(function, [_A, _B], [])
+                return self._call("np.dot(x, W)", mixed_product, node, node.args, own, (module, "dot"))
             case ast.Call(func=ast.Attribute(value=operand, attr="dot"), args=[other], keywords=[]):
                 own = ast.Call(ast.Attribute(_A, "dot", ast.Load()), [_B], [])
                 return self._call("x.dot(W)", mixed_product, node, [operand, other], own)
@@ -164,11 +181,12 @@ class _Rewriting(ast.NodeTransformer):
         return self._call("x @ W", mixed_product, node, [node.left, node.right], own)
 
     def _call(
-        self, shown: str, kernel: Callable[..., Any], node: ast.expr, operands: list[ast.expr], own: ast.expr
-    ) -> ast.expr:
-        """own: the expression as it stands, of operands a and b."""
+        self, shown: str, kernel: Callable[..., Any], node: ast.expr, operands: list[ast.expr], own: ast.expr,
+        calls_numpy: tuple[str, str] | None = None,
+    ) -> ast.expr:  # fmt: skip
+        """own: the expression as it stands, of operands a and b; calls_numpy: see _Found."""
         call = ast.Call(ast.Name(f"{NAME}{len(self.found)}", ast.Load()), operands, [])
-        self.found.append((shown, kernel, self._function(node, own, len(operands))))
+        self.found.append(_Found(shown, kernel, self._function(node, own, len(operands)), calls_numpy))
         return ast.fix_missing_locations(ast.copy_location(call, node))
 
     def _function(self, node: ast.expr, own: ast.expr, count: int) -> FunctionType:
@@ -190,9 +208,3 @@ def _bound(node: ast.FunctionDef) -> Iterator[str]:
             yield one.arg
         elif isinstance(one, ast.alias):
             yield (one.asname or one.name).partition(".")[0]
-
-
-def _where(function: ast.expr, expected: str, call: ast.expr, node: ast.expr) -> ast.expr:
-    """`call` where a function of the script's `np` is NumPy's, else the expression."""
-    test = ast.Compare(function, [ast.Is()], [ast.Name(expected, ast.Load())])
-    return ast.fix_missing_locations(ast.copy_location(ast.IfExp(test, call, node), node))

@@ -113,7 +113,9 @@ class Family(NamedTuple):
         """Whether a result may be its, by its shape."""
         first = next(one for one in arguments if isinstance(one, np.ndarray))
         results = result if isinstance(result, tuple) and len(result) == len(self.gradients) else (result,)
-        return not self.keeps or all(np.shape(one)[: self.keeps] == first.shape[: self.keeps] for one in results)
+        return not self.keeps or all(
+            getattr(one, "shape", ())[: self.keeps] == first.shape[: self.keeps] for one in results
+        )
 
     def bindings(self, operation: Operation, layer: Any, reads: list[str]) -> Iterator[dict[str, str]]:
         """Every way in which attributes may be what the operation takes; the one of its own names alone, if it is there."""

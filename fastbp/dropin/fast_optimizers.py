@@ -14,6 +14,7 @@ import numpy as np
 
 from .arguments import FLOAT, PASS, SCALE, TAME, Method, is_array
 from .kernel_calls import kernels
+from .plain_attributes import hold_values
 
 EPSILON = 1e-7  # the book's
 # Of all parameters; below, NumPy takes less time. Of SGD, NumPy makes two passes of one array as fast as a call.
@@ -76,8 +77,12 @@ RULES = {
 def updating(rule: Rule) -> Method:
     """What takes the place of `update`: for arrays that the kernels take, all of them other ones; else PASS."""
 
+    attributes = (*rule.slots, *rule.settings, "iter")
+
     def update(self: Any, params: Any, grads: Any) -> Any:
         if type(params) is not rule.container or type(grads) is not rule.container:
+            return PASS
+        if not hold_values(self, attributes):
             return PASS
         slots = [getattr(self, name, None) for name in rule.slots]
         settings = [getattr(self, name, None) for name in rule.settings]

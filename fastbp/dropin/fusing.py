@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
+import re
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from . import calls
 from .arguments import FLOAT, PASS, SCALE
 from .idling import Idling, NeverIdling
 from .kernel_calls import kernels
+from .plain_attributes import hold_values
 from .programs import BLOCK, NotAProgram, Plan, plan_of
 from .recognition import function_node
 from .recompiling import LOOKING, is_installed, recompiled
@@ -35,7 +37,7 @@ FEW, LEAST_NUMBERS_OF_FEW = 4, 60_000 * SCALE
 MOST_SHAPES = 64  # of the arrays of a run, that are kept
 NUMBERS = (int, float, np.float64)
 WEAK = (int, float)  # which leave a float32 array what it is
-RUN, VALUES = "_fastbp_run", "_fastbp_values"
+RUN, VALUES, HOLD = "_fastbp_run", "_fastbp_values", "_fastbp_hold_values"
 # Names, one of which an optimizer has.
 RATES = {"lr", "learning_rate", "lr_t", "eta", "alpha", "learningRate", "learn_rate"}
 _SINGLE = np.dtype(np.float32)
@@ -63,8 +65,8 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
         fused = _Fused(run, own, idling, is_tuned=SCALE > 0 and not hasattr(wrap, "watches"))
         made[name] = wrap(f"{owner}.{method.__name__}", fused, own if hasattr(wrap, "watches") else _leaving(own))
         place = next(i for i, statement in enumerate(body) if statement is run.statements[0])
-        body[place : place + len(run.statements)] = _call(run, name)
-    return recompiled(method, owner, ast.fix_missing_locations(node), made) if made else None
+        body[place : place + len(run.statements)] = _call(run, name, node.args.args[0].arg)
+    return recompiled(method, owner, ast.fix_missing_locations(node), {**made, HOLD: hold_values}) if made else None
 
 
 def _leaving(own: FunctionType) -> Any:
@@ -75,9 +77,15 @@ def _leaving(own: FunctionType) -> Any:
     return names[own.__name__]
 
 
-def _call(run: Run, name: str) -> list[ast.stmt]:
-    """Statements that read the values, call, and set the results; where there are none, or no values, the run's own."""
+def _call(run: Run, name: str, me: str) -> list[ast.stmt]:
+    """Statements that read the values, call, and set the results; where there are none, or no values, the run's own.
+
+    Where reading an attribute of `me` runs code, the values are not read: the run's own statements would read them again.
+    """
     values = "".join(f"{place}, " for place in run.reads)
+    attributes = tuple(sorted({found[1] for place in run.reads if (found := re.match(rf"{me}\.(\w+)", place))}))
+    if attributes:
+        values = f"({values}) if {HOLD}({me}, {attributes!r}) else None"
     targets = "".join(f"{place}, " for place in run.sets)
     setting = f"{targets}{VALUES}, = {VALUES}" if run.returns else f"{targets.rstrip()} = {VALUES}"
     source = f"""
@@ -86,7 +94,7 @@ try:
 except Exception:
     {VALUES} = None
 else:
-    {VALUES} = {name}(*{VALUES})
+    {VALUES} = {VALUES} and {name}(*{VALUES})
 if {VALUES} is not None:
     {setting}
     {f"return {VALUES}" if run.returns else "pass"}

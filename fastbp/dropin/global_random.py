@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,36 @@ def saved_state() -> Callable[[], None] | None:
     """What brings the global generator back to the state that it is in now; None where the numbers come from elsewhere."""
     _, state = _drawn_from()
     return None if state is None else functools.partial(np.copyto, state, state.copy())
+
+
+def random_state() -> Any:
+    """The state of the global generator, whichever it is; for `np.random.set_state`."""
+    return np.random.get_state(legacy=False)
+
+
+def in_arrays(state: Any) -> list[Any]:
+    """What of a state says which numbers have been drawn, to compare: of an MT19937 its words, and how many are used up."""
+    parts = state["state"].values()
+    return [one if isinstance(one, np.ndarray) else np.frombuffer(repr(one).encode(), np.uint8) for one in parts]
+
+
+@contextmanager
+def ordinary_generator() -> Iterator[None]:
+    """The global functions draw from an MT19937 in the `with` block, and go on as before after it."""
+    before = getattr(np.random, "get_bit_generator", _generator)()
+    if isinstance(before, np.random.MT19937):
+        state = random_state()
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+        return
+    put: Any = vars(np.random)["set_bit_generator"]  # as old as `get_bit_generator`
+    put(np.random.MT19937(0))
+    try:
+        yield
+    finally:
+        put(before)
 
 
 def _drawn_from() -> tuple[Any, Any]:

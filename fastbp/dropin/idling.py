@@ -7,10 +7,11 @@ class, unless there are many, or a large array in the method that is still looke
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from .marks import in_place_of
 
 _all: weakref.WeakSet[Idling] = weakref.WeakSet()
 
@@ -91,11 +92,11 @@ class Idling:
                 self._unwatch()
 
     def _watch_for_objects(self) -> None:
-        if self._init is not None:
-            return
+        if self._init is not None or self._made.__init__ is object.__init__:  # type: ignore[misc]
+            return  # it takes no arguments, where __new__ may
         self._had_init, own = "__init__" in vars(self._made), self._made.__init__  # type: ignore[misc]
 
-        @functools.wraps(own)
+        @in_place_of(own)
         def __init__(layer: Any, *arguments: Any, **named: Any) -> None:
             self._see_object()
             own(layer, *arguments, **named)

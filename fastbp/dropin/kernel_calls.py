@@ -25,6 +25,12 @@ class _Kernels:
                 setattr(self, kernel, module.__dict__[kernel])
         return getattr(module, name)
 
+    def look_up_again(self) -> None:
+        """The default backend may be another one by now."""
+        announces = self.announces
+        vars(self).clear()
+        self.announces = announces
+
 
 kernels = _Kernels()
 

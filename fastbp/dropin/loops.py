@@ -43,7 +43,7 @@ class Loop(NamedTuple):
 def loops_in(node: ast.FunctionDef) -> Iterator[Loop]:
     """The loops through layers among a method's own statements, where their value is set before them, whose variables
     nothing reads after them."""
-    outer = {name for part in ast.walk(node) if isinstance(part, ast.Global | ast.Nonlocal) for name in part.names}
+    outer = outer_names(node)
     is_set = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
     for statement in node.body:
         for method in ("forward", "backward"):
@@ -59,6 +59,11 @@ def loops_in(node: ast.FunctionDef) -> Iterator[Loop]:
                     yield loop._replace(flag=None)
         if isinstance(statement, ast.Assign):
             is_set.update(target.id for target in statement.targets if isinstance(target, ast.Name))
+
+
+def outer_names(node: ast.FunctionDef) -> set[str]:
+    """The variables of a function, or of one in it, that are not its own."""
+    return {name for part in ast.walk(node) if isinstance(part, ast.Global | ast.Nonlocal) for name in part.names}
 
 
 def _is_read_outside(node: ast.AST, name: str) -> bool:

@@ -48,13 +48,14 @@ class Operation(NamedTuple):
         return named(*self.settings) if self.settings else named
 
 
+Helpers = tuple[tuple[Mapping[str, Any], str, Any], ...]  # functions, flags and numbers; the dict and name of each
+
+
 class Tried(NamedTuple):
-    """What must be as it was when a form was tried: the class of the object, the functions that its code calls, the flags
-    and the numbers that it reads, each with the dict and the name where it is found, and the names of the own methods
-    that it calls."""
+    """What must be as it was when a form was tried: the class of the object, and the names of the own methods that its code
+    calls."""
 
     made: type
-    helpers: tuple[tuple[Mapping[str, Any], str, Any], ...]
     methods: frozenset[str]
 
 
@@ -66,6 +67,7 @@ class Form(NamedTuple):
     train: the value for which the branch is, of the expression `flag`: the parameter `train`, or an attribute. kinds: dtypes
     and numbers of dimensions of `measured` that it is for (see `kind_of`); without `measured`, whatever the operation takes.
     where: a condition of the operation's inputs and of attributes, if it is not for all. tried: where it was tried.
+    helpers: what its code calls and reads, which must be what it was.
     """
 
     operation: Operation
@@ -78,6 +80,7 @@ class Form(NamedTuple):
     where: str = ""
     tried: Tried | None = None
     flag: str = TRAIN
+    helpers: Helpers = ()
 
     def only_where(self, *conditions: str) -> Form:
         return self._replace(where=" and ".join(filter(None, (self.where, *conditions))))
@@ -89,8 +92,8 @@ class Forms(NamedTuple):
     forward: tuple[Form, ...]
     backward: tuple[Form, ...]
 
-    def only_for(self, tried: Tried) -> Forms:
-        return Forms(*(tuple(form._replace(tried=tried) for form in forms) for forms in self))
+    def only_for(self, tried: Tried | None, helpers: Helpers) -> Forms:
+        return Forms(*(tuple(form._replace(tried=tried, helpers=helpers) for form in forms) for forms in self))
 
 
 def names_in(expression: str) -> set[str]:

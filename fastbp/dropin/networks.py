@@ -21,7 +21,6 @@ from __future__ import annotations
 import ast
 from collections import OrderedDict
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ import numpy as np
 from . import calls
 from .ahead import ahead
 from .arguments import PASS, WASTED
+from .marks import mark_of
 from .network_methods import Gradient, Loss, Method, Predict, end_of, is_text
 from .patched_classes import accelerated_of
 from .stacking import are_decided, decide_layers
@@ -39,7 +39,6 @@ from .written_stacks import NotAStack
 
 MOST_KINDS = 16  # of rows of classes, that are kept
 NAME, VALUE = "_fastbp_network", "_fastbp_loss"
-MARK = "__fastbp_network__"  # on functions: which of these methods they are
 
 
 class Called(NamedTuple):
@@ -171,21 +170,23 @@ class _Network:
 
     def _objects(self, network: Any) -> _Objects | None:
         """The layers, and the last one; None where a method that is not called any more is another than it was."""
-        made, own, found = type(network), vars(network), self._found
+        made, found = type(network), self._found
+        own: dict[str, Any] = getattr(network, "__dict__", {})
         if isinstance(found, Gradient):
-            loss = getattr(getattr(made, found.loss, None), MARK, None)
+            loss = mark_of(getattr(made, found.loss, None)).network
             if not isinstance(loss, Loss) or loss.last != found.last or found.loss in own:
                 return None
         else:
             loss = found
         through = loss.through
         if loss.predict:
-            through = getattr(getattr(made, loss.predict, None), MARK, None)
+            through = mark_of(getattr(made, loss.predict, None)).network
         if not isinstance(through, Predict) or loss.predict in own:
             return None
         if isinstance(found, Gradient) and through.layers != found.layers:
             return None
-        kept, last = own.get(through.layers), own.get(loss.last)
+        kept: Any = own.get(through.layers)
+        last = own.get(loss.last)
         if through.are_values:
             kept = list(kept.values()) if type(kept) in (dict, OrderedDict) else None
         return _Objects(kept, last, loss.aside) if type(kept) is list and last is not None else None
@@ -216,9 +217,3 @@ class _Network:
 def _left(objects: list[Any], x: Any, t: Any) -> Any:
     """The method's own statements are to run."""
     return None
-
-
-def marked(method: FunctionType, found: Method | None) -> FunctionType:
-    if found is not None:
-        setattr(method, MARK, found)
-    return method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from dataclasses import dataclass
 from types import FunctionType
@@ -19,15 +18,16 @@ from .fast_optimizers import Rule, updating
 from .idling import Idling
 from .known_versions import KnownVersion
 from .lazy import make_lazy
+from .marks import mark, mark_of, own_of
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .patched_classes import note
 from .recognition import function_node, function_version
+from .unforeseen import reason_for
 from .writing import can_stand_alone, lazy_attributes, written
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
 LOOKED_AT = 0.04  # seconds of a class's own work, after which it is looked at whether kernels may take any of it
-VERSION = "__fastbp_version__"  # on functions: which of the book's they are
 
 
 @dataclass
@@ -56,7 +56,7 @@ def not_to_be_tried(made: type) -> str | None:
             return f"a subclass of {made.__bases__[0].__name__}, whose {name} it inherits"
         if not isinstance(vars(made)[name], FunctionType):
             return f"its {name} is a {type(vars(made)[name]).__name__}, no method"
-        if not isinstance(own := inspect.unwrap(vars(made)[name]), FunctionType) or function_node(own) is None:
+        if not isinstance(own := own_of(vars(made)[name]), FunctionType) or function_node(own) is None:
             return f"the code of its {name} is not there to be read"
     special = ("__setattr__", "__getattribute__", "__getattr__", "__getstate__")
     if "__slots__" in vars(made) or any(
@@ -136,7 +136,11 @@ class _Patched:
     def decide(self, layer: Any, arguments: tuple[Any, ...]) -> dict[str, calls.Method]:
         with self.lock:
             if self.chosen is None:
-                self.chosen = self._choose(layer, arguments)
+                try:
+                    self.chosen = self._choose(layer, arguments)
+                except Exception as error:
+                    self.found.accelerated, self.found.reason = False, reason_for(error)
+                    self.chosen = self._put_all(Forms((), ()))
             return self.chosen
 
     def weigh(self, name: str, seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
@@ -177,6 +181,10 @@ class _Patched:
         if (lazy := lazy_attributes(forms)) is not None:
             make_lazy(self.made, lazy)
         self.idling.large()
+        return self._put_all(forms)
+
+    def _put_all(self, forms: Forms) -> dict[str, calls.Method]:
+        """What its methods are called for, of these forms, which are put into the class as well."""
         for name in LAYER:
             if vars(self.made).get(name) is self.wrapped[name]:
                 self._put(name, getattr(forms, name))
@@ -197,12 +205,14 @@ def known_forms(version: KnownVersion, module: dict[str, Any]) -> tuple[Forms, s
     forms = OTHER_FORMS.get(version.note) or FORMS[version.kind]
     if module.get("np", np) is not np:
         return Forms((), ()), "its np is not NumPy"
+    helpers: list[tuple[dict[str, Any], str, Any]] = []
     for function in FUNCTIONS_OF.get(version.kind, ()):
+        helpers.append((module, function, module.get(function)))
         known = version_of(module.get(function))
         if known is None or known.kind != function:
             return Forms((), ()), f"its {function} is not the book's"
         forms = OTHER_FORMS.get(known.note, forms)
-    return forms, ""
+    return forms.only_for(None, tuple(helpers)), ""
 
 
 class _Fast:
@@ -240,13 +250,13 @@ class _Fast:
 
 def version_of(function: Any) -> KnownVersion | None:
     """Which of the book's functions this is, or None."""
-    if hasattr(function, VERSION):
-        return getattr(function, VERSION)
+    if (noted := mark_of(function).version) is not None:
+        return noted
     return function_version(function) if isinstance(function, FunctionType) else None
 
 
 def fast_function(function: calls.Method, version: KnownVersion, wrap: calls.Wrapper = calls.plain) -> calls.Method:
     """The function, accelerated."""
     made = wrap(version.kind, FUNCTIONS[version.kind], function)
-    setattr(made, VERSION, version)
+    mark(made, version=version)
     return made

@@ -15,23 +15,25 @@ import numpy as np
 from .arguments import WASTED
 from .families import FAMILIES, Family
 from .methods import Operation
-from .screening import NotPlain, Screened, screen
+from .screening import NotPlain, Screened, looked_into, screen
 from .subjects import FIRST_ROWS, LARGE, attribute_name, copied, first_rows, numbers_of, of_first_rows
 from .trying import undisturbed
+from .unforeseen import or_else
 
 NEAR = 1e-3  # of the largest number: an epsilon more or less does not tell layers apart
 MOST_LOOKS = 12  # at operations with attributes bound in other ways; whoever needs more is tried
 
 
+@or_else(False)
 def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any, forward: FunctionType) -> bool:
     """Whether any operation makes something like `result` of the arguments of a call of forward that is over."""
-    try:
-        screened = screen(type(layer), forward)
-    except NotPlain:
+    screened = looked_into(screen, type(layer), forward)
+    if isinstance(screened, NotPlain):
         return False
     return _is_any(made, layer, arguments, result, screened)
 
 
+@or_else(False)
 def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forward: FunctionType) -> bool:
     """The same of a call that is about to be made: a copy of the object makes it first, of its arrays' first rows."""
     first = tuple(first_rows(one) if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
@@ -99,8 +101,11 @@ def _are_alike(some: Any, all_: Any, in_shape_alone: bool) -> bool:
         return False
     if np.ndim(some) == 0:
         return True
-    if np.shape(some)[1:] != np.shape(all_)[1:] or in_shape_alone:
-        return np.shape(some)[1:] == np.shape(all_)[1:]
-    differences = np.abs(np.asarray(some, float) - np.asarray(all_)[:FIRST_ROWS])
+    all_ = np.asarray(all_)
+    if np.shape(some)[1:] != all_.shape[1:] or in_shape_alone:
+        return np.shape(some)[1:] == all_.shape[1:]
+    if np.shape(some) != all_[:FIRST_ROWS].shape:
+        return False
+    differences = np.abs(np.asarray(some, float) - all_[:FIRST_ROWS])
     largest = np.max(np.abs(some), initial=0)
     return not bool(np.max(differences, initial=0) > NEAR * largest)  # NaN is like anything

@@ -8,7 +8,6 @@ these is the name under which it is kept. What the numbers in floating arrays ar
 from __future__ import annotations
 
 import hashlib
-import inspect
 import pickle
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 
 from ..backends import read_cache_entry, write_cache_entry
 from .lazy import OURS
+from .marks import own_of
 
 MOST_NUMBERS = 1000  # of an array of integers that is looked at whole
 
@@ -29,7 +29,7 @@ def digest(made: type, layer: Any, arguments: tuple[Any, ...], functions: Iterab
     """Of everything that a verdict depends on. functions: forward, backward and all that they call."""
     seen = hashlib.sha256(repr((_versions(), made.__module__, made.__qualname__)).encode())
     for function in functions:
-        for part in _of_function(inspect.unwrap(getattr(function, "__func__", function))):
+        for part in _of_function(own_of(getattr(function, "__func__", function))):
             seen.update(repr(part).encode() + b"\0")
     for one in (*type(layer).__mro__[:-1], layer):
         for name, value in sorted(vars(one).items()):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .marks import own_of
 from .recognition import function_node
 from .sizes import (
     Given,
@@ -124,7 +125,7 @@ class Resolver:
         elif isinstance(called, ast.Attribute) and (helper := self.module_function(called)) is not None:
             found = helper.function
         found = getattr(found, "__func__", found)
-        found = getattr(found, "__wrapped__", found)
+        found = own_of(found)
         return (found, False) if isinstance(found, FunctionType | type) else (None, False)
 
     def given_to(self, function: FunctionType, call: ast.Call, is_method: bool, names: Names | None = None) -> Given:

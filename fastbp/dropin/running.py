@@ -23,7 +23,7 @@ def run_script(file: str, arguments: list[str]) -> None:
             source = opened.read()
     except OSError as error:
         raise CannotRun(f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}") from None
-    _become(sys.path, 0, os.path.dirname(path))
+    _become(sys.path, 0, os.path.dirname(os.path.realpath(path)))  # as Python does
     main = _main_module(path)
     main.__loader__ = SourceFileLoader("__main__", path)
     sys.argv = [file, *arguments]

@@ -8,7 +8,6 @@ the numbers in an array, so that what was tried goes for all numbers.
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
@@ -18,6 +17,7 @@ import numpy as np
 
 from .allowed import BUILTINS, EXCEPTIONS, METHODS, NUMPY, OF_ARRAYS, RANDOM
 from .lists import own_lists
+from .marks import own_of
 from .recognition import function_node
 from .resolving import Helper, Resolver
 from .shapes import is_equation, is_of_shapes
@@ -394,7 +394,7 @@ class _Walk(Resolver):
         if made not in self.found.made:
             self.found.made[made] = None
             for name in METHODS:
-                method = inspect.unwrap(getattr(made, name))
+                method = own_of(getattr(made, name))
                 if isinstance(method, FunctionType):
                     self.found.helpers += screen(made, method).helpers
                 elif method is not object.__init__:
@@ -407,7 +407,7 @@ class _Walk(Resolver):
         return bool(self.found.made) and isinstance(node.value, ast.Name) and node.value.id in self.locals
 
     def helper(self, function: Any, call: ast.Call) -> None:
-        own = getattr(function, "__wrapped__", function)
+        own = own_of(getattr(function, "__func__", function))  # of a static method
         if not isinstance(own, FunctionType):
             raise self.fail(call, f"calls {ast.unparse(call.func)}, whose code is not there to be read")
         self.function(own, is_method=False, given=self.given_to(own, call, is_method=False))

@@ -17,6 +17,7 @@ from .. import reference
 from . import kernel_calls
 from .families import STATES, Family, Shape
 from .lazy import OURS
+from .marks import signature_of
 from .methods import NAMES, OPERATIONS, Operation
 from .restrictions import NONE
 from .screening import Screened
@@ -149,7 +150,7 @@ class Subject:
 
 def parameters_of(method: FunctionType) -> list[inspect.Parameter]:
     """Those of a method beside self, and beside **named, which one that is tried does not read."""
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+    parameters = list(signature_of(method).parameters.values())[1:]
     return [one for one in parameters if one.kind is not one.VAR_KEYWORD]
 
 

@@ -66,6 +66,8 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
 
     own: its forward and backward, as they were defined.
     """
+    if not hasattr(layer, "__dict__"):
+        return _left("its objects have slots, and no attributes beside")
     screened = looked_into(screen, type(layer), own["forward"])
     if isinstance(screened, NotPlain):
         return _left(f"forward: {screened}")
@@ -81,7 +83,7 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
     if (name := not_plain(layer, sets | reads, screened.made)) is not None:
         return _left(f"self.{name} is not a plain attribute of its own")
     helpers = {(id(one.module), one.name): one for screen_of in both for one in screen_of.helpers}
-    tried = Tried(type(layer), tuple(helpers.values()), frozenset(name for one in both for name in one.methods))
+    tried = Tried(type(layer), frozenset(name for one in both for name in one.methods))
     if not tried.methods.isdisjoint(vars(layer)):
         return _left("a method is an attribute of the object")
     functions = [one.function for one in helpers.values()]
@@ -94,7 +96,7 @@ def try_class(made: type, layer: Any, arguments: tuple[Any, ...], own: dict[str,
         with undisturbed():
             verdict = _try_families(made, subjects, screened, backward)
         keep(name, verdict)
-    return verdict._replace(forms=verdict.forms.only_for(tried))
+    return verdict._replace(forms=verdict.forms.only_for(tried, tuple(helpers.values())))
 
 
 def _takes_its_steps(own: dict[str, FunctionType], made: Iterable[type]) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 from .. import reference
 from .arguments import FLOAT, PASS, is_count
 from .fast_functions import FUNCTIONS, is_window
+from .global_random import in_arrays, random_state
 from .patching import Found
 from .screening import NotPlain, looked_into, screen_function
 from .subjects import copied, same
@@ -107,12 +108,12 @@ def _agrees(name: str, own: FunctionType, dtype: np.dtype[Any], fits: Fits) -> b
     rng = np.random.default_rng(5)
     for place in range(COUNT):
         arguments, expected = _drawn(rng, place, name, dtype, fits)
-        given, before = tuple(map(copied, arguments)), np.random.get_state(legacy=True)[1:3]  # type: ignore[index]
+        given, before = tuple(map(copied, arguments)), in_arrays(random_state())
         try:
             result = own(*given)
         except Exception:
             return False
-        if not same(np.random.get_state(legacy=True)[1:3], before):  # type: ignore[index]
+        if not same(in_arrays(random_state()), before):
             return False
         if type(result) is not np.ndarray or np.may_share_memory(result, given[0]):
             return False

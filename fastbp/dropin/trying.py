@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .global_random import ordinary_generator
+
 
 class _Trying(threading.local):
     now = 0  # how many trials this is within, in this thread
@@ -19,13 +21,14 @@ trying = _Trying()
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No warning is shown in the `with` block, no random number is used up, and calls of functions are their own."""
-    state = np.random.get_state()
+    """No warning is shown in the `with` block, no random number is used up, and calls of functions are their own.
+
+    The global functions draw from an MT19937, as they do where the script has not put another generator in its place.
+    """
     trying.now += 1
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"), ordinary_generator():
             warnings.simplefilter("ignore")
             yield
     finally:
         trying.now -= 1
-        np.random.set_state(state)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import PASS, Method
+from .global_random import in_arrays, random_state
 from .lazy import LAZY, OURS, made_of
 from .methods import Form, kind_of
 from .subjects import COUNT, Differs, Subject, Values, call, copied, each_same, evaluate, on_numpy, same
@@ -102,7 +103,7 @@ def _both(
     for method, layer, arguments in zip((fast, own), reversed(layers), reversed(given), strict=True):
         np.random.seed(place)
         outcomes.append(call(method, layer, *arguments))
-        states.append(np.random.get_state(legacy=True)[1:3])  # type: ignore[index]
+        states.append(in_arrays(random_state()))
     if outcomes[0] is PASS or isinstance(outcomes[0], Exception):
         call(own, layers[1], *given[1])
         forget_lazy(layers[1])

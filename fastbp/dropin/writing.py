@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import builtins
 import itertools
 import re
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from .arguments import PASS, WASTED, Method
 from .dropped_gradient import dropped
 from .idling import Idling, NeverIdling
 from .lazy import LAZY
-from .methods import NAMES, OPERATIONS, TRAIN, Form, Forms, Tried
+from .marks import in_place_of, signature_of
+from .methods import NAMES, OPERATIONS, TRAIN, Form, Forms, names_in
 
 GIVEN = ("x", "t", "h", "c", "dout", "dh", "dc")  # what methods are given
 COMPUTES = re.compile(r"np\.|by_channel| [-+*/] ")  # of what is read: more than a look at an attribute
@@ -81,8 +81,9 @@ def written(
     pass_on = f"return own({', '.join(('self', *shown))})" if alone else "return PASS"
     lines = [f"def {own.__name__}({', '.join(('self', *shown))}):"]
     lines += [f"    {role} = {name}" for role, name in zip(roles, parameters, strict=True) if alone and role != name]
+    if forms:
+        lines += [f"    {line}" for line in as_it_was(forms[0], names, pass_on)]
     if forms and forms[0].tried is not None:
-        lines += [f"    {line}" for line in of_tried_object(forms[0].tried, names, pass_on)]
         lines += [f"    {line}" for line in _of_tried_arguments(own, roles, names, pass_on)]
     for place, form in enumerate(forms):
         names[f"operation{place}"] = form.operation.function(modules)
@@ -97,18 +98,20 @@ def written(
     method: Method = names[own.__name__]
     method.__defaults__ = own.__defaults__
     method.forms = forms  # type: ignore[attr-defined]
-    return functools.update_wrapper(method, own) if alone else method
+    return in_place_of(own)(method) if alone else method
 
 
-def of_tried_object(tried: Tried, names: dict[str, Any], pass_on: str) -> Iterator[str]:
-    """Conditions: an object of the very class that was tried, and the functions that it calls those that it called then."""
-    names.update({"tried": tried.made, "methods": tried.methods})
-    yield f"if type(self) is not tried: {pass_on}"
-    for place, (module, name, function) in enumerate(tried.helpers):
+def as_it_was(form: Form, names: dict[str, Any], pass_on: str) -> Iterator[str]:
+    """Conditions: the functions that the code calls are those that it called when the form was found; and if it was tried,
+    an object of the very class that was."""
+    for place, (module, name, function) in enumerate(form.helpers):
         names.update({f"module{place}": module, f"helper{place}": function})
         yield f"if module{place}.get({name!r}) is not helper{place}: {pass_on}"
-    if tried.methods:
-        yield f"if not methods.isdisjoint(vars(self)): {pass_on}"
+    if form.tried is not None:
+        names.update({"tried": form.tried.made, "methods": form.tried.methods})
+        yield f"if type(self) is not tried: {pass_on}"
+        if form.tried.methods:
+            yield f"if not methods.isdisjoint(vars(self)): {pass_on}"
 
 
 def _of_tried_arguments(own: FunctionType, roles: list[str], names: dict[str, Any], pass_on: str) -> Iterator[str]:
@@ -141,6 +144,7 @@ _OF_WRITTEN = {
     "is_other",
     "is_outside",
     "idling",
+    *("type", "vars", "bool", "int", "float", "len", "AttributeError", "LookupError", "TypeError"),
 }
 
 
@@ -149,7 +153,10 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
     parameters, rest = _parameters(own)
     roles = _roles(len(parameters), forms)
     used = {"self", "name", *roles, *_OF_WRITTEN}
-    used.update(name for form in forms for name in (*form.operation.inputs, *form.operation.outputs))
+    for form in forms:
+        used.update((*form.operation.inputs, *form.operation.outputs))
+        read = " ".join((*form.reads, *(value for _, value in form.sets), form.returns, form.where))
+        used.update(names_in(read) & vars(builtins).keys())
     return all(
         name == role or name not in used for name, role in zip(parameters, roles, strict=True)
     ) and used.isdisjoint(one.lstrip("*") for one in rest)
@@ -157,13 +164,13 @@ def can_stand_alone(own: FunctionType, forms: tuple[Form, ...]) -> bool:
 
 def required_beside(own: FunctionType) -> list[str]:
     """The parameters that a method needs beside self and one array."""
-    parameters = list(inspect.signature(own).parameters.values())[2:]
+    parameters = list(signature_of(own).parameters.values())[2:]
     return [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
 
 
 def _parameters(own: FunctionType) -> tuple[list[str], list[str]]:
     """The names of a method's parameters beside self, and "**named" if it takes any."""
-    parameters = list(inspect.signature(own).parameters.values())[1:]
+    parameters = list(signature_of(own).parameters.values())[1:]
     rest = [f"**{one.name}" for one in parameters if one.kind is one.VAR_KEYWORD]
     return [one.name for one in parameters if one.kind is not one.VAR_KEYWORD], rest
 

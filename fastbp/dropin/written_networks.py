@@ -10,17 +10,17 @@ themselves set all of it again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .arguments import PASS, WASTED
 from .dropped_gradient import dropped
+from .marks import signature_of
 from .methods import NAMES, Form, Operation, names_in
 from .network_stacks import NetworkStack
 from .operations import other_loss
 from .patched_classes import Accelerated
-from .writing import COMPUTES, numbered, of_tried_object, required_beside
+from .writing import COMPUTES, as_it_was, numbered, required_beside
 from .written_stacks import (
     AFFINE,
     PASS_ON,
@@ -93,7 +93,7 @@ def _other_loss(operation: Operation) -> Any:
 def _takes(method: Any, count: int) -> bool:
     """Whether a method can be called with so many arguments beside self."""
     try:
-        inspect.signature(method).bind(*[None] * (1 + count))
+        signature_of(method).bind(*[None] * (1 + count))
     except TypeError:
         return False
     return True
@@ -118,8 +118,7 @@ def _conditions_of_loss(loss: Layer, names: dict[str, Any], name: str) -> Iterat
     """That the last layer's method is what its form says, for such arguments."""
     form, own = loss.form, dict[str, Any]()
     lines = [f"if {name!r} in vars(self): {PASS_ON}"]
-    if form.tried is not None:
-        lines += of_tried_object(form.tried, own, PASS_ON)
+    lines += as_it_was(form, own, PASS_ON)
     if form.kinds:
         own["kinds"] = numbered(form.kinds)
         scores = {"forward": "x", "backward": "y"}[name]
@@ -169,6 +168,6 @@ def _way_back(
 def _check_factor(back: Layer) -> None:
     """That what the gradient is multiplied with, if the method reads it, is 1 where nothing is given."""
     if "dout" in back.form.reads:
-        parameters = list(inspect.signature(back.method).parameters.values())[1:]
+        parameters = list(signature_of(back.method).parameters.values())[1:]
         if not parameters or parameters[0].default != 1:
             raise NotAStack

@@ -9,17 +9,17 @@ As the methods that `written` makes, they return PASS where a condition is not m
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .arguments import PASS, WASTED
 from .dropped_gradient import dropped
+from .marks import signature_of
 from .methods import NAMES, RUNNING, TRAIN, Form, names_in
 from .normalized_stacks import BY_RUNNING, NormalizedStack
 from .patched_classes import Accelerated
 from .stacks import MOST_LAYERS, Dropped, Stack
-from .writing import COMPUTES, numbered, of_tried_object, required_beside
+from .writing import COMPUTES, as_it_was, numbered, required_beside
 
 AFFINE, NORM, RELU, SIGMOID, DROPOUT, ACTIVATION = "identity", "norm", "relu", "sigmoid", "dropout", "activation"
 KINDS = {
@@ -112,7 +112,7 @@ def _may_follow(kind: str, before: str, name: str) -> bool:
 
 def _form_for(forms: tuple[Form, ...], method: Any, flag: bool | None, keyword: str) -> tuple[Form, str]:
     """The form of a method that is called so, and what must be true of the object then."""
-    parameters = list(inspect.signature(method).parameters.values())[2:]
+    parameters = list(signature_of(method).parameters.values())[2:]
     if not forms or required_beside(method)[flag is not None :]:
         raise NotAStack
     if flag is not None and (not parameters or keyword not in ("", parameters[0].name)):
@@ -271,8 +271,7 @@ def conditions(layers: list[Layer], names: dict[str, Any], name: str, given: str
     for layer in layers:
         form, own = layer.form, dict[str, Any]()
         lines = [f"if {name!r} in vars(self): {PASS_ON}"]
-        if form.tried is not None:
-            lines += of_tried_object(form.tried, own, PASS_ON)
+        lines += as_it_was(form, own, PASS_ON)
         pairs = zip(form.operation.inputs[1:], form.reads[1:], strict=True)
         reads = [f"{role} = {read}" for role, read in pairs]
         if not layer.place:

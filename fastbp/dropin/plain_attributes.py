@@ -1,0 +1,25 @@
+"""Whether attributes of an object hold values and do no more: then it makes no difference how often they are read."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_SPECIAL = ("__getattribute__", "__getattr__")
+_known: WeakKeyDictionary[type, dict[tuple[str, ...], bool]] = WeakKeyDictionary()
+
+
+def hold_values(holder: Any, names: tuple[str, ...]) -> bool:
+    """Whether these are attributes that the class of an object has no property, or other code, for."""
+    of_class = _known.setdefault(type(holder), {})
+    if names not in of_class:
+        of_class[names] = _hold_values(type(holder), names)
+    return of_class[names]
+
+
+def _hold_values(made: type, names: tuple[str, ...]) -> bool:
+    if any(getattr(made, name, None) is not getattr(object, name, None) for name in _SPECIAL):
+        return False
+    found = [inspect.getattr_static(made, name, None) for name in names]
+    return not any(hasattr(type(one), "__get__") for one in found)
