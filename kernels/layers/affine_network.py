@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.nonzero_columns import workspace_and_buffers, zeros_address
+from ..gemm.nonzero_columns import Buffers, workspace_and_buffers, zeros_address
 from ..gemm.nonzeros import PLACE, PLACES, has_mostly_zeros, repays_looking
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import chunk_bounds, claimed
@@ -123,7 +123,7 @@ class AffineNetwork(AffineStack):
             return *functions, 0, 0
         if repays_looking(len(x), *self._layers[0], self._dtype):
             zeros_address(self._dtype, x.dtype)
-        return *functions, backward_address(self._dtype, x.dtype), weights_address(self._dtype, x.dtype)
+        return *functions, backward_address(self._dtype), weights_address(self._dtype, x.dtype)
 
     def _new_kept(self, x, threads, is_step):
         (rows, _), dtype, classes, functions = (
@@ -175,7 +175,7 @@ def _network(work, functions, addresses, x, layers, of_loss, how, scratch):
     rows, sizes = layers[3], (layers[3], layers[1][layers[0]], len(targets), is_step)
     rest = len(space) - len(space_dW)
     how_there = chunk_count, each, rest, sparse, products, drops
-    how_back = chunk_count, each, sparse, False, products, drops
+    how_back, strips = (chunk_count, each, sparse, False, products, drops), Buffers(*of_x).strips
     for chunk in claimed(work, 1, chunk_count):
         where = thread, chunk, is_packed
         forward_chunk(functions[1], addresses[0], x, layers, how_there, (space, places, own), largest, where)
@@ -183,7 +183,7 @@ def _network(work, functions, addresses, x, layers, of_loss, how, scratch):
         loss_rows(functions[0], (y, losses, dout), scores, (labels, targets), bounds, sizes)
         if is_step:
             here = space_back, zeros, of_back
-            backward_chunk(functions[2], addresses[1], x[0], layers, how_back, here, of_x, where)
+            backward_chunk(functions[2], addresses[1], layers, how_back, here, strips, where)
     if thread == 0:
         losses[rows] = sum_of_losses(losses, rows)
     if is_step:

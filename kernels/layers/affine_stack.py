@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..gemm.nonzero_columns import workspace_and_buffers
+from ..gemm.nonzero_columns import Buffers, workspace_and_buffers
 from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACE, PLACES, has_mostly_zeros, repays_looking
 from ..gemm.packing import BLOCK_SIZE, MC, packed_size
 from ..gemm.shared_product import chunk_address
@@ -117,7 +117,7 @@ class AffineStack:
         size = rest + threads * each_dW
         scratch, of_x = workspace_and_buffers(size, numbers, sizes, threads, dtype, may_be_sparse)
         keeps, dropped = self._drops(drops)
-        functions = backward_address(dtype, first.dtype), weights_address(dtype, first.dtype)
+        functions = backward_address(dtype), weights_address(dtype, first.dtype)
         groups = weights, masks, keeps, [None, *inputs[1:]], dxs, [*dxs[1:], dout], dWs, dbs
         run(
             _backward, threads, functions, addresses_of(*groups), numbers, layers,
@@ -154,7 +154,7 @@ class AffineStack:
     def compile_chunks_back(self, x_dtype):
         """Compile, for x of this dtype, products and what a chunk needs on its way back, but for what zeros in x need."""
         self.compile_products()
-        backward_address(self._dtype, x_dtype)
+        backward_address(self._dtype)
         weights_address(self._dtype, x_dtype)
 
     def products(self, x_dtype, may_be_sparse):
@@ -192,7 +192,7 @@ class AffineStack:
         """Chunks have about 128 rows; there is at least one for each thread, and at most as many as can be counted."""
         prepared = self._kept.get((rows, threads))
         if prepared is None:
-            if len(self._kept) > MOST_KEPT:
+            if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
             products = [*self._layers, *((columns, depth) for depth, columns in self._layers)]
             each = max(_workspace_of(self._dtype, *shape) for shape in products)
@@ -255,8 +255,9 @@ def _backward(work, functions, addresses, x, layers, how, scratch, of_x):
     if is_missing(products, sparse, largest):
         return
     how_here, here = (chunk_count, each, sparse, needs_dx, products, drops), (space, zeros, largest)
+    strips = Buffers(*of_x).strips
     for chunk in claimed(work, 1, chunk_count):
-        backward_chunk(functions[0], addresses, x, layers, how_here, here, of_x, (work[0], chunk, is_packed))
+        backward_chunk(functions[0], addresses, layers, how_here, here, strips, (work[0], chunk, is_packed))
         is_packed = True
     how_weights, here = (each_dW, chunk_count, sparse, products), (space_dW, zeros, largest)
     gradients_of_weights(functions[1], work, addresses, x, layers, how_weights, here, of_x)

@@ -20,17 +20,16 @@ import numpy as np
 
 from ..gemm.matrices import Span
 from ..gemm.nonzero_columns import Buffers, pack_strips, workspace_and_buffers
-from ..gemm.nonzeros import BATCH, BLOCK, MOST_VECTORS, PLACES, Numbers, has_mostly_zeros
+from ..gemm.nonzeros import PLACE, PLACES, Numbers, has_mostly_zeros
 from ..runtime.arrays import flat, workspace
 from ..runtime.chunks import chunk_bounds, claimed
 from ..runtime.compiler import device
 from ..runtime.magnitude import largest_in
-from ..runtime.processors import VECTOR_BYTES, threads_for
+from ..runtime.processors import threads_for
 from ..runtime.simd import load_scalar, noinline, store_scalar
-from ..runtime.sums import LEVELS
 from ..runtime.tables import addresses_of, at
 from ..runtime.threads import parallel_kernel, run
-from .affine_stack import AffineStack
+from .affine_stack import AffineStack, numbers_of, sums_in
 from .stack_chunks import (
     BIASES,
     DBS,
@@ -98,18 +97,17 @@ class NormalizedStack(AffineStack):
         threads = self.threads_for(rows, True)
         layers, _, each, rest, _, may_be_sparse = self._prepared(rows, threads)
         chunk_count, step = _chunks_of(rows), SUMS * int(self._widths.max())
-        numbers, largest = flat(x), np.zeros(threads * LINE, dtype)
-        own = (BATCH + BLOCK) * MOST_VECTORS * VECTOR_BYTES // dtype.itemsize
+        own, largest = self._own, np.zeros(threads * LINE, dtype)
         size = rest + threads * own
         space = workspace(size + (2 * chunk_count + threads) * step, dtype)
         *vectors, momenta = zip(*((None,) * 5 if one is None else one for one in norms), strict=True)
         momenta, (keeps, dropped) = np.array([one or 0.0 for one in momenta], dtype), self._drops(drops)
         groups = weights, masks, keeps, zs, outs, biases, ys, *zip(*kept, strict=True), *vectors
         run(
-            _forward, threads, addresses_of(*groups), (numbers, numbers.view(f"i{numbers.itemsize}"), 0, x.shape[1]),
+            _forward, threads, addresses_of(*groups), numbers_of(x),
             (momenta, self._epsilons, np.array(modes)), layers,
             (each, rest, may_be_sparse, self.products(x.dtype, may_be_sparse), dropped),
-            ((space, workspace(threads * PLACES, np.dtype(np.int32)), own), (space[size:], step, chunk_count), largest),
+            ((space, workspace(threads * PLACES, PLACE), own), (space[size:], step, chunk_count), largest),
             kept=groups,
         )  # fmt: skip
         sizes = largest.reshape(threads, LINE).max(axis=0).tolist()
@@ -130,14 +128,10 @@ class NormalizedStack(AffineStack):
         norms: of each layer that is normalised gamma, xc, xn, std, else None; not of the last. dnorms: dgamma, dbeta (M,),
         or None.
         """
-        dxs, dWs, dbs, dgammas, dbetas, dtype = [], [], [], [], [], self._dtype
-        (rows, _), first = dout.shape, inputs[0]
-        for i, (depth, columns) in enumerate(self._layers):
-            dxs.append(np.empty((rows, depth), dtype) if i or needs_dx else None)
-            dWs.append(np.empty((depth, columns), dtype))
-            dbs.append(np.empty(LEVELS * columns, dtype))
-            for gradients in (dgammas, dbetas):
-                gradients.append(None if norms[i] is None else np.empty(columns, dtype))
+        (rows, _), first, dtype = dout.shape, inputs[0], self._dtype
+        dxs, dWs, dbs = self._gradients(rows, needs_dx)
+        widths = [None if one is None else columns for one, (_, columns) in zip(norms, self._layers, strict=True)]
+        dgammas, dbetas = ([None if width is None else np.empty(width, dtype) for width in widths] for _ in range(2))
         threads = self.threads_for(rows, False)
         layers, _, each, rest, each_dW, may_be_sparse = self._prepared(rows, threads)
         chunk_count, step = _chunks_of(rows), SUMS * int(self._widths.max())
@@ -155,9 +149,8 @@ class NormalizedStack(AffineStack):
         )  # fmt: skip
         if self.has_missed(largest, first.dtype):
             return self.backward(dout, inputs, weights, masks, needs_dx, drops, norms)
-        dbs = [db[: len(db) // LEVELS].copy() for db in dbs]
         dnorms = [None if one is None else (one, other) for one, other in zip(dgammas, dbetas, strict=True)]
-        return dxs[0], dWs, dbs, dnorms, float(largest.max())
+        return dxs[0], dWs, sums_in(dbs), dnorms, float(largest.max())
 
 
 def normalized_stack(widths, activations, epsilons, dtype):

@@ -76,12 +76,11 @@ def forward_address(dtype, x_dtype):
 
 
 @cache
-def backward_address(dtype, x_dtype):
-    """The same of `_backward_chunk`."""
+def backward_address(dtype):
+    """The same of `_backward_chunk`, to which it does not matter of which dtype x is."""
     numbers, drops = np.empty(0, dtype), (np.empty(0, dtype), np.empty(0, np.bool_))
-    x = np.empty(0, x_dtype)
     how, scratch = (0, 0, False, False, _PRODUCTS, drops), (numbers, numbers, numbers)
-    return address_of(_backward_chunk, _WORDS, x, _LAYERS, how, scratch, no_buffers(numbers, x), (0, 0, False))
+    return address_of(_backward_chunk, _WORDS, _LAYERS, how, scratch, numbers, (0, 0, False))
 
 
 @cache
@@ -133,20 +132,19 @@ def _forward_chunk(addresses, x, layers, how, scratch, largest, where):
 
 
 @device
-def backward_chunk(address, addresses, x, layers, how, scratch, of_x, where):
+def backward_chunk(address, addresses, layers, how, scratch, strips, where):
     """A chunk's gradients, from the last layer's to the first's.
 
     addresses: of weights, masks, what is kept, inputs, dxs, douts, dWs, dbs; the gradient of layer i - 1's z is that of
-    layer i's input, changed. x: flat; how: chunks, each of Prepared, whether x is sparse, whether its gradient is needed,
-    the fields of Products and Drops; scratch: workspace, zeros, largest; of_x: the fields of Buffers; where: as in
-    `forward_chunk`.
+    layer i's input, changed. how: chunks, each of Prepared, whether x is sparse, whether its gradient is needed, the fields
+    of Products and Drops; scratch: workspace, zeros, largest; strips: of Buffers; where: as in `forward_chunk`.
     """
-    call_at(address, None, (addresses, x, layers, how, scratch, of_x, where))
+    call_at(address, None, (addresses, layers, how, scratch, strips, where))
 
 
 @InnerKernel
-def _backward_chunk(addresses, x, layers, how, scratch, of_x, where):
-    (space, zeros, largest), of_x = scratch, Buffers(*of_x)
+def _backward_chunk(addresses, layers, how, scratch, strips, where):
+    space, zeros, largest = scratch
     layers, (chunk_count, each, sparse, needs_dx, products, drops) = Layers(*layers), how
     weights, masks = group(addresses, layers, WEIGHTS, largest), group(addresses, layers, MASKS, np.bool_)
     dxs, douts = group(addresses, layers, DXS, largest), group(addresses, layers, DOUTS, largest)
@@ -162,14 +160,14 @@ def _backward_chunk(addresses, x, layers, how, scratch, of_x, where):
             here = multiply_back((dxs, douts), of_layers, place, layers, how_here, (space, zeros))
             largest[thread * LINE] = max(largest[thread * LINE], here)
     if sparse:
-        pack_strips(of_x.strips, at(douts, 0), layers.rows, layers.widths[1], first, end)
+        pack_strips(strips, at(douts, 0), layers.rows, layers.widths[1], first, end)
 
 
 @device
 def gradients_of_weights(address, work, addresses, x, layers, how, scratch, of_x):
     """dW and db of all layers, a phase for each, once `backward_chunk` has been there in phase 1. how: workspace of each
-    thread, chunks, whether x is sparse, the fields of Products; scratch: workspace, zeros, largest; the rest as in
-    `backward_chunk`."""
+    thread, chunks, whether x is sparse, the fields of Products; scratch: workspace, zeros, largest; x: flat; of_x: the
+    fields of Buffers; the rest as in `backward_chunk`."""
     call_at(address, None, (work, addresses, x, layers, how, scratch, of_x))
 
 
@@ -244,12 +242,13 @@ def activate(out, mask, z, span, code):
 def drop(numbers, keeps, i, span, drops):
     """What is kept after layer i, or its gradient, and zeros for what is not: from the start of `span` on, as many as it
     says. keeps: Table of masks."""
-    (start, count), (scales, are_masked) = span, drops
-    if are_masked[i]:
-        drop_masked(numbers, at(keeps, i), start, count, scales[i])
-    elif scales[i] != 1:
+    (start, count), drops = span, Drops(*drops)
+    scale = drops.scales[i]
+    if drops.are_masked[i]:
+        drop_masked(numbers, at(keeps, i), start, count, scale)
+    elif scale != 1:
         for j in range(start, start + count):
-            store_scalar(numbers, j, load_scalar(numbers, j) * scales[i])
+            store_scalar(numbers, j, load_scalar(numbers, j) * scale)
 
 
 @device
