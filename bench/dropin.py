@@ -1,6 +1,6 @@
 """`python -m bench.dropin`: training steps of book-style networks, under plain Python and under `fastbp run`.
 
-The script is the same. Both ways take turns, each in a process of its own: in one, OpenBLAS's threads and the kernels'
+The script is the same. Both ways alternate, each in a process of its own: in one, OpenBLAS's threads and the kernels'
 would get in each other's way. A step is the gradient of a batch of 100 images drawn from MNIST, an update, and the loss.
 """
 

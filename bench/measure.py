@@ -1,4 +1,4 @@
-"""Timing that a noisy machine does not spoil: contenders take turns within each round, medians and ratios at the end."""
+"""Timing that a noisy machine does not spoil: contenders alternate within each round, medians and ratios at the end."""
 
 from __future__ import annotations
 

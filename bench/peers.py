@@ -1,6 +1,6 @@
 """fastbp beside what people use instead, on the same data, weights and number of updates: `fastbp bench`.
 
-All contenders take turns within each round, so that a slow moment of the machine meets all of them; the tables show
+All contenders alternate within each round, so that a slow moment of the machine meets all of them; the tables show
 medians over the rounds, their spread, and the ratio to fastbp in float32. Compiling and loading are left out.
 """
 

@@ -24,7 +24,7 @@ def cross_entropy(scores: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def cross_entropies(scores: Array, labels: Array) -> tuple[Array, Array]:
-    """The same losses, and y."""
+    """scores (N, C), labels (N,) -> the losses of `cross_entropy` (N,), and y (N, C)."""
     with np.errstate(invalid="ignore"):  # inf - inf: the row becomes NaN, as it must
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
         y = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -111,7 +111,7 @@ def _affine_stack(dtype: str) -> None:
 
 
 def _normalized_stack(dtype: str) -> None:
-    """The same with batch normalisation, which scripts have in float64."""
+    """What networks with batch normalisation run, which scripts have in float64."""
     if dtype != "float64":
         return
     stack = get_backend("numba")[1].normalized_stack((784, 2, 2), ("relu", "identity"), (1e-7, None), dtype)

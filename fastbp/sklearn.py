@@ -105,7 +105,7 @@ class _Compiled(Base):
         return np.concatenate(parts)
 
     def _score(self, X: Any, y: Array, sample_weight: Array | None = None) -> float:
-        """Of the held-out rows. scikit-learn's own, up to 1.7, asks labels that are words whether they are NaN."""
+        """The score of held-out rows. scikit-learn's own, up to 1.7, asks labels that are words whether they are NaN."""
         found = self._predict(X, check_input=False)
         if np.issubdtype(found.dtype, np.floating) and not np.isfinite(found).all():
             return float("nan")

@@ -242,7 +242,7 @@ FAULTS = [
     Fault("fastbp/dropin/written_stacks.py", "if form.train is value:", "if form.train:", "dropin_normalized_stacks -k passed_on"),
     Fault("fastbp/dropin/written_stacks.py", "if parts.norms[-1] is not None:", "if False:", "dropin_normalized_stacks -k no_stack"),
     Fault("kernels/layers/stack_chunks.py", "factor = scale if load_scalar(keep, j) else", "factor = scale if True else", "affine_stack -k dropout"),
-    Fault("kernels/layers/stack_chunks.py", "elif scales[i] != 1:", "elif False:", "affine_stack -k dropout"),
+    Fault("kernels/layers/stack_chunks.py", "elif scale != 1:", "elif False:", "affine_stack -k dropout"),
     Fault("kernels/layers/stack_chunks.py", "largest[MISSED] = 1", "pass", "affine_stack -k then_are_not"),
     Fault("kernels/layers/affine_stack.py", "if not largest[MISSED]:", "if True:", "affine_stack -k then_are_not"),
     Fault("fastbp/dropin/network_stacks.py", "len(rows) < MANY_ROWS and ", "", "dropin_network_calls -k large_enough"),

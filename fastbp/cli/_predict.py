@@ -17,7 +17,7 @@ from ..networks._network import Network
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one picture: probabilities (classes,), and the (28, 28) image that the network was given."""
+    """What is said of one picture: probabilities (classes,), and the (28, 28) image that the network was given."""
 
     path: Path
     probabilities: Array

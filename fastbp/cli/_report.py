@@ -48,7 +48,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _accuracies(evaluations: Sequence[Evaluation]) -> str:
-    """Of one evaluation, or none."""
+    """The accuracies of one evaluation, or of none."""
     return "".join(f"{one.train_accuracy:.4f} / {one.test_accuracy:.4f}" for one in evaluations) or "-"
 
 

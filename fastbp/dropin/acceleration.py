@@ -87,7 +87,7 @@ def accelerate() -> list[Found]:
 
 
 def start_accelerating(wrap: calls.Wrapper, only_known: bool = False) -> list[Found]:
-    """The same, with calls that are wrapped in another way: counted, or compared; `only_known`: nothing is tried."""
+    """Accelerate, with calls wrapped by `wrap`: counted, or compared; `only_known`: nothing is tried."""
     with _state.lock:
         _state.only_known = only_known
         _state.depth += 1

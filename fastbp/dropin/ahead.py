@@ -1,4 +1,4 @@
-"""On a first run, kernels for the way back are compiled by a second process, while this one compiles the way forward.
+"""On a first run, kernels for backward are compiled by a second process, while this one compiles those for forward.
 
 Numba compiles one function at a time in a process. What the other has compiled comes through the kernel cache, and this
 process waits where it needs a kernel that the other is still at (see `KernelCache`): when kernels begin, and what they give,
@@ -62,7 +62,7 @@ def _stack(dtype: str, x_dtype: str, name: str, *settings: Any, norms: tuple[Any
 
 
 def _convolution(dtype: str) -> None:
-    """What stands before convolutions in a network, in the order of the way back."""
+    """What stands before convolutions in a network, in the order of backward."""
     kernels, images = get_backend("numba")[1], np.ones((_ROWS, 2, 4, 4), dtype)
     kernels.affine_backward(np.ones((_ROWS, 64), dtype), np.ones((_ROWS, 512), dtype), np.ones((512, 64), dtype))
     pooled = images[:, :, :2, :2].copy()
@@ -101,9 +101,10 @@ def serve() -> None:
 
     It ends where one fails, so that nobody waits for its kernels.
     """
-    end = threading.Timer(IDLE, os._exit, (0,))
+    end: threading.Timer | None = None
     for line in iter(sys.stdin.readline, ""):
-        end.cancel()
+        if end is not None:
+            end.cancel()
         name, *dtypes = line.split()
         WORK[name].compile_it(*dtypes)
         if not all(map(_is_compiled, WORK[name].kernels)):
@@ -124,7 +125,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self.is_wanted = False  # only where it is said that kernels are compiled
-        self.has_network = False  # whether a class has a gradient that may be one call: a stack's own way back can wait
+        self.has_network = False  # whether a class has a gradient that may be one call: a stack's own backward can wait
         self._begun: set[str] = set()
         self._helper: subprocess.Popen[str] | None = None
 

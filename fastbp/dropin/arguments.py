@@ -54,7 +54,7 @@ def is_count(*values: Any, at_least: int) -> bool:
 
 
 def is_factor(value: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether a value is a number that leaves arrays of this dtype theirs in a product: np.float64 makes float32 float64."""
+    """Whether a value is a number that keeps the dtype of an array it multiplies: np.float64 makes float32 float64."""
     return type(value) in (int, float) or (isinstance(value, int | float) and dtype == FLOAT)
 
 

@@ -22,7 +22,7 @@ Weigher = Callable[[float, tuple[Any, ...], Any], float | None]
 
 
 def all_of_it(seconds: float, arguments: tuple[Any, ...], result: Any) -> float | None:
-    """Of what is known, or is no layer."""
+    """Count the whole of a call: of what is known, or is no layer."""
     return seconds
 
 

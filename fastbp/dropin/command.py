@@ -124,10 +124,10 @@ def _why_not(found: list[Found]) -> str:
     shown = _shown(found)
     if not shown:
         return "no class with a forward and a backward was defined in Python code"
-    first = shown[-1]
+    last = shown[-1]
     others = f"; nor were {len(shown) - 1} others" if len(shown) > 1 else ""
-    place = f"{os.path.basename(first.file)}:{first.line}"
-    return f"{first.name} ({place}) was not patched: {first.reason}{others}; see --verbose"
+    place = f"{os.path.basename(last.file)}:{last.line}"
+    return f"{last.name} ({place}) was not patched: {last.reason}{others}; see --verbose"
 
 
 def _verdicts(found: list[Found]) -> str:

@@ -33,7 +33,7 @@ def draw_input(rng: Any, shape: tuple[int, ...], time: int, dtype: Any = np.floa
 
 
 def of_kinds(place: int, *choices: Any) -> tuple[Any, ...]:
-    """One of each of the choices, every combination in turn, and the how manieth time it is."""
+    """One of each of the choices, every combination in its order, and how often all have been through."""
     count = 1
     chosen = []
     for choice in choices:

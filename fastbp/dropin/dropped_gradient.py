@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from .arguments import Method
 from .loops import loop_of, outer_names
 from .marks import in_place_of
 from .patched_classes import accelerated_of
 from .recognition import function_node
-
-Method = Callable[..., Any]
 
 
 class _Dropped(threading.local):

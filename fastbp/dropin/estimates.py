@@ -59,7 +59,7 @@ def _cell(name: str, given: Any, matrices: list[Any]) -> float:
 
 @or_else(0.0)
 def expected_seconds(layer: Any, x: Any) -> float:
-    """The same of layer.forward(x) before it is called; images are taken to stay as large as they are."""
+    """How long layer.forward(x) may take, before it is called; images are taken to stay as large as they are."""
     weights = _weights(layer)
     if weights is None:
         return CALL + 2 * NUMBER * x.size
@@ -67,7 +67,7 @@ def expected_seconds(layer: Any, x: Any) -> float:
 
 
 def seconds_of_product(x: Any, weights: Any) -> float:
-    """Of rows or images x with weights (D, M) or filters (M, C, H, W)."""
+    """How long the product of rows or images x with weights (D, M) or filters (M, C, H, W) may take."""
     rows = x.size / max(1, weights.shape[0 if weights.ndim == 2 else 1])
     return CALL + NUMBER * (x.size + rows * _outputs(weights)) + _product("forward", x, weights, rows)
 

@@ -54,7 +54,7 @@ def _small_shapes(shapes: dict[str, Shape]) -> dict[str, Shape]:
 
 
 def _small_cells(shapes: dict[str, Shape]) -> dict[str, Shape]:
-    """Of weights Wx (D, 4 H), Wh (H, 4 H) and b (4 H,), and of h and c (N, H), which are drawn anew."""
+    """Smaller shapes for Wx (D, 4 H), Wh (H, 4 H), b (4 H,), and for h and c (N, H), which are drawn anew."""
     (inputs, _), (units, columns) = shapes["Wx"], shapes["Wh"]
     if columns != 4 * units:
         return _small_shapes(shapes)

@@ -70,7 +70,7 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
 
 
 def _leaving(own: FunctionType) -> Any:
-    """Of the same parameters: says that the statements are to run where they stand, with all their effects and errors."""
+    """A function of the same parameters that says: the statements are to run where they stand."""
     parameters = ", ".join(own.__code__.co_varnames[: own.__code__.co_argcount])
     names: dict[str, Any] = {}
     exec(f"def {own.__name__}({parameters}):\n    return None", names)

@@ -102,12 +102,12 @@ def _follow(
     """Find what each attribute has been set to; one that stayed what it was must be what it would be set to."""
     found = dict(sets)
     for path, (now, _) in after.items():
-        was, copy = before[path]
+        was, as_it_was = before[path]
         if now is NotImplemented:
             continue
         is_same = now is was
         in_place = is_same and isinstance(now, np.ndarray)
-        unchanged = is_same and (not in_place or same(now, copy, exactly=True))
+        unchanged = is_same and (not in_place or same(now, as_it_was, exactly=True))
         target = f"{path}[...]" if (in_place and not unchanged) or f"{path}[...]" in sets else path
         if unchanged and target not in sets:
             continue

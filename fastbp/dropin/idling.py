@@ -17,13 +17,13 @@ _all: weakref.WeakSet[Idling] = weakref.WeakSet()
 
 
 def wake_all() -> None:
-    """Of all classes, everything is looked at again."""
+    """Bring back the accelerated methods of all classes."""
     for one in list(_all):
         one.large()
 
 
 class NeverIdling:
-    """Of a function, which is no method of a class, or of a method that somebody else looks after."""
+    """In the place of Idling for a function, or a method that somebody else looks after."""
 
     def small(self, name: str) -> None:
         pass

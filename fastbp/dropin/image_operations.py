@@ -37,7 +37,7 @@ class Patches(NamedTuple):
         return kernels.im2col(self.padded, self.shape[2], self.shape[3], self.stride, 0, FLOAT)
 
     def col_as_given(self) -> Any:
-        """Of the dtype of the images, where a layer keeps them so."""
+        """`col` in the dtype of the images, for layers that keep it so."""
         return self.col().astype(self.dtype, copy=False)
 
 
@@ -87,7 +87,7 @@ def convolution_backward_kept(
 
 
 def convolution_forward_plain(x: Any, W: Any, stride: Any, pad: Any) -> Any:
-    """The same without a bias."""
+    """-> as convolution_forward, without a bias."""
     return convolution_forward(x, W, np.zeros(len(W)), stride, pad) if is_array(W) and W.ndim == 4 else PASS
 
 
@@ -114,7 +114,7 @@ def _convolution_backward(dout: Any, patches: Patches, W: Any, shape: Any, needs
 
 
 def pooling(fill: float | None = None, is_kept: bool = False) -> Method:
-    """Of images as they are, or with a frame of `fill` around each; is_kept: where the layer keeps its windows, too."""
+    """The operation for images as they are, or with a frame of `fill` around each; is_kept: the layer keeps windows."""
 
     def pooling_forward(x: Any, pool_h: Any, pool_w: Any, stride: Any, pad: Any) -> Any:
         """-> out (N, C, OH, OW), arg_max (N * OH * OW * C,), and patches where they are kept."""

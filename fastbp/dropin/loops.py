@@ -86,7 +86,7 @@ def _is_read_outside(node: ast.AST, name: str) -> bool:
 
 
 def is_read_in(block: Sequence[ast.AST], name: str) -> bool:
-    """The same of statements, one after the other: once one of them has set it, what is read is its value."""
+    """Whether statements, one after the other, read it: once one of them has set it, what is read is that value."""
     for statement in block:
         if _is_read_outside(statement, name):
             return True

@@ -116,7 +116,7 @@ AFFINE_BACKWARD = Operation(
     "affine_backward", ("dout", "rows", "W", "shape", "needs_dx"), ("dx", "dW", "db"), (),
     "len(rows) * W.size", "LEAST_PRODUCT",
 )  # fmt: skip
-# OpenBLAS makes other products as fast, and its threads and ours are in each other's way where they take turns.
+# OpenBLAS makes other products as fast, and its threads and ours are in each other's way where calls alternate.
 OF_OTHER_DTYPE = "x.dtype is not W.dtype"
 MEANS = ("dW / len(dout)", "db / len(dout)", "(db / len(dout)).reshape(1, -1)")  # what some keep: means over the rows
 PRODUCT = Operation("product_forward", ("x", "W"), ("out", "rows"), (), AFFINE.work, AFFINE.least)

@@ -48,10 +48,10 @@ class Gradient(NamedTuple):
     after: int
 
 
-Method = Predict | Loss | Gradient
+NetworkMethod = Predict | Loss | Gradient
 
 
-def method_of(node: ast.FunctionDef) -> Method | None:
+def method_of(node: ast.FunctionDef) -> NetworkMethod | None:
     """Which of these a method is."""
     parameters = node.args
     names = [one.arg for one in parameters.args]
@@ -101,7 +101,7 @@ def _loss(body: list[ast.stmt], me: str, x: str, t: str) -> Loss | None:
     rest = [*aside, *body[-end_of(body) :]]
     if (through is None and not predict) or getattr(labels, "id", "") != t or y in (me, t):
         return None
-    if not _only_computes(aside, {me, x, y, t}, me) or any(is_read_in([part], y) for part in aside):
+    if not _only_computes(aside, {me, x, y, t}) or any(is_read_in([part], y) for part in aside):
         return None
     return Loss(last, through, predict, len(rest))
 
@@ -170,7 +170,7 @@ _OF_NUMPY = {"sum", "square", "abs"}
 _OF_DICTS = {"values", "items"}
 
 
-def _only_computes(statements: list[ast.stmt], given: set[str], me: str) -> bool:
+def _only_computes(statements: list[ast.stmt], given: set[str]) -> bool:
     """Whether statements set nothing but variables of their own, not those that are given, and call nothing unknown."""
     for part in (one for statement in statements for one in ast.walk(statement)):
         match part:

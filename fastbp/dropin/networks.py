@@ -29,7 +29,7 @@ from . import calls
 from .ahead import ahead
 from .arguments import PASS, WASTED
 from .marks import mark_of
-from .network_methods import Gradient, Loss, Method, Predict, end_of, is_text
+from .network_methods import Gradient, Loss, NetworkMethod, Predict, end_of, is_text
 from .patched_classes import accelerated_of
 from .stacking import are_decided, decide_layers
 from .subjects import first_rows
@@ -48,7 +48,7 @@ class Called(NamedTuple):
     aside: list[ast.stmt]
 
 
-def network_calls(node: ast.FunctionDef, found: Method | None, owner: str, wrap: calls.Wrapper) -> Called:
+def network_calls(node: ast.FunctionDef, found: NetworkMethod | None, owner: str, wrap: calls.Wrapper) -> Called:
     """Put a call into a method, in its syntax tree, in which loops have their calls already."""
     if found is None or isinstance(found, Predict):
         return Called({}, [])
@@ -118,7 +118,7 @@ class _Network:
         return None if result is PASS else self._with_aside(objects, network, x, t, result)
 
     def _wrapped_call(self, network: Any, x: Any, t: Any) -> Any:
-        """The same where calls are counted or compared: those that are no network's for certain are left out."""
+        """`_call` where calls are counted or compared: those that are certainly no network's are left out."""
         if (objects := self._objects(network)) is None:
             return None
         self._decide(objects, x, t)

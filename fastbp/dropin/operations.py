@@ -106,7 +106,7 @@ def relu_backward(dout: Any, mask: Any) -> Any:
 
 
 def relu_forward_of_tame(x: Any) -> Any:
-    """The same, where a layer makes something else of NaN and infinities."""
+    """-> as relu_forward; PASS for NaN and infinities, of which the layer makes something else."""
     return relu_forward(x) if is_floating(x) and is_tame(x) else PASS
 
 
@@ -177,7 +177,7 @@ def softmax_with_loss_forward(x: Any, t: Any) -> Any:
 
 
 def softmax_with_other_loss(loss: str, epsilon: float) -> Method:
-    """The same with another loss, one of LOSSES, which NumPy computes: it is of few numbers, the softmax takes the time."""
+    """The operation with another loss, one of LOSSES, which NumPy computes: the softmax takes the time."""
     loss_of = other_loss(loss, epsilon)
 
     def softmax_with_loss_forward(x: Any, t: Any) -> Any:

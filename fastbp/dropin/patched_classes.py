@@ -16,7 +16,7 @@ class Accelerated(Protocol):
         """Whether it is known what its methods are."""
 
     def is_decided_by_text(self) -> bool:
-        """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
+        """Whether it is known by the book's text, without a trial: if so, it is decided now."""
 
     def decide(self, layer: Any, arguments: tuple[Any, ...]) -> Any:
         """Find out what they are, for a call of forward."""

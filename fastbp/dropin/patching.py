@@ -110,7 +110,7 @@ class _Patched:
         return self.chosen is not None
 
     def is_decided_by_text(self) -> bool:
-        """The same, where the class has the book's text and nothing needs to be tried: it is decided now."""
+        """Whether it is known by the book's text, without a trial: if so, it is decided now."""
         if self.version is None or not known_forms(self.version, self.module)[0].forward:
             return False
         self.decide(None, ())

@@ -101,7 +101,7 @@ class _Planning:
         return before
 
     def value(self, node: ast.expr) -> Symbol:
-        """Of a simple expression; of a place, the very symbol that it holds."""
+        """What a simple expression gives; for a place, the very symbol that it holds."""
         if isinstance(node, ast.Constant):
             return Symbol(expression=node)
         if (place := place_of(node)) is not None:
@@ -135,7 +135,7 @@ class _Planning:
         raise NotAProgram
 
     def negative(self, symbol: Symbol) -> Symbol:
-        """Of an array, -1 times it: the same bits."""
+        """-symbol; for an array -1 times it, which has the same bits."""
         if symbol.expression is not None:
             return Symbol(expression=ast.UnaryOp(ast.USub(), symbol.expression))
         return self.operation(ast.Mult(), symbol, Symbol(expression=ast.Constant(-1.0)))

@@ -35,7 +35,7 @@ def may_be_ours(made: type, layer: Any, arguments: tuple[Any, ...], result: Any,
 
 @or_else(False)
 def may_be_ours_to_make(made: type, layer: Any, arguments: tuple[Any, ...], forward: FunctionType) -> bool:
-    """The same of a call that is about to be made: a copy of the object makes it first, of its arrays' first rows."""
+    """Whether it would, for a call that is about to be made: a copy of the object makes it first, of a few rows."""
     first = tuple(first_rows(one) if isinstance(one, np.ndarray) and one.ndim else one for one in arguments)
     try:
         result = result_of_copy(layer, first, forward)

@@ -121,7 +121,7 @@ def time_lstm_gradient(dtype: str) -> Method:
 
 
 def _of_steps(dout: Any, made: list[dict[str, Any]], Wh: Any) -> list[dict[str, Any]]:
-    """Of each step dz (N, 4 H), the gradient of its gates' sums, and those of the h and c before it."""
+    """For each step dz (N, 4 H), the gradient of its gates' sums, and the gradients of the h and c before it."""
     gradients, (dh, dc), none = [], np.zeros((2, *dout[:, 0].shape), dout.dtype), np.zeros(len(Wh), Wh.dtype)
     for time in reversed(range(len(made))):
         here = made[time]

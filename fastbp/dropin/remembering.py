@@ -26,7 +26,7 @@ MOST_NUMBERS = 1000  # of an array of integers that is looked at whole
 
 
 def digest(made: type, layer: Any, arguments: tuple[Any, ...], functions: Iterable[Any]) -> str:
-    """Of everything that a verdict depends on. functions: forward, backward and all that they call."""
+    """A digest of everything that a verdict depends on. functions: forward, backward and all that they call."""
     seen = hashlib.sha256(repr((_versions(), made.__module__, made.__qualname__)).encode())
     for function in functions:
         for part in _of_function(own_of(getattr(function, "__func__", function))):
@@ -54,7 +54,7 @@ def keep(name: str, verdict: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _versions() -> tuple[str, ...]:
-    """Of Python, NumPy, and of all that takes part in a trial, by its text: a version number stays while that is edited."""
+    """Those of Python, NumPy, and of all that takes part in a trial, by its text: version numbers do not change with it."""
     here = Path(__file__).parent
     files = sorted([*here.glob("*.py"), *here.parent.glob("*.py")])
     texts = hashlib.sha256(b"\0".join(file.read_bytes() for file in files))

@@ -1,4 +1,4 @@
-"""How large the numbers are that a result was summed from: rounding is in proportion to them, not to what is left of them.
+"""How large the numbers are that a result was summed from: rounding is in proportion to them, not to the result.
 
 The gradient of a bias before batch normalisation is 0. Computed, it is 5.5e-16 in one order of additions and -1.4e-16 in
 another: a sum that cancelled, not a difference. So differences are measured against the sum of the terms' magnitudes
@@ -39,7 +39,7 @@ def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> 
 
 
 def _of_layers(method: str, forms: tuple[Form, ...], arguments: tuple[Any, ...]) -> Terms:
-    """Of a loop through layers: of each by itself, with what those before it gave.
+    """The terms of a loop through layers: those of each by itself, with what the layers before it gave.
 
     Where such a result is small for its terms, its rounding is large for what comes after it, and counts there.
     """
@@ -92,7 +92,7 @@ def largest(array: Any) -> float:
 
 
 def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
-    """Of sums of products: the same sums of the absolute values, made by the user's own method."""
+    """The terms of sums of products: the same sums of the absolute values, made by the user's own method."""
     absolute = _changed(arguments, np.abs, {})
     results = {"result": own(*absolute)}
     if hasattr(absolute[0], "__dict__"):
@@ -101,8 +101,8 @@ def _of_products(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
 
 
 def _of_noise(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
-    """Of many sums in a row, by one object or several in a list: by how much results change where all numbers change a
-    little, divided by how little.
+    """The terms of many sums in a row, by one object or several in a list: by how much results change where all numbers
+    change a little, divided by how little.
 
     Each number is off by a part of itself, and what that makes of a result is in proportion to the terms that it is of.
     """
@@ -125,7 +125,7 @@ def _of_noise(own: Callable[..., Any], arguments: tuple[Any, ...]) -> Terms:
 
 
 def layer_name(place: int) -> str:
-    """Of one of several layers, in reports."""
+    """What reports call one of several layers."""
     return f"layers[{place}]"
 
 

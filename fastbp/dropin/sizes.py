@@ -280,7 +280,7 @@ def has_sure_shape(node: ast.expr, names: Names) -> bool:
 
 
 def has_sure_dimensions(node: ast.expr, names: Names) -> bool:
-    """The same of how many dimensions it has: those of x[mask] are known from the dimensions of x and of the mask."""
+    """Whether its number of dimensions follows from those of the arguments: x[mask] has a sure one, and no sure shape."""
     if key := _key(node, names):
         return key not in names.varying
     if isinstance(node, ast.BinOp) and not is_no_list(node, names):
@@ -319,7 +319,7 @@ def _makes_sure(node: ast.Call, names: Names, test: Test) -> bool:
 
 
 def is_sure_index(node: ast.expr, names: Names) -> bool:
-    """Of numbers, slices of which the bounds are shapes, and arrays of sure shapes that are no masks."""
+    """Whether an index is made of numbers, of slices bounded by shapes, and of arrays of sure shapes that are no masks."""
     if isinstance(node, ast.Tuple):
         return all(is_sure_index(one, names) for one in node.elts)
     if isinstance(node, ast.Slice) or is_shape(node, names):
@@ -328,7 +328,7 @@ def is_sure_index(node: ast.expr, names: Names) -> bool:
 
 
 def is_no_list(node: ast.expr, names: Names) -> bool:
-    """Of a list, or a tuple or a text, a product is longer."""
+    """Whether it is no list, tuple or text, which a product would make longer."""
     if key := _key(node, names):
         return key not in names.lists
     if isinstance(node, ast.BinOp | ast.IfExp):
@@ -343,7 +343,7 @@ def is_no_list(node: ast.expr, names: Names) -> bool:
 
 
 def _has_no_lists(node: ast.expr, names: Names) -> bool:
-    """Of a list, or of what is made of arrays: whether its parts are no lists."""
+    """Whether the parts of a list, or of what is made of arrays, are no lists."""
     if isinstance(node, ast.Attribute) and node.attr == "shape":
         return True
     if isinstance(node, ast.Tuple | ast.List):

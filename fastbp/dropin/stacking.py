@@ -236,7 +236,7 @@ class _Stacked:
         return PASS if is_left else result
 
     def left(self, layers: Any, value: Any, flagged: Any = (), flag: Any = None) -> Any:
-        """Of a loop that was passed on: what the layers' own methods give, if it has diverged; else None, and it runs."""
+        """What the layers' own methods give, for a loop that was passed on as it has diverged; else None, and it runs."""
         if not self._has_diverged or self._diverged >= MOST_DIVERGED or not self.takes(layers, flagged, flag):
             return None
         own = [one.own[self.method] for one in map(accelerated_of, map(type, layers)) if one is not None]

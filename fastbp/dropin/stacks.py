@@ -68,7 +68,7 @@ class Dropped(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Of each layer None, or the mask of what is kept, None for all, and what that is multiplied with; and the undoing."""
+    """drops: for each layer None, or the mask of what is kept (None: all) and its factor; undo: puts drawn numbers back."""
 
     drops: list[Any] | None
     undo: Callable[[], None]
@@ -153,7 +153,7 @@ class Stack:
         return True
 
     def _masks(self, saved: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
-        """Of each layer the mask after ReLU, else and of the last None; None where what is saved does not fit the inputs."""
+        """For each layer the mask of its ReLU, else None; None for all where what is saved does not fit the inputs."""
         masks = []
         for name, value, following in zip(self._activations, saved, inputs[1:], strict=False):
             if name == "relu" and not is_matrix(value, _BOOL, following.shape):
@@ -183,7 +183,7 @@ class Stack:
         return Drawn(drops, undo)
 
     def _drops(self, dropped: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any] | None:
-        """Of each layer, as kernels take it; None where a mask does not fit the input of the layer after it."""
+        """Dropout for each layer, as kernels take it; None where a mask does not fit the input of the layer after it."""
         drops = list[Any]()
         if not dropped:
             return drops

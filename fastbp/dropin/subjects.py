@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import reference
 from . import kernel_calls
+from .drawing import Values
 from .families import STATES, Family, Shape
 from .lazy import OURS
 from .marks import signature_of
@@ -27,7 +28,6 @@ LARGE = 10_000  # numbers of an array
 MOST = 200_000  # weights of a layer that is tried as it is
 FIRST_ROWS = 2  # of a call's arrays
 COUNT = 36  # inputs that a method is tried on
-Values = dict[str, Any]  # by the names that operations give them
 
 
 class Differs(Exception):

@@ -76,7 +76,7 @@ class _Reader:
         return function.attr in ("forward", "backward", "append")
 
     def attribute(self, node: ast.Attribute) -> bool:
-        """Of the layer, any; of what is in a variable, its shape, or what a step keeps and its class knows nothing of."""
+        """Whether it may be read: any of the layer; of a variable its shape, or what a step alone keeps."""
         if not isinstance(node.value, ast.Name):
             return node.attr in ("shape", "append", "forward", "backward")
         if node.value.id in (self.me, "np", "numpy") or node.attr in ("shape", "append", "forward", "backward"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import reference
 from .arguments import FLOAT, PASS, is_count
+from .drawing import Shape
 from .fast_functions import FUNCTIONS, is_window
 from .global_random import in_arrays, random_state
 from .patching import Found
@@ -25,7 +26,6 @@ from .trying import trying, undisturbed
 COUNT = 24  # inputs
 DTYPES = {"im2col": (FLOAT, np.dtype(np.float32)), "col2im": (FLOAT,)}
 PARAMETERS = {"im2col": 5, "col2im": 6}  # lastly: the height and width of the filter, stride, padding
-Shape = tuple[int, ...]
 Fits = Callable[[Shape, Shape], bool]  # of the shape of images and a window
 
 

@@ -170,7 +170,7 @@ def _sharing(was: list[Any], now: list[Any]) -> list[bool]:
 
 
 def forget_lazy(layer: Any) -> None:
-    """Of the call before: the layer's own method has set what would be made of it, as a LazyAttribute would see."""
+    """Forget what lazy attributes would be made of: the layer's own method has set these since."""
     for name in [name for name in vars(layer) if name.startswith(OURS)]:
         del vars(layer)[name]
 

@@ -1,10 +1,10 @@
 """Functions that do for a network what its layers' methods and those of its loss would, written from their forms.
 
     loss(layers, last, value, target)        read all parameters; one call of `NetworkStack`; set all attributes
-    gradient(layers, last, value, target)    likewise, the way back too; both give the loss
+    gradient(layers, last, value, target)    likewise, and all gradients; both give the loss
 
-As what `written_stacks` writes, they return PASS where a condition is not met, or WASTED. What the way back would read is
-looked at once the way there has set it: where that is not what the kernel went on with, they return PASS, and the methods
+As what `written_stacks` writes, they return PASS where a condition is not met, or WASTED. What backward would read is
+looked at once forward has set it: where that is not what the kernel went on with, they return PASS, and the methods
 themselves set all of it again.
 """
 
@@ -135,7 +135,7 @@ def _way_back(
     there: list[Layer], loss: Layer, classes: list[tuple[type, Accelerated]], last: tuple[type, Accelerated],
     names: dict[str, Any],
 ) -> Iterator[str]:  # fmt: skip
-    """Conditions of the way back, whose layers have the numbers from that of the loss on, and what it sets."""
+    """The conditions of backward, whose layers have the numbers from that of the loss on, and what it sets."""
     first = loss.place + 1
     back = Layer(first, 0, LOSS, _form_of(last, "backward", OF_LOSSES), last[1].own["backward"])
     _check_factor(back)

@@ -96,7 +96,7 @@ class Network:
                 view[...] = first_values(initial, settings)
 
     def _initials(self) -> tuple[list[Initial], list[Initial]]:
-        """Of all parameters, and of all statistics."""
+        """How all parameters begin, and all statistics."""
         plans = self._plans
         return (
             [one for plan in plans for one in plan.parameters.values()],

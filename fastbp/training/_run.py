@@ -150,7 +150,7 @@ class Run:
 
     @property
     def losses(self) -> Array:
-        """Of the iterations that are done."""
+        """The losses of the iterations that are done."""
         return self.history.losses[: self.iteration]
 
     @property

@@ -1,6 +1,6 @@
 """Dropout inside training steps: which numbers are left out is a function of the step, the layer, the row and the column.
 
-So it does not depend on the threads, nothing is kept for the way back, and a run that goes on from a checkpoint leaves out
+So it does not depend on the threads, nothing is kept for backward, and a run that goes on from a checkpoint leaves out
 the same ones. What stays is divided by its probability, so that predicting needs no change (inverted dropout; Srivastava et
 al. 2014). The function is that of layers/dropout.py.
 """

@@ -255,7 +255,7 @@ def optimize(network, layer, region, update):
 
 @device
 def update_range(network, start, count, update):
-    """The same of `count` parameters from `start` on."""
+    """The optimizer's update of `count` parameters from `start` on."""
     noinline()
     (arena, layout), (address, rule) = network, update
     span = layout[0, SPAN]

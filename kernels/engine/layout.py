@@ -122,7 +122,7 @@ def _pack_network(arena, layout, offset, vector, start):
 
 @device
 def unpack_network(vector, start, network, offset):
-    """The way back."""
+    """The inverse of `pack_network`: from the arena to a vector."""
     arena, layout = network
     panel = panel_width(arena)
     for layer in range(len(layout) - 1):

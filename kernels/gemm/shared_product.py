@@ -99,8 +99,8 @@ def chunk_address(dtype, dtype_of_a):
 def _multiply_chunk(out, a, b, bias, sizes, plan, place, workspace):
     """a, b: the fields of a Matrix; plan: those of a Plan but the last; place: those of a Place.
 
-    Where b is large, a block of its rows is packed when it is their turn, so that they are in the second-level cache for all
-    rows of a. A last panel that is not full is computed in `edge`, and copied.
+    Where b is large, a block of its rows is packed just before it is used, so that they are in the second-level cache for
+    all rows of a. A last panel that is not full is computed in `edge`, and copied.
     """
     a, b, (each, by_rows, copied) = Matrix(*a), Matrix(*b), plan
     rows, depth, columns = sizes

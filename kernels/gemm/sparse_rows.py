@@ -104,7 +104,7 @@ def dense_rows(x, codebook=None) -> Rows:
 
 
 def prepare_rows(x, codebook=None) -> Rows:
-    """The same, sparse where that is faster; with a codebook, codebook[0] is 0."""
+    """Rows as `dense_rows` gives them, sparse where that is faster; with a codebook, codebook[0] is 0."""
     sample, features = x[:: max(1, len(x) // 256)], x.shape[1]
     if np.count_nonzero(sample) > LARGEST_DENSITY * sample.size or not x.size:
         return dense_rows(x, codebook)
@@ -284,7 +284,7 @@ def add_two_panels(array, out, data, bounds, w, step):
 
 @device
 def add_one_panel(array, out, data, bounds, w):
-    """The same for one panel: the same sums in the same order."""
+    """What `add_two_panels` does, for one panel: the same sums in the same order."""
     width, panel = lanes(array), panel_width(array)
     s0, s1 = load(array, out), load(array, out + width)
     t0 = t1 = zeros(array)

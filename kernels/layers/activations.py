@@ -63,7 +63,7 @@ def forward_address(name, dtype):
 
 @cache
 def back_address(name, dtype):
-    """The same of its derivative."""
+    """Where the activation's derivative is, for numbers of this dtype; compiled, unless it was."""
     numbers = np.empty(0, dtype)
     return address_of(ACTIVATIONS[name][1], numbers, 0, numbers, 0, 0, numbers.dtype.type(1))
 

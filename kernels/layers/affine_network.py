@@ -36,7 +36,7 @@ from .stack_chunks import (
     weights_address,
 )
 
-FORWARD_GROUPS = 6  # of arrays, before those of the way back
+FORWARD_GROUPS = 6  # of arrays, before those of backward
 
 
 class _Kept(NamedTuple):
@@ -78,7 +78,7 @@ class AffineNetwork(AffineStack):
         return self._run(x, t, weights, biases, False)[0]
 
     def gradient(self, x, t, weights, biases):
-        """The same -> what `loss` gives, dWs, dbs, largest: the largest gradient of a z or of a bias, inf where not all are
+        """As `loss` -> what that gives, dWs, dbs, largest: the largest gradient of a z or of a bias, inf where not all are
         finite."""
         return self._run(x, t, weights, biases, True)
 
@@ -160,11 +160,11 @@ def affine_network(widths, activations, dtype):
 def _network(work, functions, addresses, x, layers, of_loss, how, scratch):
     """functions: where `loss_rows`, `forward_chunk`, and, of a step, `backward_chunk` and `gradients_of_weights` are.
 
-    addresses: of the arrays of the way there, and of the way back; x: the fields of Numbers, and of Buffers; of_loss: y, the
+    addresses: of the arrays of forward, and of backward; x: the fields of Numbers, and of Buffers; of_loss: y, the
     losses of the rows and their sum, the gradient of the last z, that, labels, targets; how: chunks of a phase, each and
     each_dW of Prepared, what `multiply_rows` needs, whether x may be sparse, whether it is a step, the fields of Products
-    and Drops; scratch: workspace of packed weights of the way there, of the way back, and of threads, in one memory; places,
-    zeros; the largest numbers of the way there, and of the way back.
+    and Drops; scratch: workspace of packed weights of forward, of backward, and of threads, in one memory; places, zeros;
+    the largest numbers of forward, and of backward.
     """
     (chunk_count, each, each_dW, own, may_be_sparse, is_step, products, drops), (x, of_x), thread = how, x, work[0]
     space, space_back, space_dW, places, zeros, largest, of_back = scratch

@@ -152,7 +152,7 @@ class AffineStack:
         chunk_address(self._dtype, self._dtype)
 
     def compile_chunks_back(self, x_dtype):
-        """Compile, for x of this dtype, products and what a chunk needs on its way back, but for what zeros in x need."""
+        """Compile, for x of this dtype, products and what a chunk's backward needs, but for what zeros in x need."""
         self.compile_products()
         backward_address(self._dtype)
         weights_address(self._dtype, x_dtype)

@@ -256,7 +256,7 @@ def multiply_one_panel(c, a, b, bias, p, sizes, epilogue):
 
 @device
 def multiply_two_panels(c, a, b, bias, p, sizes, epilogue):
-    """The same for panels p and p + 1."""
+    """`multiply_one_panel` for panels p and p + 1."""
     noinline()
     (rows, depth), initial = sizes, (*sums_of_panel(bias, p), *sums_of_panel(bias, p + 1))
     for i in range(0, rows, ROWS):

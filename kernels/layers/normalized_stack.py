@@ -235,7 +235,7 @@ def _forward(work, addresses, x, norms, layers, how, scratch):
 
 @device
 def find_moments(found, z, columns, bounds):
-    """Of the rows within these bounds the mean of each column, and the sum of squares of what is left: two vectors."""
+    """The mean of each column of the rows within these bounds, and the sum of squared deviations: two vectors."""
     noinline()
     (array, start), (first, end) = found, bounds
     for j in range(start, start + 2 * columns):
@@ -294,7 +294,7 @@ def apply_rows(i, addresses, layers, epsilon, place, sums):
 
 @device
 def largest_given(i, addresses, layers, like):
-    """Of the i-th layer's gamma, beta, running mean and variance."""
+    """The largest number in the i-th layer's gamma, beta, running mean and variance."""
     largest, columns = like.dtype.type(0), layers.widths[i + 1]
     for which in (GAMMAS, BETAS, MEANS, VARIANCES):
         largest = max(largest, largest_in(at(group(addresses, layers, which, like), i), 0, columns))
@@ -390,7 +390,7 @@ def _backward(work, addresses, x, is_normalized, layers, how, scratch, of_x):
 
 @device
 def sum_products(found, dout, forward, columns, bounds):
-    """Of the rows within these bounds, for each column the sums of dout, dout * xn, dout * xc, and xc: four vectors."""
+    """The sums of dout, dout * xn, dout * xc and xc over the rows within these bounds: four vectors, one number a column."""
     noinline()
     (array, start), (xc, xn), (first, end) = found, forward, bounds
     for j in range(start, start + 4 * columns):

@@ -63,8 +63,8 @@ def softmax_row(y, y_start, x, start, classes):
 
 @device
 def softmax_rows(y, y_start, x, start, sizes):
-    """The same for some rows, one after the other. sizes: rows, classes, and the numbers from a row to the next; what y has
-    in between, finite numbers, becomes 0.
+    """`softmax_row` for some rows, one after the other. sizes: rows, classes, and the numbers from a row to the next; what y
+    has in between, finite numbers, becomes 0.
 
     exp takes the numbers of all rows, in whole vectors: 100 rows of 10 classes take 4.9 us instead of 9.4, 1,000 rows 28
     instead of 70. Of rows that are WIDE, each by itself is as fast.
@@ -164,7 +164,7 @@ def _loss_rows(results, x, given, bounds, sizes):
 
 @device
 def place_of_maximum(numbers, start, count):
-    """Of numbers[start : start + count], as np.argmax: the first of the largest, or of NaN."""
+    """np.argmax of numbers[start : start + count]: the first of the largest, or of NaN."""
     place, largest = 0, load_scalar(numbers, start)
     for j in range(1, count):
         number = load_scalar(numbers, start + j)

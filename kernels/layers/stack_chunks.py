@@ -1,7 +1,7 @@
-"""A chunk of rows through affine layers and what comes after each, there and back: what affine_stack.py, normalized_stack.py
-and affine_network.py have in common.
+"""A chunk of rows through affine layers and what comes after each, forward and backward: what affine_stack.py,
+normalized_stack.py and affine_network.py have in common.
 
-A chunk's way there, its way back, and the gradients of the weights are kernels of their own, which are called by their
+A chunk's forward, its backward, and the gradients of the weights are kernels of their own, which are called by their
 address (runtime/pointers.py): a stack's two calls and a network's one are made of the same three, compiled once. A forward
 and backward of 784-M-10, M 30 to 200, took 0.86 to 0.93 of the time of two kernels with all of it in them, and takes 0.87
 to 1.01 of that since products are kernels, too (gemm/shared_product.py), which all three call.
@@ -77,7 +77,7 @@ def forward_address(dtype, x_dtype):
 
 @cache
 def backward_address(dtype):
-    """The same of `_backward_chunk`, to which it does not matter of which dtype x is."""
+    """Where `_backward_chunk` is, for parameters of this dtype; of which dtype x is does not matter to it."""
     numbers, drops = np.empty(0, dtype), (np.empty(0, dtype), np.empty(0, np.bool_))
     how, scratch = (0, 0, False, False, _PRODUCTS, drops), (numbers, numbers, numbers)
     return address_of(_backward_chunk, _WORDS, _LAYERS, how, scratch, numbers, (0, 0, False))
@@ -85,7 +85,7 @@ def backward_address(dtype):
 
 @cache
 def weights_address(dtype, x_dtype):
-    """The same of `_weights`."""
+    """Where `_weights` is, for parameters and x of these dtypes."""
     numbers, x = np.empty(0, dtype), np.empty(0, x_dtype)
     work, scratch = (0, 0, np.empty(0, np.int64)), (numbers, numbers, numbers)
     return address_of(_weights, work, _WORDS, x, _LAYERS, (0, 0, False, _PRODUCTS), scratch, no_buffers(numbers, x))

@@ -105,7 +105,7 @@ class MemoryPool:
         return None
 
     def _new_block(self, size):
-        """And give back what has long not been used: the sizes of results have changed."""
+        """A new block; what has long not been used is given back, as the sizes of results have changed."""
         self._drop(lambda block: block.used < self._times - TIMES_KEPT)
         rounded = _sizes(size)[0]
         block = _Block(rounded)

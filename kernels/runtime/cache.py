@@ -127,7 +127,7 @@ def _write_checked(path: Path, payload: bytes) -> None:
 
 
 def _checksum(path: Path, payload: bytes) -> bytes:
-    """Of the content and the name: one kernel's file under another's name is no kernel."""
+    """A checksum of the content and the name: one kernel's file under another's name is no kernel."""
     return hashlib.sha256(path.name.encode() + b"\0" + payload).digest()
 
 

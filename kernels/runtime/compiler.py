@@ -78,7 +78,7 @@ def by_type(function):
     """Numba's `overload`: decorates what returns the implementation of `function` for some types, inside kernels.
 
     The implementation is compiled as device functions are, with the options of the kernel that it is in. So a stack of
-    layers compiles in 3.8 s instead of 4.0, and its way back in 4.5 instead of 5.0.
+    layers compiles in 3.8 s instead of 4.0, and its backward in 4.5 instead of 5.0.
     """
     return overload(function, jit_options={"pipeline_class": _DeviceCompiler} if HAS_DEVICE_PIECES else {})
 

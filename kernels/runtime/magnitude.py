@@ -27,7 +27,7 @@ def _largest_magnitude(x, ignore_nan):
 
 @device
 def largest_in(x, first, end):
-    """The same of x[first : end]."""
+    """The largest magnitude in x[first : end]; inf where not all numbers are finite."""
     largest, zero = largest_and_zero(x, first, end)
     return largest if zero == 0 else x.dtype.type(math.inf)
 

@@ -7,7 +7,7 @@
     SHOULD_END  not 0: leave
 
 The caller writes a line and sets it to OPEN; the worker sets it to INSIDE, runs the call, and sets it to FREE. What is
-still OPEN when the caller has done all the work is taken back: nobody waits for a worker that does not come.
+still OPEN when the caller has done all the work is cancelled: nobody waits for a worker that does not come.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def open_call(mailboxes, control, threads, entry):
 
 @device
 def close_call(mailboxes, threads):
-    """Take the call back from those who have not begun it; how many have not left it, or an earlier one, after a while."""
+    """Cancel the call for those who have not begun it -> how many have not left it, or an earlier one, after a while."""
     noinline()
     inside = 0
     for thread in range(1, threads):

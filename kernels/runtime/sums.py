@@ -52,7 +52,7 @@ def _carry(sums, first, end, columns):
 
 @device
 def accumulate(sums, number, i):
-    """The same for one sum, of three levels (total, upper, lower), which is total + upper + lower: with the i-th number."""
+    """Add the i-th number to one sum of three levels (total, upper, lower), which is total + upper + lower."""
     total, upper, lower = sums
     lower += number
     if i % BLOCK == BLOCK - 1:

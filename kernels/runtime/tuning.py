@@ -17,7 +17,7 @@ MARGIN = 0.98  # of the first way's time, from which on the second is taken
 
 
 class Tuning:
-    """Of calls that are like each other. is_second: whether they go the second way now."""
+    """Finds the faster of two ways for calls that are like each other. is_second: whether they go the second way now."""
 
     def __init__(self):
         self.is_second = False
