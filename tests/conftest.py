@@ -18,6 +18,15 @@ from fastbp.dropin import calls, unforeseen
 LONG = int(os.environ.get("FASTBP_LONG", "1"))  # times as many examples, kills, ...: FASTBP_LONG=25 pytest, a long run
 
 
+# What is compiled from nothing in a cache of a test's own, to see which kernels are, need not be fast.
+QUICK_TO_COMPILE = {"NUMBA_OPT": "1"}
+
+
+def pytest_collection_modifyitems(items):
+    """The slow ones first: at the end, one process would wait for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def examples(count):
     """So many examples of a property, times LONG; on machines of any speed. A long run tries others each time."""
     return settings(max_examples=count * LONG, deadline=None, derandomize=LONG == 1)

@@ -15,6 +15,7 @@ from conftest import LONG
 
 import fastbp.kernels
 from fastbp.kernels.runtime import compiler
+from fastbp.kernels.runtime.processors import VECTOR_BYTES
 
 KERNELS = Path(fastbp.kernels.__file__).parent
 RELU = "from fastbp import kernels; import numpy as np; print(kernels.relu_forward(np.array([-1.0, 2.0]))[0].tolist())"
@@ -118,7 +119,7 @@ def test_an_edit_to_a_function_in_another_file_is_seen(tmp_path):
     assert output(code, tmp_path / "cache") == ["0.5"]
 
 
-OTHER_WIDTHS = sorted({16, 32, 64} - {compiler.VECTOR_BYTES})
+OTHER_WIDTHS = sorted({16, 32, 64} - {VECTOR_BYTES})
 
 
 # All other tests are of the processor's own width. Of the other ones the wider takes part in every run, as most people have

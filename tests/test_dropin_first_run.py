@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import QUICK_TO_COMPILE
 from dropin_cases import define, run, write
 from recurrent_cases import BOOKS, IN_TIME
 from stack_cases import LAYERS, NETWORK, made_of
@@ -120,8 +121,8 @@ command.run(["script.py"])
 # Scripts, the kinds of work in them, and a kernel that the script's own process compiles. All have one cache, as those of a
 # user have; what a script needs of what others have left there is not compiled again.
 FIRST_RUNS = (
-    (OF_NETWORK, {"affine_network"}, "affine_network._network"),
     (SCRIPT, {"affine_stack", "normalized_stack", "convolution"}, "affine_stack._forward"),
+    (OF_NETWORK, {"affine_network"}, "affine_network._network"),
     (OF_STEPS, {"lstm"}, "lstm._forward"),
 )
 
@@ -137,7 +138,7 @@ def test_a_second_process_compiles_what_the_way_back_needs(tmp_path):
 def _assert_compiled_by_two(tmp_path, start, source, kinds, way_there):
     plain = run(tmp_path, write(tmp_path, "script.py", source))
     for is_first in (True, False):
-        environment = {"FASTBP_CACHE_DIR": "cache", "NUMBA_NUM_THREADS": "2"}
+        environment = {"FASTBP_CACHE_DIR": "cache", "NUMBA_NUM_THREADS": "2", **QUICK_TO_COMPILE}
         done = run(tmp_path, start, env=environment)
         assert done.returncode == 0, done.stderr
         values = [np.array(one.stdout.split(), float) for one in (done, plain)]
@@ -229,7 +230,8 @@ def test_a_process_goes_on_with_the_next_piece_of_work(monkeypatch, tmp_path):
 def test_a_process_ends_where_a_kernel_cannot_be_kept(tmp_path):
     """Nobody waits for it then, for as long as it would wait for more work."""
     code = "from fastbp.dropin import ahead; ahead._is_compiled = lambda name: False; ahead.serve()"
-    done = run(tmp_path, "-c", code, env={"FASTBP_CACHE_DIR": "cache"}, input="affine_stack float32 float32\n")
+    environment = {"FASTBP_CACHE_DIR": "cache", **QUICK_TO_COMPILE}
+    done = run(tmp_path, "-c", code, env=environment, input="affine_stack float32 float32\n")
     assert done.returncode == 0, done.stderr
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import QUICK_TO_COMPILE
 from dropin_cases import run, write
 
 from fastbp.bench.dropin import write_common
@@ -244,7 +245,8 @@ def test_warnings_are_those_of_python(folder, tmp_path):
         calls._beginning.SECONDS = -1
         command.run(["script.py"])
         """)  # fmt: skip
-    plain, fast = run(folder, script), run(folder, start, env={"FASTBP_CACHE_DIR": str(tmp_path / "cache")})
+    environment = {"FASTBP_CACHE_DIR": str(tmp_path / "cache"), **QUICK_TO_COMPILE}
+    plain, fast = run(folder, script), run(folder, start, env=environment)
     assert plain.stdout == fast.stdout == "done\n", fast.stderr
     assert plain.stderr.count("RuntimeWarning") > 10
     said = "fastbp: compiling kernels for this processor, once; it takes some seconds\n"

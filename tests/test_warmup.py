@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import QUICK_TO_COMPILE
 
 from fastbp._warmup import STEPS, TRAINING_FUNCTIONS, warm_up
 from fastbp.networks._network import DTYPES
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.xdist_group("warmup")
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """The environment of a cache that is empty before the first test that has it, and no more before the next."""
-    return {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    return {**os.environ, **QUICK_TO_COMPILE, "FASTBP_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
 
 
 def test_everything_is_compiled_for_both_dtypes():
@@ -62,7 +63,7 @@ def test_helpers_compile_only_what_is_not_cached(cache):
 
 @pytest.mark.slow
 def test_what_helpers_compile_is_what_training_on_images_needs(tmp_path):
-    environment = {**os.environ, "FASTBP_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, **QUICK_TO_COMPILE, "FASTBP_CACHE_DIR": str(tmp_path)}
     results = [
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
         for code in (HELPED, COUNT)

@@ -92,7 +92,7 @@ WORK = {
     "convolution": _Work(
         _convolution, ("affine._backward", PRODUCT, "pooling._backward", "convolution._multiply_patches_transposed")
     ),
-    "lstm": _Work(_lstm, ("affine._backward", PRODUCT, "lstm._backward")),
+    "lstm": _Work(_lstm, ("lstm._backward", "affine._backward", PRODUCT)),
 }
 
 
