@@ -59,13 +59,14 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
         return None
     node = copy.deepcopy(node)
     made: dict[str, Any] = {}
+    me = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
     for body, run in list(runs_in(node, method)):
         name = f"{RUN}{len(made)}"
         own = own_function(run, method)
         fused = _Fused(run, own, idling, is_tuned=SCALE > 0 and not hasattr(wrap, "watches"))
         made[name] = wrap(f"{owner}.{method.__name__}", fused, own if hasattr(wrap, "watches") else _leaving(own))
         place = next(i for i, statement in enumerate(body) if statement is run.statements[0])
-        body[place : place + len(run.statements)] = _call(run, name, node.args.args[0].arg)
+        body[place : place + len(run.statements)] = _call(run, name, me)
     return recompiled(method, owner, ast.fix_missing_locations(node), {**made, HOLD: hold_values}) if made else None
 
 
@@ -84,7 +85,7 @@ def _call(run: Run, name: str, me: str) -> list[ast.stmt]:
     """
     values = "".join(f"{place}, " for place in run.reads)
     attributes = tuple(sorted({found[1] for place in run.reads if (found := re.match(rf"{me}\.(\w+)", place))}))
-    if attributes:
+    if me and attributes:
         values = f"({values}) if {HOLD}({me}, {attributes!r}) else None"
     targets = "".join(f"{place}, " for place in run.sets)
     setting = f"{targets}{VALUES}, = {VALUES}" if run.returns else f"{targets.rstrip()} = {VALUES}"

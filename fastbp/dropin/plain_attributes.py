@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import MemberDescriptorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,4 +23,6 @@ def _hold_values(made: type, names: tuple[str, ...]) -> bool:
     if any(getattr(made, name, None) is not getattr(object, name, None) for name in _SPECIAL):
         return False
     found = [inspect.getattr_static(made, name, None) for name in names]
-    return not any(hasattr(type(one), "__get__") for one in found)
+    return all(
+        isinstance(one, MemberDescriptorType) or not hasattr(type(one), "__get__") for one in found
+    )  # of __slots__
