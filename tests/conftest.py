@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 os.environ["FASTBP_LEAST_WORK"] = "0"  # the drop-in's kernels take the small calls of tests, too
+# OpenBLAS's threads spin: two processes with two each, on two processors, took 190 s for tests that take 115 with one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import fastbp
 from fastbp.dropin import calls, unforeseen
