@@ -21,6 +21,7 @@ from .lazy import make_lazy
 from .marks import mark, mark_of, own_of
 from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .patched_classes import note
+from .plain_attributes import GETTING, has_any_of
 from .recognition import function_node, function_version
 from .unforeseen import reason_for
 from .writing import can_stand_alone, lazy_attributes, written
@@ -58,10 +59,7 @@ def not_to_be_tried(made: type) -> str | None:
             return f"its {name} is a {type(vars(made)[name]).__name__}, no method"
         if not isinstance(own := own_of(vars(made)[name]), FunctionType) or function_node(own) is None:
             return f"the code of its {name} is not there to be read"
-    special = ("__setattr__", "__getattribute__", "__getattr__", "__getstate__")
-    if "__slots__" in vars(made) or any(
-        getattr(made, name, None) is not getattr(object, name, None) for name in special
-    ):
+    if "__slots__" in vars(made) or has_any_of(made, (*GETTING, "__setattr__", "__getstate__")):
         return "its attributes are not plain ones"
     return None
 

@@ -7,7 +7,7 @@ from types import MemberDescriptorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-_SPECIAL = ("__getattribute__", "__getattr__")
+GETTING = ("__getattribute__", "__getattr__")
 _known: WeakKeyDictionary[type, dict[tuple[str, ...], bool]] = WeakKeyDictionary()
 
 
@@ -20,9 +20,13 @@ def hold_values(holder: Any, names: tuple[str, ...]) -> bool:
 
 
 def _hold_values(made: type, names: tuple[str, ...]) -> bool:
-    if any(getattr(made, name, None) is not getattr(object, name, None) for name in _SPECIAL):
+    if has_any_of(made, GETTING):
         return False
     found = [inspect.getattr_static(made, name, None) for name in names]
-    return all(
-        isinstance(one, MemberDescriptorType) or not hasattr(type(one), "__get__") for one in found
-    )  # of __slots__
+    # What a class has for its __slots__ gets the value, and does no more.
+    return all(isinstance(one, MemberDescriptorType) or not hasattr(type(one), "__get__") for one in found)
+
+
+def has_any_of(made: type, special: tuple[str, ...]) -> bool:
+    """Whether a class has special methods of these names that are not `object`'s."""
+    return any(getattr(made, name, None) is not getattr(object, name, None) for name in special)

@@ -31,6 +31,7 @@ from .sizes import (
     is_sure_index,
     names_of,
 )
+from .unforeseen import reason_for
 
 _STATEMENTS = (
     ast.Assign,
@@ -97,7 +98,7 @@ def looked_into(look: Callable[..., Screened], *arguments: Any) -> Screened | No
     except NotPlain as error:
         return error
     except Exception as error:
-        return NotPlain(f"looking into it raised {type(error).__name__}: {error}")
+        return NotPlain(reason_for(error))
 
 
 class _Walk(Resolver):
