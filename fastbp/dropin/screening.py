@@ -31,7 +31,7 @@ from .sizes import (
     is_sure_index,
     names_of,
 )
-from .unforeseen import reason_for
+from .unforeseen import text_of
 
 _STATEMENTS = (
     ast.Assign,
@@ -98,7 +98,7 @@ def looked_into(look: Callable[..., Screened], *arguments: Any) -> Screened | No
     except NotPlain as error:
         return error
     except Exception as error:
-        return NotPlain(reason_for(error))
+        return NotPlain(text_of(error))
 
 
 class _Walk(Resolver):

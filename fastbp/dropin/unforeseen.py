@@ -21,6 +21,10 @@ def reason_for(error: Exception) -> str:
     """Why what was looked at is left, after an error in looking."""
     if settings.raises:
         raise error
+    return text_of(error)
+
+
+def text_of(error: Exception) -> str:
     return f"looking into it raised {type(error).__name__}: {error}"
 
 
