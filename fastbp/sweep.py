@@ -6,8 +6,11 @@ import itertools
 import json
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -181,28 +184,47 @@ def run_trials(
         if trial in known:
             advance(known[trial])
     waiting = [trial for trial in dict.fromkeys(trials) if trial not in known]
-    for outcome in _carried_out(waiting, jobs, data_dir):
-        append_outcome(path, outcome)
-        known[outcome.trial] = outcome
-        advance(outcome)
+    with closing(_carried_out(waiting, jobs, data_dir)) as outcomes:
+        for outcome in outcomes:
+            append_outcome(path, outcome)
+            known[outcome.trial] = outcome
+            advance(outcome)
     return [known[trial] for trial in dict.fromkeys(trials)]
 
 
-def _carried_out(trials: list[Trial], jobs: int, data_dir: str | None) -> Iterator[Outcome]:
+def _carried_out(trials: list[Trial], jobs: int, data_dir: str | None) -> Generator[Outcome, None, None]:
     if jobs == 1 or len(trials) < 2:
         _load(data_dir, threads=None)
         yield from map(_train, trials)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(trials)), context, _load, (data_dir, 1))
-    pending: set[Future[Outcome]] = {pool.submit(_train, trial) for trial in trials}
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(jobs, len(trials)), multiprocessing.get_context("spawn"), _load, (data_dir, 1))
     try:
+        with _interrupts_ignored():  # by the processes that begin here: Ctrl-C goes to all, and this one ends the rest
+            pending: set[Future[Outcome]] = {pool.submit(_train, trial) for trial in trials}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that begin within never see Ctrl-C (on Windows, from `_load` on). Outside the main thread: nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 _data: dict[str, Any] = {}
@@ -213,6 +235,7 @@ def _load(data_dir: str | None, threads: int | None) -> None:
     if threads is not None:
         from .backends import set_num_threads
 
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         set_num_threads(threads)
     (x, t), _ = load_mnist(normalize=False, data_dir=data_dir)
     kept = np.arange(len(x)) % VALIDATION_SHARE == 0

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from fastbp.cli._app import app
 from fastbp.cli._demo_runs import STEPS, height, optimizer_paths
-from fastbp.sweep import Choices, Outcome, Trial, append_outcome, hidden_widths, plan, read_outcomes
+from fastbp.sweep import Choices, Outcome, Trial, append_outcome, hidden_widths, plan, read_outcomes, run_trials
 from fastbp.training._optimizers import OPTIMIZERS
 
 
@@ -146,6 +147,17 @@ def test_a_sweep_of_convolutional_networks(small_data, tmp_path):
     result = run(*options, "--hidden", "8-9")
     assert result.exit_code == 2
     assert "has one hidden layer behind its convolutions" in result.stderr
+
+
+def test_a_sweep_whose_results_cannot_be_kept_ends_the_trials_that_have_begun(small_data, tmp_path):
+    def advance(outcome):
+        raise KeyboardInterrupt
+
+    trials = [Trial(0.1, "5", 20, "relu", "sgd", epochs, 0) for epochs in (1, 10**8)]  # the second never ends
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(trials, tmp_path / "s.jsonl", 2, str(small_data), advance)
+    assert not multiprocessing.active_children()
+    assert [outcome.trial for outcome in read_outcomes(tmp_path / "s.jsonl")] == trials[:1]
 
 
 def test_a_sweep_that_is_interrupted_keeps_what_was_done(small_data, tmp_path):
