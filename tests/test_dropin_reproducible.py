@@ -14,8 +14,9 @@ from conftest import QUICK_TO_COMPILE
 from dropin_cases import run, write
 
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import estimates
+from fastbp.dropin import calls, estimates
 from fastbp.dropin.estimates import estimated_seconds, expected_seconds
+from fastbp.dropin.loading import Loader
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ LOADING = """
 import os, sys, threading
 from fastbp.dropin import calls
 from common.layers import *
-calls._beginning.RATE = 0  # however busy the machine is
+calls._beginning.RATE = calls._beginning.LONG = 0  # however busy the machine is, and short the calls are
 affine, switching = Affine(np.ones((784, 300)), np.zeros(300)), sys.getswitchinterval()
 while not any(thread.name == "fastbp loads Numba" for thread in threading.enumerate()):
     affine.forward(np.ones((100, 784)))
@@ -77,6 +78,19 @@ for _ in range(300):
     out = affine.forward(np.ones((100, 784)))
 print(out[0, 0], type(affine).forward.__name__)
 """
+
+
+def test_numba_is_imported_beside_long_calls_alone(monkeypatch):
+    begun = []
+    monkeypatch.delitem(sys.modules, "fastbp.kernels", raising=False)
+    monkeypatch.setattr(Loader, "begin", lambda self: begun.append(True))
+    affine = SimpleNamespace(W=np.ones((784, 50)), b=np.zeros(50))
+    for rows, is_begun in ((100, False), (3000, True)):  # for many short calls a script waits for the import only once
+        beginning, x = calls._Beginning(), np.ones((rows, 784)) * (np.arange(784) % 5 == 0)
+        monkeypatch.setattr(beginning, "RATE", 0)
+        while beginning.work < 0.2:
+            beginning.count("forward", (affine, x), np.ones((rows, 50)), calls.all_of_it)
+        assert bool(begun) == is_begun
 
 
 @pytest.mark.slow

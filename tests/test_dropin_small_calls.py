@@ -57,7 +57,7 @@ def test_numba_is_imported_early_only_where_kernels_have_much_to_do(monkeypatch,
     relu = object(), np.ones((100, 100))
     beginning.count("forward", relu, relu[1], calls.all_of_it)
     now[0] += seconds
-    beginning.work = 0.2
+    beginning.work = beginning._in_long_calls = 0.2
     beginning.count("forward", relu, relu[1], calls.all_of_it)
     assert (bool(begun), beginning.over) == (is_begun, False)
     beginning.work = 0.5

@@ -34,9 +34,12 @@ class _Beginning:
     """
 
     # Importing Numba and loading kernels take 0.4 s, trying a class 0.05 to 0.15 s. LOADING: when importing begins, in a
-    # thread. Measured and rejected: 1.0 without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5
-    # and 3.4. 0.25 and 0.6: convolutional networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
-    LOADING, SECONDS = 0.1, 0.4
+    # thread, if most of the work is calls of LONG or more, in which NumPy has let go of Python's lock. Between short ones
+    # the script waits for that lock, and an import of 0.4 s held it up by 0.6: a network with 5 x 100 hidden units took 2.0
+    # s for 120 steps, in Python 1.25 and without the thread 1.4; for 200 steps 2.6, 1.8 and 1.9. Measured and rejected: 1.0
+    # without a thread: two readers' deep networks, of 8 s, gained 2.3 and 2.4, not 3.5 and 3.4. 0.25 and 0.6: convolutional
+    # networks of 1.4 to 7 s take 0.1 to 0.3 s longer, short ones too.
+    LOADING, LONG, SECONDS = 0.1, 2e-3, 0.4
     # And of the time since the first call that is counted: at what moment Numba is imported changes no number. A reader's
     # script of 11 s, of which kernels had 0.03 to do, imported it for nothing, and took 0.5 to 0.9 s longer.
     RATE = 0.1
@@ -53,6 +56,7 @@ class _Beginning:
 
     def __init__(self) -> None:
         self.over, self.work, self.small = False, 0.0, 0
+        self._in_long_calls = 0.0
         self.loader, self._first = Loader(), 0.0
         self._has_loops = self._is_due = False
 
@@ -64,6 +68,7 @@ class _Beginning:
         if counted is None:
             return 0.0
         self.work += counted
+        self._in_long_calls += counted if seconds >= self.LONG else 0.0
         worth = self.work - self.SMALL * self.small
         self._go_on(worth, may_wait=self._has_loops)
         return seconds if worth > self.LOST else 0.0
@@ -89,8 +94,11 @@ class _Beginning:
         self._is_due = worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules)
         if self._is_due and not (may_wait and worth < self.OVERDUE * self.SECONDS):
             self._begin()
-        elif worth > self.LOADING and worth > self.RATE * (time.perf_counter() - self._first):
+        elif worth > self.LOADING and self._in_long_calls > self.work / 2 and self._is_much_of_the_time(worth):
             self.loader.begin()
+
+    def _is_much_of_the_time(self, worth: float) -> bool:
+        return worth > self.RATE * (time.perf_counter() - self._first)
 
     def _begin(self) -> None:
         self.loader.wait()

@@ -1,4 +1,4 @@
-"""Importing Numba and the kernels in a thread, while the script goes on: it takes a quarter of a second that can be shared.
+"""Importing Numba and the kernels in a thread, while the script goes on: half a second, shared where its calls are long.
 
 NumPy lets go of Python's lock while it computes, so most of the import fits in between. When the kernels begin does not
 depend on it: that is counted (see `calls`), and if the import is not over by then, it is waited for.
