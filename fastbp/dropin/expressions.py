@@ -13,7 +13,6 @@ takes, the call computes the expression as it stood (see `recompiling`).
 from __future__ import annotations
 
 import ast
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
@@ -29,7 +28,7 @@ from .kernel_calls import is_silent, is_tame, kernels
 from .marks import mark
 from .network_methods import Loss, method_of
 from .networks import Called, network_calls
-from .recognition import function_node
+from .recognition import copied, function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
 
@@ -53,7 +52,7 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
-    node = copy.deepcopy(node)
+    node = copied(node)
     stacked, network, called = dict[str, Any](), None, Called({}, [])
     if LOOKING.isdisjoint(code.co_names):
         network = method_of(node)
@@ -193,7 +192,7 @@ class _Rewriting(ast.NodeTransformer):
         """An expression, a function of its operands, where `node` stands: NumPy's warnings name and show that line."""
         arguments = ast.arguments([], [ast.arg(one.id) for one in (_A, _B)[:count]], None, [], [], None, [])
         function = ast.Expression(ast.copy_location(ast.Lambda(arguments, ast.copy_location(own, node)), node))
-        whole = ast.fix_missing_locations(copy.deepcopy(function))
+        whole = ast.fix_missing_locations(copied(function))
         made: FunctionType = eval(compile(whole, self.method.__code__.co_filename, "eval"), self.method.__globals__)
         made.__name__ = self.method.__name__
         return made

@@ -8,7 +8,6 @@ for anything else, the statements themselves.
 from __future__ import annotations
 
 import ast
-import copy
 import itertools
 import re
 from types import FunctionType
@@ -23,7 +22,7 @@ from .idling import Idling, NeverIdling
 from .kernel_calls import kernels
 from .plain_attributes import hold_values
 from .programs import BLOCK, NotAProgram, Plan, plan_of
-from .recognition import function_node
+from .recognition import copied, function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .statements import Run, operations_in, own_function, runs_in, split
 
@@ -57,7 +56,7 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
-    node = copy.deepcopy(node)
+    node = copied(node)
     made: dict[str, Any] = {}
     me = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
     for body, run in list(runs_in(node, method)):
