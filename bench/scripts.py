@@ -150,9 +150,7 @@ def edit(file: Path, edits: list[tuple[str, str]]) -> None:
 
 def run(script: Path, *command: str, limit: float, folder: Path | None = None) -> Run:
     environment = {**os.environ, "MPLBACKEND": "Agg", "DISPLAY": "", "PYTHONIOENCODING": "utf-8"}
-    environment.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # people's Python keeps what it has compiled, unless it is told not to
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # mostly Python keeps the bytecode that it has compiled
     if "audit" in command:  # small calls are compared as well, which NumPy is left to make where speed counts
         environment["FASTBP_LEAST_WORK"] = "0"
     start = time.perf_counter()

@@ -15,7 +15,8 @@ os.environ["FASTBP_LEAST_WORK"] = "0"  # the drop-in's kernels take the small ca
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import fastbp
-from fastbp.dropin import calls, unforeseen
+from fastbp.dropin.beginning import calls
+from fastbp.dropin.objects import unforeseen
 
 LONG = int(os.environ.get("FASTBP_LONG", "1"))  # times as many examples, kills, ...: FASTBP_LONG=25 pytest, a long run
 
@@ -156,7 +157,7 @@ def both(tmp_path):
     from dropin_cases import define
 
     from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-    from fastbp.dropin.calls import Counter
+    from fastbp.dropin.beginning.calls import Counter
 
     def made(source):
         counter = Counter()

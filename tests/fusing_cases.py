@@ -6,7 +6,7 @@ import numpy as np
 from dropin_cases import define
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
+from fastbp.dropin.beginning.calls import Counter
 
 HEAD = "import math\n\nimport numpy as np\n\n\n"
 

@@ -14,10 +14,10 @@ import fastbp
 from fastbp.bench.dropin import write_common
 from fastbp.dropin import acceleration, command
 from fastbp.dropin.auditing import Auditor, DifferenceFound
-from fastbp.dropin.calls import PASS
-from fastbp.dropin.known_versions import KNOWN_VERSIONS, KnownVersion
-from fastbp.dropin.methods import FORMS
-from fastbp.dropin.recognition import digest
+from fastbp.dropin.beginning.calls import PASS
+from fastbp.dropin.operations.methods import FORMS
+from fastbp.dropin.reading.known_versions import KNOWN_VERSIONS, KnownVersion
+from fastbp.dropin.reading.recognition import digest
 from fastbp.dropin.rounding import terms_of
 
 
@@ -152,13 +152,14 @@ def test_audit_ends_with_status_1(folder):
         "start.py",
         """
         import sys
-        from fastbp.dropin import command, operations
-        right = operations.relu_forward
+        from fastbp.dropin import command
+        from fastbp.dropin.operations import layers
+        right = layers.relu_forward
         def wrong(x):
             out, mask = right(x)
             out[0, 0, 0, 1] = 9
             return out, mask
-        operations.relu_forward = wrong
+        layers.relu_forward = wrong
         command.audit(["script.py"])
         """,
     )

@@ -10,9 +10,11 @@ import pytest
 from dropin_cases import assert_same, define, run, write
 from stack_cases import LAYERS, NETWORK, NORMALIZATION, assert_same_state, made_of
 
-from fastbp.dropin import calls, operations, stacking
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.arguments import WASTED
+from fastbp.dropin.beginning import calls
+from fastbp.dropin.networks import stacking
+from fastbp.dropin.objects.arguments import WASTED
+from fastbp.dropin.operations import layers
 
 ROWS, DEPTH, COLUMNS = 40, 300, 50
 PLACES = ("W", "b", "x", "dout")
@@ -35,8 +37,8 @@ def products(given):
 
 def ours(given):
     x, W, b, dout = (given[name] for name in ("x", "W", "b", "dout"))
-    forward = operations.affine_forward(x, W, b)
-    backward = operations.affine_backward(dout, x, W, x.shape, True)
+    forward = layers.affine_forward(x, W, b)
+    backward = layers.affine_backward(dout, x, W, x.shape, True)
     return (forward if forward is WASTED else forward[:1]), backward
 
 

@@ -23,7 +23,7 @@ from stack_cases import (
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor
-from fastbp.dropin.stacks import Dropped
+from fastbp.dropin.operations.stacks import Dropped
 
 BOOK = LAYERS + NORMALIZATION + DROPOUT
 OTHER = OTHER_LAYERS + OTHER_NORMALIZATION + OTHER_DROPOUT

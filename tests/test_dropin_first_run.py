@@ -16,7 +16,7 @@ from stack_cases import LAYERS, NETWORK, made_of
 
 import fastbp
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import ahead, calls
+from fastbp.dropin.beginning import ahead, calls
 from fastbp.kernels.runtime import cache
 
 # A network of each kind that a helper compiles for, trained with kernels from the first call on.
@@ -100,7 +100,8 @@ print(*(float(np.abs(one).sum()) for one in layer.grads), sep="\\n")
 )
 START = """
 import sys
-from fastbp.dropin import calls, command
+from fastbp.dropin import command
+from fastbp.dropin.beginning import calls
 calls._beginning.SECONDS, calls._beginning.OVERDUE = 1e-6, 1e9
 from numba.core import event
 

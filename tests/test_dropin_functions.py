@@ -7,7 +7,7 @@ import pytest
 from dropin_cases import assert_same, define, normal, outcome, taken
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
+from fastbp.dropin.beginning.calls import Counter
 
 IM2COL = """
 import numpy as np

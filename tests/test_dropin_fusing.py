@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
-from fastbp.dropin.idling import Idling
+from fastbp.dropin.beginning.calls import Counter
+from fastbp.dropin.beginning.idling import Idling
 
 INIT = """
         if self.m is None:
@@ -320,7 +320,7 @@ def test_names_defaults_and_documentation_stay(both):
 
 
 def test_small_arrays_cost_nothing_after_many_calls(both, monkeypatch):
-    from fastbp.dropin import fusing
+    from fastbp.dropin.networks import fusing
 
     monkeypatch.setattr(fusing, "LEAST_NUMBERS", 1000)
     plain, fast, _ = both(RULES["momentum"])
@@ -350,7 +350,7 @@ class EverySecond:
 
 @pytest.mark.parametrize("name", ["bias corrected", "momentum", "gradient descent"])
 def test_statements_and_programs_in_turn_give_the_same_bits(both, name, monkeypatch):
-    from fastbp.dropin import fusing
+    from fastbp.dropin.networks import fusing
 
     monkeypatch.setattr(fusing, "SCALE", 1)
     monkeypatch.setattr(fusing, "new_tuning", EverySecond)

@@ -61,8 +61,8 @@ def test_statements_for_arrays_of_two_shapes_are_two_programs(both, name, b):
 
 def test_of_two_programs_what_is_too_small_or_of_another_dtype_is_pythons(both, monkeypatch):
     plain, fast, counts = both(BOTH["one after the other"])
-    monkeypatch.setattr("fastbp.dropin.fusing.LEAST_NUMBERS", 100)
-    monkeypatch.setattr("fastbp.dropin.fusing.LEAST_NUMBERS_OF_FEW", 100)
+    monkeypatch.setattr("fastbp.dropin.networks.fusing.LEAST_NUMBERS", 100)
+    monkeypatch.setattr("fastbp.dropin.networks.fusing.LEAST_NUMBERS_OF_FEW", 100)
     for dtype in (np.float64, np.float32):
         layers = [module.Layer(np.ones((40, 30)), np.ones(30, dtype)) for module in (plain, fast)]
         for layer in layers:

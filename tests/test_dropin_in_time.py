@@ -15,7 +15,7 @@ from fastbp.dropin.auditing import Auditor
 
 @pytest.fixture(autouse=True)
 def _all_calls(monkeypatch):
-    monkeypatch.setattr("fastbp.dropin.arguments.LEAST_CELL", 0)
+    monkeypatch.setattr("fastbp.dropin.objects.arguments.LEAST_CELL", 0)
 
 
 def changed(*pairs):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fastbp
 from fastbp.bench.dropin import write_common
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
+from fastbp.dropin.beginning.calls import Counter
 
 
 @pytest.fixture(scope="module")

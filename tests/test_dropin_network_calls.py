@@ -10,9 +10,9 @@ from dropin_cases import assert_same, define, run, write
 from network_texts import BOOK_NETWORK, LOSS, OTHER_LOSS, OTHERS, TEXTS, network_of
 from stack_cases import LAYERS, OTHER_LAYERS, assert_same_state, compiled
 
-from fastbp.dropin import network_stacks
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor, DifferenceFound
+from fastbp.dropin.operations import network_stacks
 
 
 def made_of(module, kinds, widths, seed=0, dtype=np.float64):

@@ -10,9 +10,10 @@ from dropin_cases import MODULES, assert_same, load_common, normal, outcome
 
 import fastbp
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import arguments, dropped_gradient
-from fastbp.dropin.arguments import PASS
-from fastbp.dropin.fast_optimizers import RULES, UPDATES, updating
+from fastbp.dropin.objects import arguments
+from fastbp.dropin.objects.arguments import PASS
+from fastbp.dropin.operations.optimizers import RULES, UPDATES, updating
+from fastbp.dropin.reading import dropped_gradient
 
 
 @pytest.fixture

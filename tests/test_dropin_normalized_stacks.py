@@ -20,10 +20,10 @@ from stack_cases import (
     steps,
 )
 
-from fastbp.dropin import normalized_stacks
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor, DifferenceFound
-from fastbp.dropin.stacks import MOST_LAYERS
+from fastbp.dropin.operations import normalized_stacks
+from fastbp.dropin.operations.stacks import MOST_LAYERS
 
 BOOK, OTHER = LAYERS + NORMALIZATION, OTHER_LAYERS + OTHER_NORMALIZATION
 LOOP = "for layer in self.layers.values():\n            x = layer.forward(x)\n"

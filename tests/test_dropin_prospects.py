@@ -9,7 +9,7 @@ from test_dropin_attributes import FLAGS, KEPT, OF_IMAGES
 from test_dropin_variants import CASES
 from variants import REWRITINGS, variant
 
-from fastbp.dropin.prospects import may_be_ours, may_be_ours_to_make
+from fastbp.dropin.trials.prospects import may_be_ours, may_be_ours_to_make
 
 RECURRENT = """
 import numpy as np
@@ -178,7 +178,7 @@ SCRIPT = """
 import sys
 
 import numpy as np
-from fastbp.dropin import calls
+from fastbp.dropin.beginning import calls
 from own import RNN, Scaled
 
 calls._Beginning.RATE = calls._Beginning.LONG = 0  # or it would not begin beside busy processes, or for short calls

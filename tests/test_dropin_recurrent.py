@@ -65,7 +65,7 @@ def sequence(made, dtype, of_inputs, rows=9, inputs=6, units=32):
 
 @pytest.fixture(autouse=True)
 def _all_calls(monkeypatch):
-    monkeypatch.setattr("fastbp.dropin.arguments.LEAST_CELL", 0)
+    monkeypatch.setattr("fastbp.dropin.objects.arguments.LEAST_CELL", 0)
 
 
 @pytest.mark.parametrize("style", SOURCES)

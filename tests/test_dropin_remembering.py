@@ -11,8 +11,8 @@ import pytest
 from dropin_cases import define
 
 import fastbp
-from fastbp.dropin import remembering, trials
 from fastbp.dropin.patching import LAYER
+from fastbp.dropin.trials import classes, remembering
 
 SOURCE = """
 import numpy as np
@@ -53,7 +53,7 @@ def tried(source, folder, x, change=lambda layer: None):
     layer = module.Affine(np.ones((4, 3)), np.zeros(3))
     change(layer)
     own = {name: vars(module.Affine)[name] for name in LAYER}
-    return trials.try_class(module.Affine, layer, (x,), own)
+    return classes.try_class(module.Affine, layer, (x,), own)
 
 
 def test_what_was_found_is_not_tried_again(cache, tmp_path, monkeypatch):
@@ -61,7 +61,7 @@ def test_what_was_found_is_not_tried_again(cache, tmp_path, monkeypatch):
     monkeypatch.setattr("dropin_cases.NUMBERS", iter([7] * 9))  # a module of the same name
     first = tried(source, tmp_path, x)
     assert len(cache) == 1
-    monkeypatch.setattr(trials, "_try_families", None)
+    monkeypatch.setattr(classes, "_try_families", None)
     again = tried(source, tmp_path, 2 * x, lambda layer: layer.W.fill(7))
     assert again._replace(forms=again.forms.only_for(None, ())) == first._replace(forms=first.forms.only_for(None, ()))
     assert again.forms.forward[0].tried.made is not first.forms.forward[0].tried.made
@@ -106,11 +106,12 @@ import sys
 import numpy as np
 
 import fastbp
-from fastbp.dropin import calls, trials
+from fastbp.dropin.beginning import calls
+from fastbp.dropin.trials import classes
 
 calls._beginning.over = True
 if sys.argv[1] == "again":
-    trials._try_families = None
+    classes._try_families = None
 found = fastbp.accelerate()
 import own
 

@@ -14,9 +14,9 @@ from conftest import QUICK_TO_COMPILE
 from dropin_cases import run, write
 
 from fastbp.bench.dropin import write_common
-from fastbp.dropin import calls, estimates
-from fastbp.dropin.estimates import estimated_seconds, expected_seconds
-from fastbp.dropin.loading import Loader
+from fastbp.dropin.beginning import calls, estimates
+from fastbp.dropin.beginning.estimates import estimated_seconds, expected_seconds
+from fastbp.dropin.beginning.loading import Loader
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_five_runs_with_a_seed_are_the_same_to_the_last_bit_beside_a_busy_proces
 
 LOADING = """
 import os, sys, threading
-from fastbp.dropin import calls
+from fastbp.dropin.beginning import calls
 from common.layers import *
 calls._beginning.RATE = calls._beginning.LONG = 0  # however busy the machine is, and short the calls are
 affine, switching = Affine(np.ones((784, 300)), np.zeros(300)), sys.getswitchinterval()
@@ -173,7 +173,7 @@ def test_kernels_begin_before_a_call_that_repays_it(folder):
         "script.py",
         """
         from common.layers import *
-        from fastbp.dropin import calls
+        from fastbp.dropin.beginning import calls
         calls._beginning.SECONDS = 0.02
         def dot(x, W, own=np.dot):
             print(len(x))
@@ -255,7 +255,8 @@ def test_warnings_are_those_of_python(folder, tmp_path):
     """The same ones, as often, at the same lines: none lost in kernels, none shown again because Numba compiled."""
     script = write(folder, "script.py", WARNING)
     start = write(folder, "start.py", """
-        from fastbp.dropin import calls, command
+        from fastbp.dropin import command
+        from fastbp.dropin.beginning import calls
         calls._beginning.SECONDS = -1
         command.run(["script.py"])
         """)  # fmt: skip

@@ -13,8 +13,8 @@ from dropin_cases import define
 from variants import variant
 
 import fastbp
-from fastbp.dropin import calls, estimates, idling, loading
-from fastbp.dropin.marks import own_of
+from fastbp.dropin.beginning import calls, estimates, idling, loading
+from fastbp.dropin.objects.marks import own_of
 
 
 def test_a_short_script_does_not_wait_for_numba(monkeypatch):
@@ -140,7 +140,7 @@ def small_relu(monkeypatch, tmp_path):
     names = (
         (estimates, "LEAST_ELEMENTWISE"),
         (calls, "LEAST_COUNTED"),
-        (fastbp.dropin.arguments, "LEAST_ELEMENTWISE"),
+        (fastbp.dropin.objects.arguments, "LEAST_ELEMENTWISE"),
         (idling.Idling, "MOST"),
     )
     for module, name in names:

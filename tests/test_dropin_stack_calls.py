@@ -15,9 +15,11 @@ from dropin_cases import assert_same, define, run, write
 from stack_cases import LAYERS, NETWORK, OTHER_LAYERS, RNG, assert_same_state, compiled, made_of, steps
 
 import fastbp
-from fastbp.dropin import arguments, calls, stacks
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor, DifferenceFound
+from fastbp.dropin.beginning import calls
+from fastbp.dropin.objects import arguments
+from fastbp.dropin.operations import stacks
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from stack_cases import LAYERS
 
 import fastbp
 from fastbp.bench.dropin import plain_source, write_common
-from fastbp.dropin import acceleration, unforeseen
+from fastbp.dropin import acceleration
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
+from fastbp.dropin.objects import unforeseen
 
 X, T = np.random.default_rng(0).standard_normal((100, 30)), np.arange(100) % 10
 NETWORK = LAYERS + LOSS + BOOK_NETWORK
@@ -189,7 +190,7 @@ class Layer:
 @pytest.mark.parametrize("has_begun", [True, False])
 @pytest.mark.parametrize("forward", UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_classes_go_on_working(forward, has_begun, tmp_path, monkeypatch):
-    from fastbp.dropin import calls
+    from fastbp.dropin.beginning import calls
 
     monkeypatch.setattr(calls._beginning, "over", has_begun)
     monkeypatch.setattr(calls._beginning, "SECONDS", 1e9)
@@ -207,7 +208,7 @@ def test_unusual_classes_go_on_working(forward, has_begun, tmp_path, monkeypatch
 def test_a_class_whose_objects_new_makes_may_idle(tmp_path):
     with fastbp.accelerated():
         module = define(UNUSUAL_CLASS.format(forward=UNUSUAL["objects made by __new__"]), tmp_path)
-    from fastbp.dropin.patched_classes import accelerated_of
+    from fastbp.dropin.objects.patched_classes import accelerated_of
 
     accelerated_of(module.Layer).idling.MOST = 0
     for _ in range(3):
@@ -259,10 +260,10 @@ def test_an_error_in_looking_at_a_class_leaves_it(tmp_path, monkeypatch):
 
 
 def test_an_error_in_deciding_leaves_the_class_and_is_reported(tmp_path, monkeypatch):
-    from fastbp.dropin import trials
+    from fastbp.dropin.trials import classes
 
     monkeypatch.setattr(unforeseen.settings, "raises", False)
-    monkeypatch.setattr(trials, "digest", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(classes, "digest", lambda *arguments: 1 / 0)
     with fastbp.accelerated() as found:
         module = define(
             "class Half:\n def forward(self, x): return x / 2\n def backward(self, d): return d / 2", tmp_path

@@ -12,8 +12,8 @@ from variants import FAULTS, KEPT, OTHERS, REWRITINGS, SQUARE, variant
 
 import fastbp
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
-from fastbp.dropin.lazy import LazyAttribute
+from fastbp.dropin.beginning.calls import Counter
+from fastbp.dropin.objects.lazy import LazyAttribute
 
 
 @pytest.fixture(autouse=True)
@@ -201,10 +201,10 @@ def test_what_does_more_than_compute_is_left(place, tmp_path):
 
 def test_a_diverged_network_is_not_computed_twice_each_time(tmp_path, monkeypatch):
     """Where NumPy may warn results are NumPy's; after a few in a row, kernels are tried now and then only."""
-    from fastbp.dropin import operations
+    from fastbp.dropin.operations import layers
 
     calls = []
-    kernel = operations.kernels.affine_forward
+    kernel = layers.kernels.affine_forward
     start_accelerating(Counter())
     try:
         Affine = define(variant("Affine"), tmp_path).Affine
@@ -213,7 +213,7 @@ def test_a_diverged_network_is_not_computed_twice_each_time(tmp_path, monkeypatc
     layer = Affine(np.ones((12, 5)), np.zeros(5))
     layer.forward(np.ones((6, 12)))
     monkeypatch.setattr(
-        operations.kernels, "affine_forward", lambda *given: calls.append(1) or kernel(*given), raising=False
+        layers.kernels, "affine_forward", lambda *given: calls.append(1) or kernel(*given), raising=False
     )
     for _ in range(200):
         assert (layer.forward(np.full((6, 12), 1e200)) > 1e201).all()

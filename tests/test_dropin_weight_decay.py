@@ -11,9 +11,9 @@ import pytest
 from dropin_cases import define, run, write
 
 import fastbp
-from fastbp.dropin import calls
 from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
-from fastbp.dropin.calls import Counter
+from fastbp.dropin.beginning import calls
+from fastbp.dropin.beginning.calls import Counter
 
 NETWORK = '''
 import numpy as np

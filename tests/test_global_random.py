@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastbp import kernels, reference
-from fastbp.dropin import global_random
-from fastbp.dropin.global_random import uniform
+from fastbp.dropin.objects import global_random
+from fastbp.dropin.objects.global_random import uniform
 
 BACKENDS = pytest.mark.parametrize("backend", [kernels, reference], ids=["numba", "numpy"])
 

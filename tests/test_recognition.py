@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.bench.dropin import plain_source
-from fastbp.dropin.fast_functions import FUNCTIONS
-from fastbp.dropin.fast_optimizers import RULES, UPDATES
-from fastbp.dropin.known_versions import COMPAT, KNOWN_VERSIONS, KnownVersion
-from fastbp.dropin.methods import FORMS as LAYERS
-from fastbp.dropin.recognition import digest, main
+from fastbp.dropin.operations.functions import FUNCTIONS
+from fastbp.dropin.operations.methods import FORMS as LAYERS
+from fastbp.dropin.operations.optimizers import RULES, UPDATES
+from fastbp.dropin.reading.known_versions import COMPAT, KNOWN_VERSIONS, KnownVersion
+from fastbp.dropin.reading.recognition import digest, main
 
 
 def definitions(source):

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..dropin.dropped_gradient import dropping_first_gradient as drops_the_first
-from ..dropin.fast_functions import FUNCTIONS
-from ..dropin.fast_optimizers import RULES
-from ..dropin.known_versions import COMPAT, KnownVersion
-from ..dropin.marks import mark
+from ..dropin.objects.marks import mark
+from ..dropin.operations.functions import FUNCTIONS
+from ..dropin.operations.optimizers import RULES
 from ..dropin.patching import fast_function, patch, patch_optimizer
+from ..dropin.reading.dropped_gradient import dropping_first_gradient as drops_the_first
+from ..dropin.reading.known_versions import COMPAT, KnownVersion
 
 __all__ = ["accelerated", "drops_the_first"]
 

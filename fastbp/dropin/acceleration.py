@@ -18,15 +18,16 @@ from importlib.machinery import SourceFileLoader
 from types import FunctionType
 from typing import Any
 
-from . import calls
-from .dropped_gradient import dropping_first_gradient, layers_of_dropped
-from .expressions import with_kernels
-from .fast_functions import FUNCTIONS
-from .fast_optimizers import UPDATES
-from .fusing import with_programs
-from .idling import Idling
-from .kernel_calls import kernels
-from .marks import mark_of
+from .beginning import calls
+from .beginning.idling import Idling
+from .networks.expressions import with_kernels
+from .networks.fusing import with_programs
+from .networks.stacking import goes_through_layers
+from .objects.marks import mark_of
+from .objects.unforeseen import or_else
+from .operations.functions import FUNCTIONS
+from .operations.kernel_calls import kernels
+from .operations.optimizers import UPDATES
 from .patching import (
     LAYER,
     NOT_TRIED,
@@ -36,9 +37,8 @@ from .patching import (
     patch,
     patch_optimizer,
 )
-from .recognition import class_version, digest, function_node, function_version
-from .stacking import goes_through_layers
-from .unforeseen import or_else
+from .reading.dropped_gradient import dropping_first_gradient, layers_of_dropped
+from .reading.recognition import class_version, digest, function_node, function_version
 
 
 class _State:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from . import calls
-from .arguments import PASS, Method, is_computed
-from .global_random import in_arrays, random_state
-from .lazy import OURS, LazyAttribute
-from .marks import in_place_of
+from .beginning import calls
+from .objects.arguments import PASS, Method, is_computed
+from .objects.global_random import in_arrays, random_state
+from .objects.lazy import OURS, LazyAttribute
+from .objects.marks import in_place_of
 from .rounding import Terms, largest, layer_name, parts_of, terms_of
 
 LARGEST = 1 << 26  # bytes of an array that is an attribute, and copied

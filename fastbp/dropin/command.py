@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import expressions
 from .acceleration import start_accelerating
-from .ahead import ahead
 from .auditing import Auditor, DifferenceFound
-from .calls import Counter, plain, script_is_over
+from .beginning.ahead import ahead
+from .beginning.calls import Counter, plain, script_is_over
 from .ending import end_quickly
-from .kernel_calls import kernels
-from .known_versions import COMPAT
 from .memory import keep_freed_memory
+from .networks import expressions
+from .operations.kernel_calls import kernels
 from .patching import Found
+from .reading.known_versions import COMPAT
 from .running import CannotRun, run_module, run_script
 
 RUN = "Run a script with the book's layers accelerated, wherever it defines or imports them; nothing in it is changed."

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from . import calls
-from .ahead import ahead
-from .arguments import FLOAT
-from .estimates import matrices_of_cell
-from .fast_functions import FUNCTIONS
-from .fast_optimizers import Rule, updating
-from .idling import Idling
-from .known_versions import KnownVersion
-from .lazy import make_lazy
-from .marks import mark, mark_of, own_of
-from .methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
-from .patched_classes import note
-from .plain_attributes import GETTING, has_any_of
-from .recognition import function_node, function_version
-from .unforeseen import reason_for
-from .writing import can_stand_alone, lazy_attributes, written
+from .beginning import calls
+from .beginning.ahead import ahead
+from .beginning.estimates import matrices_of_cell
+from .beginning.idling import Idling
+from .objects.arguments import FLOAT
+from .objects.lazy import make_lazy
+from .objects.marks import mark, mark_of, own_of
+from .objects.patched_classes import note
+from .objects.plain_attributes import GETTING, has_any_of
+from .objects.unforeseen import reason_for
+from .operations.functions import FUNCTIONS
+from .operations.methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
+from .operations.optimizers import Rule, updating
+from .operations.writing import can_stand_alone, lazy_attributes, written
+from .reading.known_versions import KnownVersion
+from .reading.recognition import function_node, function_version
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
@@ -117,7 +117,7 @@ class _Patched:
     def is_ours(self, layer: Any, *arguments: Any) -> bool:
         """Whether kernels are known to take the calls of forward, or are likely to: here is one that is to be made."""
         if self.may_be_ours is None and not self.only_known:
-            from .prospects import may_be_ours_to_make
+            from .trials.prospects import may_be_ours_to_make
 
             if may_be_ours_to_make(self.made, layer, arguments, self.own["forward"]):
                 self.may_be_ours = True
@@ -150,7 +150,7 @@ class _Patched:
             self.uncounted += seconds
             if name != "forward" or self.uncounted < LOOKED_AT:
                 return 0.0
-            from .prospects import may_be_ours
+            from .trials.prospects import may_be_ours
 
             self.may_be_ours = may_be_ours(self.made, arguments[0], arguments[1:], result, self.own[name])
             seconds = self.uncounted
@@ -170,7 +170,7 @@ class _Patched:
         if not forms.forward and (self.only_known or not_to_be_tried(self.made)):
             self.found.accelerated, self.found.reason = False, reason
         elif not forms.forward:
-            from .trials import try_class  # most scripts are over before this, or have the book's text alone
+            from .trials.classes import try_class  # most scripts are over before this, or have the book's text alone
 
             verdict = try_class(self.made, layer, arguments, self.own)
             forms, self.found.how = verdict.forms, verdict.how

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import fast_functions
-from .arguments import Rows
-from .lazy import OURS, LazyAttribute
-from .methods import NAMES, Form, Operation, names_in
+from .objects.arguments import Rows
+from .objects.lazy import OURS, LazyAttribute
+from .operations import functions
+from .operations.methods import NAMES, Form, Operation, names_in
 
 # By what is compared, "result", an attribute, or "grads[1]" of a list: the largest sum of its terms' magnitudes.
 Terms = dict[str, float]
@@ -33,7 +33,7 @@ def terms_of(fast: Any, own: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     with np.errstate(all="ignore"):
         if getattr(fast, "is_network", False):
             return _of_noise(own, arguments)
-        if fast is fast_functions.col2im or getattr(fast, "adds", False):
+        if fast is functions.col2im or getattr(fast, "adds", False):
             return _of_products(own, arguments)
         return _of_forms(getattr(fast, "forms", ()), own, arguments)
 

@@ -5,7 +5,7 @@ block by block where its dtype is another or where it is transposed and deep.
 
 A chunk is multiplied by a kernel of its own, which others call by its address: it takes more than half of the time that
 compiling an affine layer takes, and is compiled once for a layer's three products, whichever process is first (see
-dropin/ahead.py).
+dropin/beginning/ahead.py).
 """
 
 from __future__ import annotations

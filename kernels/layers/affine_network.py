@@ -117,7 +117,7 @@ class AffineNetwork(AffineStack):
         return kept
 
     def _functions_for(self, x, is_step):
-        """Last those that a second process may be compiling, see dropin/ahead.py."""
+        """Last those that a second process may be compiling, see dropin/beginning/ahead.py."""
         functions = rows_address(self._dtype), forward_address(self._dtype, x.dtype)
         if not is_step:
             return *functions, 0, 0

@@ -224,7 +224,7 @@ def multiply_panels(address, c, a, b, bias, sizes, epilogue):
     """The Panels c (rows, panels) = epilogue(bias + the IndirectMatrix a (rows, depth) @ the Panels b (depth, panels)).
 
     bias: as for `multiply_block`; sizes: rows, depth, panels. The kernel at the address is compiled for all products of
-    convolutions, in one process for those of another (see dropin/ahead.py).
+    convolutions, in one process for those of another (see dropin/beginning/ahead.py).
     """
     of_a = a.array, a.start, a.row_offsets, a.first_row, a.k_offsets, a.first_k
     of_b, of_c = (b.array, b.start, b.row_step, b.panel_step), (c.array, c.start, c.row_step, c.panel_step)
