@@ -14,7 +14,6 @@ from conftest import LAYOUTS, TOLERANCE, assert_parity, in_layout
 from hypothesis import strategies as st
 
 from fastbp.kernels.runtime import arrays as kernel_arrays
-from fastbp.kernels.runtime.tuning import Tuning
 
 FLOATS = ("float32", "float64", "float16", "longdouble")
 DTYPES = (
@@ -70,7 +69,6 @@ def guarded(threads=1):
         for name, module in list(sys.modules.items()):
             if name.startswith("fastbp.kernels.") and hasattr(module, "threads_for"):
                 patch.setattr(module, "threads_for", lambda work, least: threads)
-        patch.setattr(Tuning, "next_call", lambda self: True)
         patch.setattr(kernel_arrays._workspace, "kept", {})
         yield guard
     guard.check()

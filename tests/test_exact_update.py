@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 import fastbp
 from fastbp import kernels, reference
 from fastbp.kernels.engine import exact_update
-from fastbp.kernels.runtime.tuning import Tuning
 
 SETTINGS = {
     "sgd": (0, [0.01]),
@@ -27,7 +24,6 @@ TAME = {"float64": 1e150, "float32": 1e18}
 @pytest.fixture(params=[1, 2, 3])
 def threads(request, monkeypatch):
     monkeypatch.setattr(exact_update, "PARALLEL_THRESHOLD", 0)
-    monkeypatch.setattr(Tuning, "next_call", lambda self: True)  # of all threads
     fastbp.set_num_threads(request.param)
     yield request.param
     fastbp.set_num_threads(None)
@@ -76,13 +72,3 @@ def test_nothing_is_changed_where_a_gradient_is_not_tame(name, place, count, num
         before = [[one.copy() for one in arrays] for arrays in lists]
         assert not update(module, name, lists)
         np.testing.assert_equal(lists, before)
-
-
-def test_which_of_one_thread_and_of_all_takes_less_time_is_found_out(monkeypatch):
-    used = []
-    monkeypatch.setattr(exact_update, "run", lambda kernel, threads, *arguments, kept: used.append(threads))
-    monkeypatch.setattr(exact_update, "_tuning", SimpleNamespace(next_call=iter([True, False, True]).__next__))
-    monkeypatch.setattr(exact_update, "threads_for", lambda work, least: 2 if work >= least else 1)
-    for size in (40_000, 40_000, 100, 40_000):
-        update(kernels, "sgd", drawn("sgd", [(size,)], "float64"))
-    assert used == [2, 1, 1, 2]

@@ -15,13 +15,11 @@ from ..runtime.magnitude import largest_in
 from ..runtime.processors import threads_for
 from ..runtime.tables import Table, addresses_of, at
 from ..runtime.threads import parallel_kernel, run
-from ..runtime.tuning import Tuning
 from .update import EXACT_CODES, Rule, adam_range_exact, one_slot_range_exact, sgd_range_exact
 
-# Numbers; from here on two threads take 0.65 to 0.9 of the time on an EPYC (Zen 5), in a script's step too. On an older one
-# they take 1.2 to 1.6 times as long, as parameters and gradients lie in the other core's cache: what repays is found out.
-PARALLEL_THRESHOLD = 30_000
-_tuning = Tuning()  # of one thread or of all
+PARALLEL_THRESHOLD = 30_000  # numbers; from here on two threads take 0.65 to 0.9 of the time, in a script's step too
+# Measured and rejected: finding out by time which of one thread and two repays. On an EPYC (Zen 3) a step of 784-100-10 and
+# of 784-100-100-100-100-10 took 0.94 to 1.02 with two, SGD and Adam, and once, beside others, 1.19.
 SMALL = 2048  # numbers, which one chunk has
 LINE = 8  # numbers of a thread's own, a cache line of them
 
@@ -36,8 +34,6 @@ def exact_update(name, parameters, gradients, state, settings, tame):
     """
     number = parameters[0].dtype.type
     threads = threads_for(sum(one.size for one in parameters), PARALLEL_THRESHOLD)
-    if threads > 1 and not _tuning.next_call():
-        threads = 1
     if name == "sgd":
         kernel, rule = _sgd, (number(settings[0]),)
     elif name == "adam":
