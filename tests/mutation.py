@@ -210,6 +210,7 @@ FAULTS = [
     Fault("fastbp/__main__.py", "        import_numpy()\n        from .dropin import command\n", "        from .dropin import command\n\n        import_numpy()\n", "import -k timeout"),
     Fault("fastbp/dropin/reading/statements.py", "if numbers.issuperset(reads) and all(one[0].isdisjoint(sets) for one in groups):", "if False:", "dropin_fusing_parts -k two_shapes"),
     Fault("fastbp/dropin/networks/fusing.py", "are_apart = len(set().union(*owners)) == sum(map(len, owners))", "are_apart = True", "dropin_fusing_parts -k share_memory"),
+    Fault("fastbp/dropin/objects/kept.py", " and key not in self", "", "dropin_stack_calls -k kept_begins"),
     Fault("fastbp/dropin/networks/fusing.py", " or not are_programs", "", "dropin_fusing_parts -k two_programs"),
     Fault("fastbp/dropin/beginning/estimates.py", "is_dense = _is_dense.get(weights.shape, False)", "is_dense = False", "dropin_reproducible -k dense"),
     Fault("fastbp/dropin/trials/prospects.py", " or not family.may_give(result, arguments)", "", "dropin_prospects -k channels"),

@@ -19,6 +19,7 @@ from fastbp.dropin.acceleration import start_accelerating, stop_accelerating
 from fastbp.dropin.auditing import Auditor, DifferenceFound
 from fastbp.dropin.beginning import calls
 from fastbp.dropin.objects import arguments
+from fastbp.dropin.objects.kept import Kept
 from fastbp.dropin.operations import stacks
 
 
@@ -319,3 +320,11 @@ def test_a_script_with_a_network_gives_the_same_numbers(tmp_path):
     assert audited.stdout == plain.stdout
     assert "Network.gradient: layers" in audited.stderr
     assert arguments.SCALE == 0
+
+
+def test_what_is_kept_begins_anew_once_it_is_too_much():
+    kept = Kept(2)
+    kept["a"], kept["b"], kept["a"] = 1, 2, 3
+    assert kept == {"a": 3, "b": 2}
+    kept["c"] = 4
+    assert kept == {"c": 4}

@@ -19,11 +19,12 @@ from ...backends import new_tuning
 from ..beginning import calls
 from ..beginning.idling import Idling, NeverIdling
 from ..objects.arguments import FLOAT, PASS, SCALE
+from ..objects.kept import Kept
 from ..objects.plain_attributes import hold_values
 from ..operations.kernel_calls import kernels
 from ..reading.programs import BLOCK, NotAProgram, Plan, plan_of
 from ..reading.recognition import copied, function_node
-from ..reading.recompiling import LOOKING, is_installed, recompiled
+from ..reading.recompiling import LOOKING, is_installed, recompiled, statements_at
 from ..reading.statements import Run, operations_in, own_function, runs_in, split
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
@@ -101,11 +102,7 @@ if {VALUES} is not None:
 else:
     pass
 """
-    made = ast.parse(source).body
-    for statement in made:
-        for part in ast.walk(statement):
-            if isinstance(part, ast.expr | ast.stmt):
-                ast.copy_location(part, run.statements[0])
+    made = statements_at(source, run.statements[0])
     assert isinstance(made[1], ast.If)
     made[1].orelse = list(run.statements)
     return made
@@ -124,7 +121,7 @@ class _Fused:
         self._tuning: Any = None
         self._least = LEAST_NUMBERS if operations_in(run.statements) >= FEW else LEAST_NUMBERS_OF_FEW
         self._plans: dict[tuple[int, ...], Plan | None] = {}
-        self._parts: dict[tuple[Any, ...], list[_Part]] = {}
+        self._parts: Kept[tuple[Any, ...], list[_Part]] = Kept(MOST_SHAPES)
 
     def __call__(self, *values: Any) -> Any:
         arrays = _arrays_in(values)
@@ -164,8 +161,6 @@ class _Fused:
         if len(set(shapes)) < 2:
             return []
         if (arrays, shapes) not in self._parts:
-            if len(self._parts) >= MOST_SHAPES:
-                self._parts.clear()
             numbers = {place for number, place in enumerate(self.run.reads) if number not in arrays}
             parts = [_part(self.run, one, self.own) for one in split(self.run, numbers)]
             parts.sort(

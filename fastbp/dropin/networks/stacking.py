@@ -28,12 +28,14 @@ import numpy as np
 
 from ..beginning import calls
 from ..objects.arguments import PASS, WASTED, Method
+from ..objects.kept import Kept
 from ..objects.patched_classes import Accelerated, accelerated_of
 from ..operations.methods import Form
 from ..operations.stacks import MOST_LAYERS
 from ..operations.writing import Waste
 from ..reading.loops import Loop, loops_in
 from ..reading.recognition import function_node
+from ..reading.recompiling import statements_at
 from .written_stacks import NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of
@@ -106,11 +108,7 @@ if {VALUE} is None:
 else:
     {loop.value} = {VALUE}
 """
-    made = ast.parse(source).body
-    for statement in made:
-        for part in ast.walk(statement):
-            if isinstance(part, ast.expr | ast.stmt):
-                ast.copy_location(part, loop.statement)
+    made = statements_at(source, loop.statement)
     assert isinstance(made[-1], ast.If)
     loop.statement.iter = ast.copy_location(ast.Name(LAYERS, ast.Load()), loop.statement.iter)
     made[-1].body = [loop.statement]
@@ -219,8 +217,9 @@ class _Stacked:
 
     def __init__(self, method: str, keyword: str = ""):
         self.method, self.keyword = method, keyword
-        self._written: dict[Any, Written | None] = {}
-        self._waste, self._looked_at = Waste(), set[Any]()
+        self._written: Kept[Any, Written | None] = Kept(MOST_KINDS)
+        self._looked_at: Kept[Any, None] = Kept(MOST_KINDS)
+        self._waste = Waste()
         self._has_diverged, self._diverged = False, 0  # the last call, and how many loops were left for that
 
     def __call__(self, layers: Any, value: Any, flagged: tuple[bool, ...] = (), flag: Any = None) -> Any:
@@ -261,9 +260,7 @@ class _Stacked:
         classes = tuple(map(type, layers))
         if self.method != "forward" or classes in self._looked_at or type(value) is not np.ndarray or not value.ndim:
             return
-        if len(self._looked_at) >= MOST_KINDS:
-            self._looked_at.clear()
-        self._looked_at.add(classes)
+        self._looked_at[classes] = None
         accelerated = [one for one in map(accelerated_of, classes) if one is not None]
         if len(accelerated) < len(classes) or are_decided(accelerated):
             return
@@ -304,8 +301,6 @@ class _Stacked:
             accelerated = [accelerated_of(one) for one in classes]
             if not are_decided(accelerated):
                 return None
-            if len(self._written) >= MOST_KINDS:  # a notebook may define its layers again and again
-                self._written.clear()
             flags = [flag if is_flagged else None for is_flagged in flagged] or [None] * len(classes)
             self._written[key] = self._write(classes, accelerated, flags)
         written = self._written[key]

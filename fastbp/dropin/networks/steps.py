@@ -28,10 +28,12 @@ import numpy as np
 from ..beginning import calls
 from ..beginning.ahead import ahead
 from ..objects.arguments import PASS, WASTED
+from ..objects.kept import Kept
 from ..objects.marks import mark_of
 from ..objects.patched_classes import accelerated_of
 from ..operations.writing import Waste
 from ..reading.network_methods import Gradient, Loss, NetworkMethod, Predict, end_of, is_text
+from ..reading.recompiling import statements_at
 from ..trials.subjects import first_rows
 from .stacking import are_decided, decide_layers
 from .written_networks import WrittenNetwork, written_network
@@ -56,7 +58,7 @@ def network_calls(node: ast.FunctionDef, found: NetworkMethod | None, owner: str
     me, x, t = (one.arg for one in node.args.args)
     start = 1 if is_text(node.body[0]) else 0
     end, aside = len(node.body) - found.after, list[ast.stmt]()
-    calling, choice = ast.parse(f"{VALUE} = {NAME}({me}, {x}, {t})\nif {VALUE} is None: pass").body
+    calling, choice = statements_at(f"{VALUE} = {NAME}({me}, {x}, {t})\nif {VALUE} is None: pass", node.body[start])
     assert isinstance(choice, ast.If)
     if isinstance(found, Loss):
         of_end = node.body[len(node.body) - end_of(node.body) :]
@@ -67,9 +69,6 @@ def network_calls(node: ast.FunctionDef, found: NetworkMethod | None, owner: str
         value.orelse = call
         of_end[0] = ast.fix_missing_locations(_Instead(call, ast.copy_location(value, call)).visit(of_end[0]))
         node.body[-len(of_end) :] = of_end
-    for part in (*ast.walk(calling), *ast.walk(choice)):
-        if isinstance(part, ast.expr | ast.stmt):
-            ast.copy_location(part, node.body[start])
     choice.body = node.body[start:end] or choice.body
     node.body[start:end] = [calling, choice]
     return Called({NAME: made.call}, aside)
@@ -101,8 +100,9 @@ class _Network:
     def __init__(self, found: Loss | Gradient, name: str, wrap: calls.Wrapper):
         self._found, self._is_step = found, isinstance(found, Gradient)
         ahead.has_network |= self._is_step
-        self._written: dict[Any, WrittenNetwork | None] = {}
-        self._waste, self._looked_at = Waste(), set[Any]()
+        self._written: Kept[Any, WrittenNetwork | None] = Kept(MOST_KINDS)
+        self._looked_at: Kept[Any, None] = Kept(MOST_KINDS)
+        self._waste = Waste()
         self.call = self._call
         if wrap is not calls.plain:
             self._wrapped = wrap(name, self, self.own if hasattr(wrap, "watches") else _left)
@@ -132,9 +132,7 @@ class _Network:
         key = (type(objects.last), *map(type, objects.layers))
         if key in self._looked_at or any(type(one) is not np.ndarray or not one.ndim for one in (x, t)):
             return
-        if len(self._looked_at) >= MOST_KINDS:
-            self._looked_at.clear()
-        self._looked_at.add(key)
+        self._looked_at[key] = None
         classes = [one for one in map(accelerated_of, (*key[1:], key[0])) if one is not None]
         if len(classes) == len(key) and len(x) == len(t) and not are_decided(classes):
             others = [*[()] * len(objects.layers), (first_rows(t),)]
@@ -198,8 +196,6 @@ class _Network:
             accelerated = [accelerated_of(one) for one in key]
             if not all(accelerated) or not are_decided(accelerated):
                 return None
-            if len(self._written) >= MOST_KINDS:
-                self._written.clear()
             (of_last, *of_layers) = zip(key, accelerated, strict=True)
             given = self._found.given if isinstance(self._found, Gradient) else 0
             try:

@@ -31,6 +31,7 @@ from ..objects.arguments import (
     no_gradient,
 )
 from ..objects.global_random import saved_state, uniform
+from ..objects.kept import Kept
 from .kernel_calls import kernels
 
 MOST_LAYERS = 16  # affine ones
@@ -86,7 +87,7 @@ class Stack:
 
     def __init__(self, activations: tuple[str, ...], dropped: tuple[Dropped | None, ...] = ()):
         self._activations, self._dropped = activations, dropped
-        self._kernels: dict[tuple[Any, ...], Any] = {}
+        self._kernels: Kept[tuple[Any, ...], Any] = Kept(MOST_KERNELS)
         self._last = _Known((), None, 0)
 
     def forward(self, x: Any, weights: tuple[Any, ...], biases: tuple[Any, ...], ratios: tuple[Any, ...] = ()) -> Any:
@@ -222,8 +223,6 @@ class Stack:
             return None
         key = (*widths, dtype)
         if (kernel := self._kernels.get(key)) is None:
-            if len(self._kernels) >= MOST_KERNELS:
-                self._kernels.clear()
             kernel = self._kernels[key] = self._kernel(tuple(widths), dtype)
         products = sum(itertools.starmap(operator.mul, itertools.pairwise(widths)))
         parameters = tuple([(weakref.ref(one), one.shape, one.dtype) for one in given])

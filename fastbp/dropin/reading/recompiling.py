@@ -18,6 +18,15 @@ def is_installed(code: CodeType) -> bool:
     return any(one in code.co_filename for one in _INSTALLED)
 
 
+def statements_at(source: str, place: ast.stmt) -> list[ast.stmt]:
+    """Statements as if they were written where another one is: an error in them shows that line."""
+    made = ast.parse(source).body
+    for part in (one for statement in made for one in ast.walk(statement)):
+        if isinstance(part, ast.expr | ast.stmt):
+            ast.copy_location(part, place)
+    return made
+
+
 def recompiled(method: FunctionType, owner: str, node: ast.FunctionDef, names: Mapping[str, Any]) -> FunctionType:
     """A function as `method` is, of another body, in which `names` are variables with these values.
 
