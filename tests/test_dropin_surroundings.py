@@ -247,16 +247,20 @@ class Relu:
     assert_same(*(one.backward(X) for one in layers), "backward")
 
 
-def test_an_error_in_looking_at_a_class_leaves_it(tmp_path, monkeypatch):
+def test_an_error_in_looking_at_a_class_leaves_it_and_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(unforeseen.settings, "raises", False)
 
     def fails(*arguments):
         raise RuntimeError("not foreseen")
 
     monkeypatch.setattr(acceleration, "class_version", fails)
-    with fastbp.accelerated():
+    with fastbp.accelerated() as found:
         module = define(NETWORK, tmp_path)
     assert_same(module.Relu().forward(X), np.maximum(X, 0), "forward")
+    noted = [one for one in found if one.file == module.__file__ and one.name == "Relu"]
+    assert [(one.accelerated, one.reason) for one in noted] == [
+        (False, "looking into it raised RuntimeError: not foreseen")
+    ]
 
 
 def test_an_error_in_deciding_leaves_the_class_and_is_reported(tmp_path, monkeypatch):

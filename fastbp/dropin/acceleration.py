@@ -24,7 +24,7 @@ from .networks.expressions import with_kernels
 from .networks.fusing import with_programs
 from .networks.stacking import goes_through_layers
 from .objects.marks import mark_of
-from .objects.unforeseen import or_else
+from .objects.unforeseen import or_else, reason_for
 from .operations.functions import FUNCTIONS
 from .operations.kernel_calls import kernels
 from .operations.optimizers import UPDATES
@@ -166,11 +166,13 @@ def accelerated() -> Iterator[list[Found]]:
 
 def _make_class(body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
     made = _build_class(body, name, *bases, **keywords)
-    _consider(made, body)
+    try:
+        _consider(made, body)
+    except Exception as error:
+        _note_left(made, body, reason_for(error))
     return made
 
 
-@or_else(None)
 def _consider(made: Any, body: Any) -> None:
     """Patch whatever of a class that has just been made can be."""
     if not _state.depth:
@@ -271,12 +273,25 @@ def _consider_optimizer(made: type, body: FunctionType) -> None:
 
 def _note_programs(made: type, body: FunctionType) -> None:
     """That a class has methods that run programs: of an optimizer, which may have been noted as unknown."""
-    code = body.__code__
-    place = code.co_filename, code.co_firstlineno
+    found = _found_for(made, body)
+    found.accelerated, found.how, found.reason = True, "its statements, in one pass", ""
+
+
+def _note_left(made: type, body: FunctionType, reason: str) -> None:
+    """That looking at a class went wrong, unless it is one of which the report says nothing, or is patched already."""
+    if {*LAYER, "update"}.isdisjoint(vars(made)):
+        return
+    found = _found_for(made, body)
+    found.reason = found.reason if found.accelerated else reason
+
+
+def _found_for(made: type, body: FunctionType) -> Found:
+    """What has been noted of a class, or a new note: it is not accelerated."""
+    place = body.__code__.co_filename, body.__code__.co_firstlineno
     found = next((one for one in _state.found if (one.file, one.line) == place), None)
     if found is None:
-        _state.found.append(found := Found(*place, made.__name__, None, True))
-    found.accelerated, found.how, found.reason = True, "its statements, in one pass", ""
+        _state.found.append(found := Found(*place, made.__name__, None, False))
+    return found
 
 
 def _execute_module(loader: SourceFileLoader, module: Any) -> None:
