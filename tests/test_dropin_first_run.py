@@ -230,7 +230,7 @@ def test_a_process_goes_on_with_the_next_piece_of_work(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_a_process_ends_where_a_kernel_cannot_be_kept(tmp_path):
     """Nobody waits for it then, for as long as it would wait for more work."""
-    code = "from fastbp.dropin import ahead; ahead._is_compiled = lambda name: False; ahead.serve()"
+    code = "from fastbp.dropin.beginning import ahead; ahead._is_compiled = lambda name: False; ahead.serve()"
     environment = {"FASTBP_CACHE_DIR": "cache", **QUICK_TO_COMPILE}
     done = run(tmp_path, "-c", code, env=environment, input="affine_stack float32 float32\n")
     assert done.returncode == 0, done.stderr
