@@ -84,6 +84,7 @@ SHORTER = {
     "ch08/half_float_network.py": [(r"sampled = 10000", "sampled = 2000")],
     "ch08/misclassified_mnist.py": [(r"#(sampled = 1000|x_test = |t_test = )", r"\1")],
 }
+ADDRESS = re.compile(r"\b0x[0-9A-Fa-f]+\b")  # of an object that is printed, in every run another
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf")
 ROUNDING = 1e-6  # of printed numbers: rounding, which training and then printing amplify
 
@@ -168,7 +169,7 @@ def run(script: Path, *command: str, limit: float, folder: Path | None = None) -
         )
     except subprocess.TimeoutExpired:
         return Run("", f"not done in {limit:.0f} s", -1, limit)
-    return Run(done.stdout, done.stderr, done.returncode, time.perf_counter() - start)
+    return Run(ADDRESS.sub("0x", done.stdout), done.stderr, done.returncode, time.perf_counter() - start)
 
 
 def same_text(one: str, other: str) -> bool:
