@@ -7,11 +7,11 @@ import json
 import math
 import multiprocessing
 import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -199,15 +199,17 @@ def _carried_out(trials: list[Trial], jobs: int, data_dir: str | None) -> Genera
         return
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(jobs, len(trials)), multiprocessing.get_context("spawn"), _load, (data_dir, 1))
+    started: set[Any] = set()
     try:
-        with _interrupts_ignored():  # by the processes that begin here: Ctrl-C goes to all, and this one ends the rest
+        with _interrupts_blocked():  # in the processes that begin here, too: this one ends them
             pending: set[Future[Outcome]] = {pool.submit(_train, trial) for trial in trials}
+            started = set(multiprocessing.active_children()) - others
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
     except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
+        for process in started:
             process.terminate()
         raise
     finally:
@@ -215,16 +217,17 @@ def _carried_out(trials: list[Trial], jobs: int, data_dir: str | None) -> Genera
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that begin within never see Ctrl-C (on Windows, from `_load` on). Outside the main thread: nothing."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C waits for the end, and processes that begin within never see it (on Windows, from `_load` on)."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # a process of multiprocessing's; where that begins, Ctrl-C is let through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _data: dict[str, Any] = {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fastbp import sweep
 from fastbp.cli._app import app
 from fastbp.cli._demo_runs import STEPS, height, optimizer_paths
 from fastbp.sweep import Choices, Outcome, Trial, append_outcome, hidden_widths, plan, read_outcomes, run_trials
@@ -158,6 +159,22 @@ def test_a_sweep_whose_results_cannot_be_kept_ends_the_trials_that_have_begun(sm
         run_trials(trials, tmp_path / "s.jsonl", 2, str(small_data), advance)
     assert not multiprocessing.active_children()
     assert [outcome.trial for outcome in read_outcomes(tmp_path / "s.jsonl")] == trials[:1]
+
+
+def test_ctrl_c_while_the_processes_of_a_sweep_begin_is_not_lost():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), sweep._interrupts_blocked():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_processes_of_a_sweep_never_see_ctrl_c():
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    with sweep._interrupts_blocked():
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False)
+    assert done.stdout.split() == [b"goes", b"on"]
 
 
 def test_a_sweep_that_is_interrupted_keeps_what_was_done(small_data, tmp_path):

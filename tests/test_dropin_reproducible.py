@@ -91,6 +91,11 @@ def test_numba_is_imported_beside_long_calls_alone(monkeypatch):
         while beginning.work < 0.2:
             beginning.count("forward", (affine, x), np.ones((rows, 50)), calls.all_of_it)
         assert bool(begun) == is_begun
+    begun.clear()
+    beginning.work, beginning._in_long_calls = 0.05, 0.0
+    beginning.ends_with((affine, np.ones((20_000, 784)) * (np.arange(784) % 5 == 0)))  # 0.1 s, before it is made
+    assert begun
+    assert not beginning.over
 
 
 @pytest.mark.slow

@@ -263,6 +263,18 @@ def test_an_error_in_looking_at_a_class_leaves_it_and_is_reported(tmp_path, monk
     ]
 
 
+def test_an_error_in_patching_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(unforeseen.settings, "raises", False)
+    monkeypatch.setattr(acceleration, "patch", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(acceleration, "patch_optimizer", lambda *arguments: 1 / 0)
+    with fastbp.accelerated() as found:
+        define(LAYERS + plain_source("optimizer"), tmp_path)
+    noted = {one.name: one for one in found}
+    for name in ("Relu", "SGD"):
+        assert not noted[name].accelerated
+        assert noted[name].reason == "looking into it raised ZeroDivisionError: division by zero"
+
+
 def test_an_error_in_deciding_leaves_the_class_and_is_reported(tmp_path, monkeypatch):
     from fastbp.dropin.trials import classes
 

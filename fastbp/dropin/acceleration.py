@@ -31,13 +31,13 @@ from .operations.optimizers import UPDATES
 from .patching import (
     LAYER,
     NOT_TRIED,
-    Found,
     fast_function,
     not_to_be_tried,
     patch,
     patch_optimizer,
 )
 from .reading.dropped_gradient import dropping_first_gradient, layers_of_dropped
+from .reading.found import Found
 from .reading.recognition import class_version, digest, function_node, function_version
 
 
@@ -240,8 +240,8 @@ def _consider_class(made: type, body: FunctionType) -> None:
     _state.found.append(found)
     found.version = class_version(code, made.__name__, body.__globals__)
     if found.version is not None:
-        found.accelerated, found.how = True, "the book's text"
         patch(made, found.version, body.__globals__, found, _state.wrap, _state.only_known)
+        found.accelerated, found.how = True, "the book's text"
     elif _state.only_known:
         found.reason = "not the book's text"
     elif (reason := not_to_be_tried(made)) is not None:
@@ -264,11 +264,11 @@ def _consider_optimizer(made: type, body: FunctionType) -> None:
     if rule is None and made.__name__.lower() not in {one.name for one in UPDATES.values()}:
         return
     code = body.__code__
-    found = Found(code.co_filename, code.co_firstlineno, made.__name__, None, rule is not None)
+    found = Found(code.co_filename, code.co_firstlineno, made.__name__, None, False, "not the book's text")
     _state.found.append(found)
-    found.how, found.reason = ("the book's text", "") if rule is not None else ("", "not the book's text")
     if rule is not None:
         patch_optimizer(made, rule, _state.wrap)
+        found.accelerated, found.how, found.reason = True, "the book's text", ""
 
 
 def _note_programs(made: type, body: FunctionType) -> None:
@@ -287,10 +287,10 @@ def _note_left(made: type, body: FunctionType, reason: str) -> None:
 
 def _found_for(made: type, body: FunctionType) -> Found:
     """What has been noted of a class, or a new note: it is not accelerated."""
-    place = body.__code__.co_filename, body.__code__.co_firstlineno
-    found = next((one for one in _state.found if (one.file, one.line) == place), None)
+    place = body.__code__.co_filename, body.__code__.co_firstlineno, made.__name__
+    found = next((one for one in reversed(_state.found) if (one.file, one.line, one.name) == place), None)
     if found is None:
-        _state.found.append(found := Found(*place, made.__name__, None, False))
+        _state.found.append(found := Found(*place, None, False))
     return found
 
 
@@ -319,7 +319,7 @@ def _consider_function(function: FunctionType, name: str) -> None:
     found = Found(function.__code__.co_filename, function.__code__.co_firstlineno, name, version, version is not None)
     _state.found.append(found)
     if version is None and not _state.only_known:
-        from .tried_functions import TriedFunction  # few scripts have such functions
+        from .trials.functions import TriedFunction  # few scripts have such functions
 
         found.reason = NOT_TRIED
         function.__globals__[name] = _state.wrap(name, TriedFunction(name, function, found), function)

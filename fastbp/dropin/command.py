@@ -20,7 +20,7 @@ from .ending import end_quickly
 from .memory import keep_freed_memory
 from .networks import expressions
 from .operations.kernel_calls import kernels
-from .patching import Found
+from .reading.found import Found
 from .reading.known_versions import COMPAT
 from .running import CannotRun, run_module, run_script
 

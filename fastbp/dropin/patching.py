@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -23,25 +22,13 @@ from .operations.functions import FUNCTIONS
 from .operations.methods import FORMS, FUNCTIONS_OF, OTHER_FORMS, Form, Forms
 from .operations.optimizers import Rule, updating
 from .operations.writing import can_stand_alone, lazy_attributes, written
+from .reading.found import Found
 from .reading.known_versions import KnownVersion
 from .reading.recognition import function_node, function_version
 
 LAYER = ("forward", "backward")
 NOT_TRIED = "not tried: it did too little, or nothing"
 LOOKED_AT = 0.04  # seconds of a class's own work, after which it is looked at whether kernels may take any of it
-
-
-@dataclass
-class Found:
-    """A class or function that was looked at: whether it was accelerated, how it was known, and what was left and why."""
-
-    file: str
-    line: int
-    name: str
-    version: KnownVersion | None
-    accelerated: bool
-    reason: str = ""
-    how: str = ""
 
 
 def patch_optimizer(made: type, rule: Rule, wrap: calls.Wrapper = calls.plain) -> None:

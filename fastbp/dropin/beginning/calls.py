@@ -79,8 +79,9 @@ class _Beginning:
 
         Evaluating 60,000 images takes 0.3 to 1.1 s, and comes early in many scripts: they waited for it, and then for Numba.
         """
-        worth = self.work - self.SMALL * self.small + expected_seconds(*arguments[:2])
-        self._go_on(worth, may_wait=self._has_loops and not is_first)
+        coming = expected_seconds(*arguments[:2])
+        worth = self.work - self.SMALL * self.small + coming
+        self._go_on(worth, may_wait=self._has_loops and not is_first, coming=coming)
         return self.over
 
     def loop_begins(self) -> bool:
@@ -90,11 +91,13 @@ class _Beginning:
             self._begin()
         return self.over
 
-    def _go_on(self, worth: float, may_wait: bool) -> None:
+    def _go_on(self, worth: float, may_wait: bool, coming: float = 0.0) -> None:
+        """coming: seconds of the call that is to be made now, which `worth` has."""
+        in_long_calls = self._in_long_calls + (coming if coming >= self.LONG else 0.0)
         self._is_due = worth > self.SECONDS or (not self.loader.has_begun and "fastbp.kernels" in sys.modules)
         if self._is_due and not (may_wait and worth < self.OVERDUE * self.SECONDS):
             self._begin()
-        elif worth > self.LOADING and self._in_long_calls > self.work / 2 and self._is_much_of_the_time(worth):
+        elif worth > self.LOADING and in_long_calls > (self.work + coming) / 2 and self._is_much_of_the_time(worth):
             self.loader.begin()
 
     def _is_much_of_the_time(self, worth: float) -> bool:

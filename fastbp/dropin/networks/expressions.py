@@ -28,7 +28,7 @@ from ..objects.marks import mark
 from ..operations.kernel_calls import is_silent, is_tame, kernels
 from ..reading.network_methods import Loss, method_of
 from ..reading.recognition import copied, function_node
-from ..reading.recompiling import LOOKING, is_installed, recompiled
+from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
 from .steps import Called, network_calls
 

@@ -24,8 +24,8 @@ from ..objects.plain_attributes import hold_values
 from ..operations.kernel_calls import kernels
 from ..reading.programs import BLOCK, NotAProgram, Plan, plan_of
 from ..reading.recognition import copied, function_node
-from ..reading.recompiling import LOOKING, is_installed, recompiled, statements_at
 from ..reading.statements import Run, operations_in, own_function, runs_in, split
+from .recompiling import LOOKING, is_installed, recompiled, statements_at
 
 LEAST_NUMBERS = 35_000 * SCALE  # of an array; below, NumPy takes as long
 # The same of runs of fewer operations than FEW, SGD's above all. NumPy makes its two passes as fast, but in one thread, and

@@ -35,7 +35,7 @@ from ..operations.stacks import MOST_LAYERS
 from ..operations.writing import Waste
 from ..reading.loops import Loop, loops_in
 from ..reading.recognition import function_node
-from ..reading.recompiling import statements_at
+from .recompiling import statements_at
 from .written_stacks import NotAStack, Written, written_stack
 
 MOST_KINDS = 16  # of rows of classes that a loop keeps what it knows of

@@ -33,8 +33,8 @@ from ..objects.marks import mark_of
 from ..objects.patched_classes import accelerated_of
 from ..operations.writing import Waste
 from ..reading.network_methods import Gradient, Loss, NetworkMethod, Predict, end_of, is_text
-from ..reading.recompiling import statements_at
 from ..trials.subjects import first_rows
+from .recompiling import statements_at
 from .stacking import are_decided, decide_layers
 from .written_networks import WrittenNetwork, written_network
 from .written_stacks import NotAStack

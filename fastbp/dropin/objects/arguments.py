@@ -1,6 +1,6 @@
 """What operations take: plain arrays of fitting dtypes and shapes, whole numbers, labels, images as rows.
 
-Nothing here calls a kernel. See `operations`.
+Nothing here calls a kernel. See `layers`.
 """
 
 from __future__ import annotations

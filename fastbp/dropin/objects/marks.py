@@ -19,7 +19,7 @@ _ATTRIBUTE = "__fastbp__"
 @dataclass(frozen=True)
 class Mark:
     """function: the one that it is of; own: whose place that takes; version: which of the book's functions it is;
-    network: which of a network's methods (see `networks`)."""
+    network: which of a network's methods (see `reading.network_methods`)."""
 
     function: Any = None
     own: Any = None

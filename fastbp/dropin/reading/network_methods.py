@@ -1,4 +1,4 @@
-"""Which of a network's methods go through its layers and its loss, read from their syntax: see `networks`."""
+"""Which of a network's methods go through its layers and its loss, read from their syntax: see `networks.steps`."""
 
 from __future__ import annotations
 

@@ -11,13 +11,14 @@ become a program of the kernel `run_program`, which makes the same operations in
 from __future__ import annotations
 
 import ast
-import copy
 import math
 from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .recognition import copied
 
 OPERATORS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 LEAST_OPERATIONS = 2  # of a run; `p -= lr * g` has two
@@ -249,11 +250,11 @@ def own_function(run: Run, function: FunctionType) -> FunctionType:
 
     body: list[ast.stmt] = []
     for statement in run.statements:
-        copied = Renaming().visit(copy.deepcopy(statement))
-        if isinstance(copied, ast.Return):
-            assert copied.value is not None
-            copied = ast.copy_location(ast.Assign([ast.Name(RESULT, ast.Store())], copied.value), copied)
-        body.append(copied)
+        renamed = Renaming().visit(copied(statement))
+        if isinstance(renamed, ast.Return):
+            assert renamed.value is not None
+            renamed = ast.copy_location(ast.Assign([ast.Name(RESULT, ast.Store())], renamed.value), renamed)
+        body.append(renamed)
     results = [names[place] for place in run.sets] + [RESULT] * run.returns
     end = ast.parse(
         f"def {function.__name__}({', '.join(names[one] for one in run.reads)}):\n    return ({', '.join(results)},)"

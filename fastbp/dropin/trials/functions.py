@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
-from .objects.arguments import FLOAT, PASS, is_count
-from .objects.global_random import in_arrays, random_state
-from .objects.trying import trying, undisturbed
-from .operations.functions import FUNCTIONS, is_window
-from .patching import Found
-from .reading.screening import NotPlain, looked_into, screen_function
-from .trials.drawing import Shape
-from .trials.subjects import copied, same
+from ... import reference
+from ..objects.arguments import FLOAT, PASS, is_count
+from ..objects.global_random import in_arrays, random_state
+from ..objects.trying import trying, undisturbed
+from ..operations.functions import FUNCTIONS, is_window
+from ..reading.found import Found
+from ..reading.screening import NotPlain, looked_into, screen_function
+from .drawing import Shape
+from .subjects import copied, same
 
 COUNT = 24  # inputs
 DTYPES = {"im2col": (FLOAT, np.dtype(np.float32)), "col2im": (FLOAT,)}
