@@ -19,7 +19,7 @@ from .update import EXACT_CODES, Rule, adam_range_exact, one_slot_range_exact, s
 
 PARALLEL_THRESHOLD = 30_000  # numbers; from here on two threads take 0.65 to 0.9 of the time, in a script's step too
 # Measured and rejected: finding out by time which of one thread and two repays. On an EPYC (Zen 3) a step of 784-100-10 and
-# of 784-100-100-100-100-10 took 0.94 to 1.02 with two, SGD and Adam, and once, beside others, 1.19.
+# of 784-100-100-100-100-10 took 0.91 to 1.02 of the time with two, SGD and Adam, and once 1.19.
 SMALL = 2048  # numbers, which one chunk has
 LINE = 8  # numbers of a thread's own, a cache line of them
 

@@ -27,7 +27,7 @@ from ..objects.arguments import LEAST_ELEMENTWISE, LEAST_PRODUCT, PASS, are_mixe
 from ..objects.marks import mark
 from ..operations.kernel_calls import is_silent, is_tame, kernels
 from ..reading.network_methods import Loss, method_of
-from ..reading.recognition import copied, function_node
+from ..reading.recognition import copied_tree, function_node
 from .recompiling import LOOKING, is_installed, recompiled
 from .stacking import stack_loops
 from .steps import Called, network_calls
@@ -52,7 +52,7 @@ def with_kernels(method: FunctionType, owner: str, wrap: calls.Wrapper, idling: 
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
-    node = copied(node)
+    node = copied_tree(node)
     stacked, network, called = dict[str, Any](), None, Called({}, [])
     if LOOKING.isdisjoint(code.co_names):
         network = method_of(node)
@@ -192,7 +192,7 @@ class _Rewriting(ast.NodeTransformer):
         """An expression, a function of its operands, where `node` stands: NumPy's warnings name and show that line."""
         arguments = ast.arguments([], [ast.arg(one.id) for one in (_A, _B)[:count]], None, [], [], None, [])
         function = ast.Expression(ast.copy_location(ast.Lambda(arguments, ast.copy_location(own, node)), node))
-        whole = ast.fix_missing_locations(copied(function))
+        whole = ast.fix_missing_locations(copied_tree(function))
         made: FunctionType = eval(compile(whole, self.method.__code__.co_filename, "eval"), self.method.__globals__)
         made.__name__ = self.method.__name__
         return made

@@ -23,7 +23,7 @@ from ..objects.kept import Kept
 from ..objects.plain_attributes import hold_values
 from ..operations.kernel_calls import kernels
 from ..reading.programs import BLOCK, NotAProgram, Plan, plan_of
-from ..reading.recognition import copied, function_node
+from ..reading.recognition import copied_tree, function_node
 from ..reading.statements import Run, operations_in, own_function, runs_in, split
 from .recompiling import LOOKING, is_installed, recompiled, statements_at
 
@@ -57,7 +57,7 @@ def with_programs(method: FunctionType, owner: str, wrap: calls.Wrapper, idling:
     node = function_node(method)
     if node is None or node.decorator_list:
         return None
-    node = copied(node)
+    node = copied_tree(node)
     made: dict[str, Any] = {}
     me = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
     for body, run in list(runs_in(node, method)):

@@ -47,8 +47,8 @@ def function_node(function: FunctionType) -> ast.FunctionDef | None:
     return node if isinstance(node, ast.FunctionDef) else None
 
 
-def copied(node: Node) -> Node:
-    """A copy of a syntax tree, in a fifth of the time that `copy.deepcopy` takes."""
+def copied_tree(node: Node) -> Node:
+    """A copy of a syntax tree, in half of the time that `copy.deepcopy` takes."""
     made = type(node).__new__(type(node))
     for name, value in vars(node).items():
         vars(made)[name] = _copied_value(value)
@@ -58,7 +58,7 @@ def copied(node: Node) -> Node:
 def _copied_value(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied_value(one) for one in value]
-    return copied(value) if isinstance(value, ast.AST) else value
+    return copied_tree(value) if isinstance(value, ast.AST) else value
 
 
 def _definition(file: str, name: str, line: int, module: dict[str, Any]) -> Definition | None:

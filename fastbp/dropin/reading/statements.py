@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .recognition import copied
+from .recognition import copied_tree
 
 OPERATORS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 LEAST_OPERATIONS = 2  # of a run; `p -= lr * g` has two
@@ -250,7 +250,7 @@ def own_function(run: Run, function: FunctionType) -> FunctionType:
 
     body: list[ast.stmt] = []
     for statement in run.statements:
-        renamed = Renaming().visit(copied(statement))
+        renamed = Renaming().visit(copied_tree(statement))
         if isinstance(renamed, ast.Return):
             assert renamed.value is not None
             renamed = ast.copy_location(ast.Assign([ast.Name(RESULT, ast.Store())], renamed.value), renamed)

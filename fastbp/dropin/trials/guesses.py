@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..objects.lazy import LAZY
 from ..operations.methods import Operation, names_in
+from ..reading.recognition import copied_tree
 from .families import Family
 from .subjects import Differs, Values, copied, evaluate, same
 
@@ -175,7 +175,7 @@ def own_formulas(formulas: list[tuple[ast.expr, str]], operation: Operation, bin
         if all(isinstance(part, ARITHMETIC) for part in parts) and 0 < len(variables) <= MOST_VARIABLES:
             for chosen in itertools.product(OF_ROWS, repeat=len(variables)):
                 in_roles = _InRoles(me, roles, dict(zip(variables, chosen, strict=True)))
-                yield ast.unparse(in_roles.visit(copy.deepcopy(formula)))
+                yield ast.unparse(in_roles.visit(copied_tree(formula)))
 
 
 class _InRoles(ast.NodeTransformer):
